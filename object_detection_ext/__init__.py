@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Video Action Transformer on the TensorFlow Object Detection API.
+
+Importing this package chooses Keras 2 (`tf-keras`), which the Object Detection API needs. The
+choice only works before TensorFlow is imported.
+"""
+
+import os
+import sys
+
+_KERAS_SWITCH = "TF_USE_LEGACY_KERAS"
+
+if os.environ.get(_KERAS_SWITCH) not in ("1", "true", "True"):
+    if "tensorflow" in sys.modules:
+        raise ImportError(
+            "tensorflow was imported before object_detection_ext and without "
+            f"{_KERAS_SWITCH}=1, so it uses Keras 3, which the Object Detection API cannot work "
+            "with. Import object_detection_ext first, or set the environment variable "
+            f"{_KERAS_SWITCH}=1 before Python starts."
+        )
+    os.environ[_KERAS_SWITCH] = "1"
+
+__version__ = "0.1.0"

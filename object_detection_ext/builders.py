@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From options to built objects. The only reader of our options."""
+
+import functools
+import types
+from collections.abc import Callable
+
+import tensorflow as tf
+from object_detection.builders import hyperparams_builder, model_builder
+from object_detection.protos import box_predictor_pb2, faster_rcnn_pb2
+
+from object_detection_ext import options as options_lib
+from object_detection_ext.data import clip_dataset
+from object_detection_ext.detection import video_feature_extractor, video_meta_arch
+from object_detection_ext.heads import location_embedding, query_preprocessors, tx_head
+from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
+from object_detection_ext.trunks import i3d
+
+# Section 3.1.
+DEFAULT_I3D_ENDPOINT = "Mixed_4f"
+
+_stock_faster_rcnn_builder = model_builder._build_faster_rcnn_model
+
+
+def _build_i3d(options: vat_pb2.Trunk, train_batch_norm: bool, **layer_kwargs) -> tf.keras.Model:
+    return i3d.I3D(
+        final_endpoint=options.final_endpoint or DEFAULT_I3D_ENDPOINT,
+        depth_multiplier=options.depth_multiplier,
+        train_batch_norm=train_batch_norm,
+        **layer_kwargs,
+    )
+
+
+# `feature_extractor.type` to the trunk's builder.
+TRUNKS: dict[str, Callable[..., tf.keras.Model]] = {
+    "faster_rcnn_i3d_keras": _build_i3d,
+}
+
+
+def build_faster_rcnn(
+    config: faster_rcnn_pb2.FasterRcnn, is_training: bool, add_summaries: bool
+) -> tf.Module:
+    """Takes the place of the stock builder of `model.faster_rcnn`.
+
+    Feature extractors that are not ours go to the stock builder untouched. For ours, the stock
+    builder does its work too; it only finds our classes where it looks for its own.
+
+    Args:
+        config: carries our options inside (see options.py); without them, defaults.
+        is_training: as in the stock builder.
+        add_summaries: as in the stock builder.
+    """
+    if config.feature_extractor.type not in TRUNKS:
+        return _stock_faster_rcnn_builder(config, is_training, add_summaries)
+    options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
+    meta_arch = functools.partial(
+        video_meta_arch.VideoActionTransformerMetaArch,
+        action_head=_build_head(options, config.second_stage_box_predictor),
+        output_attention=options.outputs.attention,
+        picture_every_n_steps=options.summaries.training_picture_every_n_steps,
+    )
+    # A private copy of the stock function: nobody else's names change.
+    namespace = dict(_stock_faster_rcnn_builder.__globals__)
+    namespace["faster_rcnn_meta_arch"] = types.SimpleNamespace(FasterRCNNMetaArch=meta_arch)
+    namespace["_build_faster_rcnn_keras_feature_extractor"] = functools.partial(
+        _build_feature_extractor, options
+    )
+    build = types.FunctionType(_stock_faster_rcnn_builder.__code__, namespace)
+    return build(config, is_training, add_summaries)
+
+
+def _build_feature_extractor(
+    options: vat_pb2.VideoActionTransformer,
+    config: faster_rcnn_pb2.FasterRcnnFeatureExtractor,
+    is_training: bool,
+    inplace_batchnorm_update: bool = False,
+) -> video_feature_extractor.VideoFeatureExtractor:
+    if inplace_batchnorm_update:
+        raise ValueError("inplace_batchnorm_update is not supported in TF2.")
+    build_trunk = functools.partial(
+        TRUNKS[config.type],
+        options.trunk,
+        train_batch_norm=config.batch_norm_trainable,
+        **(_layer_kwargs(config.conv_hyperparams) if config.HasField("conv_hyperparams") else {}),
+    )
+    return video_feature_extractor.VideoFeatureExtractor(
+        is_training,
+        config.first_stage_features_stride,
+        config.batch_norm_trainable,
+        build_trunk=build_trunk,
+        num_frames=options.clip.num_frames,
+    )
+
+
+def _build_head(
+    options: vat_pb2.VideoActionTransformer, predictor: box_predictor_pb2.BoxPredictor
+) -> tf.keras.layers.Layer:
+    """The action head; its linear layers follow `fc_hyperparams`."""
+    head = options.tx_head
+    layer_kwargs = _layer_kwargs(predictor.mask_rcnn_box_predictor.fc_hyperparams)
+    if head.query_preprocessor == vat_pb2.TxHead.LOW_RES:
+        query_preprocessor = query_preprocessors.LowResQueryPreprocessor()
+    else:
+        query_preprocessor = query_preprocessors.HighResQueryPreprocessor(
+            reduced_channels=head.query_channels, **layer_kwargs
+        )
+    embedding = None
+    if head.location_embedding.enabled:
+        embedding = location_embedding.LocationEmbedding(
+            embedding_size=head.location_embedding.embedding_size, **layer_kwargs
+        )
+    return tx_head.TxHead(
+        num_layers=head.num_layers,
+        num_heads=head.num_heads,
+        feature_size=head.feature_size,
+        ffn_size=head.ffn_size,
+        dropout_rate=head.dropout_rate,
+        query_preprocessor=query_preprocessor,
+        location_embedding=embedding,
+        **layer_kwargs,
+    )
+
+
+def _layer_kwargs(hyperparams) -> dict:
+    """Initializer and regularizer of a stock Hyperparams message."""
+    params = hyperparams_builder.KerasLayerHyperparams(hyperparams).params()
+    return {key: params[key] for key in ("kernel_initializer", "kernel_regularizer")}
+
+
+def build_dataset(
+    input_reader,
+    batch_size=None,
+    transform_input_data_fn=None,
+    input_context=None,
+    reduce_to_frame_fn=None,
+    *,
+    stock_build: Callable,
+) -> tf.data.Dataset:
+    """Takes the place of the stock `dataset_builder.build`; other readers go to `stock_build`."""
+    options = options_lib.carried_by(input_reader)
+    if options is None:
+        return stock_build(
+            input_reader,
+            batch_size=batch_size,
+            transform_input_data_fn=transform_input_data_fn,
+            input_context=input_context,
+            reduce_to_frame_fn=reduce_to_frame_fn,
+        )
+    return clip_dataset.build(
+        input_reader,
+        num_frames=options.clip.num_frames,
+        batch_size=batch_size,
+        transform_input_data_fn=transform_input_data_fn,
+        input_context=input_context,
+    )

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From stock SequenceExamples to clips.
+
+A record is a stretch of video as `object_detection.dataset_tools.seq_example_util` writes it: any
+number of frames, of which any number is annotated. Each annotated frame (keyframe) gives one clip:
+T frames around it, the first and last frame repeated where the record ends. Only the JPEGs of that
+clip are decoded.
+
+Shapes: N frames of a record, T frames of a clip, H W pixels, G ground-truth rows (one per box and
+action).
+"""
+
+import tensorflow as tf
+from object_detection.core import standard_fields as fields
+from object_detection.data_decoders import tf_sequence_example_decoder
+
+from object_detection_ext.data import clip_packing
+
+ENCODED_FRAMES = "clip_encoded_frames"
+
+_Fields = fields.InputDataFields
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_PNG_START = b"\x89P"
+
+
+class ClipDecoder:
+    """Decodes records into clips packed as images, with the keyframe's boxes and actions."""
+
+    def __init__(self, label_map_path: str, num_frames: int):
+        """Creates the decoder.
+
+        Args:
+            label_map_path: label map whose names the records' `region/label/string` hold. Rows
+                with another name are dropped (as with AVA's 60-class map on 80-class records).
+            num_frames: T.
+        """
+        self._stock = tf_sequence_example_decoder.TfSequenceExampleDecoder(label_map_path)
+        self._num_frames = num_frames
+
+    def keyframes(self, record: tf.Tensor) -> tf.data.Dataset:
+        """A dataset with one element per keyframe of a serialized SequenceExample.
+
+        Elements hold the clip's T frames still encoded, under `ENCODED_FRAMES`, and the keyframe's
+        fields as `decode_frames` passes them on.
+        """
+        sequence = self._stock.decode(record)
+        keyframes = tf.where(sequence[_Fields.is_annotated])[:, 0]
+        dataset = tf.data.Dataset.from_tensor_slices(keyframes)
+        return dataset.map(lambda keyframe: self._keyframe_fields(sequence, keyframe))
+
+    def _keyframe_fields(self, sequence: dict, keyframe: tf.Tensor) -> dict:
+        num_rows = sequence[_Fields.num_groundtruth_boxes][keyframe]
+        classes = sequence[_Fields.groundtruth_classes][keyframe][:num_rows]
+        known = tf.where(classes > 0)[:, 0]  # the stock decoder gives -1 to unknown names
+
+        def rows(key):
+            return tf.gather(sequence[key][keyframe][:num_rows], known)
+
+        return {
+            ENCODED_FRAMES: self._clip_frames(sequence[_Fields.image], keyframe),
+            _Fields.source_id: sequence[_Fields.source_id][keyframe],
+            _Fields.original_image_spatial_shape: sequence[_Fields.original_image_spatial_shape],
+            _Fields.groundtruth_boxes: tf.reshape(rows(_Fields.groundtruth_boxes), [-1, 4]),
+            _Fields.groundtruth_classes: tf.gather(classes, known),
+            _Fields.groundtruth_weights: rows(_Fields.groundtruth_weights),
+            _Fields.num_groundtruth_boxes: tf.size(known, out_type=tf.int32),
+        }
+
+    def _clip_frames(self, encoded: tf.Tensor, keyframe: tf.Tensor) -> tf.Tensor:
+        """The T of N encoded frames around a keyframe, edge frames repeated: [T] strings."""
+        offsets = tf.range(self._num_frames, dtype=tf.int64)
+        offsets -= clip_packing.middle_frame_index(self._num_frames)
+        last = tf.size(encoded, out_type=tf.int64) - 1
+        return tf.ensure_shape(
+            tf.gather(encoded, tf.clip_by_value(keyframe + offsets, 0, last)), [self._num_frames]
+        )
+
+    def first_broken_frame(self, keyframe: dict) -> tf.Tensor:
+        """Index in the clip of the first frame that is not a whole JPEG (or a PNG), -1 if none.
+
+        It looks at the two ends of each image only: cheap enough for every clip.
+        """
+        frames = keyframe[ENCODED_FRAMES]
+        # tf.strings.substr refuses strings that are shorter than the position.
+        padded = tf.strings.join([b"\0\0", frames])
+        start = tf.strings.substr(tf.strings.join([frames, b"\0\0"]), 0, 2)
+        end = tf.strings.substr(padded, -2, 2)
+        whole = ((start == _JPEG_START) & (end == _JPEG_END)) | (start == _PNG_START)
+        broken = tf.where(~whole)[:, 0]
+        return tf.concat([broken, [-1]], axis=0)[0]
+
+    def decode_frames(self, keyframe: dict) -> dict:
+        """Replaces a keyframe's encoded frames by the packed clip, uint8 [H, W, 3 T].
+
+        Raises:
+            tf.errors.InvalidArgumentError: if a frame cannot be decoded, or frames differ in size.
+        """
+        tensors = dict(keyframe)
+        clip = tf.map_fn(
+            lambda frame: tf.io.decode_jpeg(frame, channels=3),
+            tensors.pop(ENCODED_FRAMES),
+            fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
+            parallel_iterations=self._num_frames,
+        )  # [T, H, W, 3]
+        tensors[_Fields.image] = clip_packing.pack_clip(
+            tf.ensure_shape(clip, [self._num_frames, None, None, 3])
+        )
+        return tensors

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A clip as an image with 3 T channels.
+
+The stock input pipeline knows one image per example. Packed along the channels, a clip passes its
+crops, flips, resizers, padding and batching unchanged, and every frame gets the same crop and flip.
+
+Shapes: B clips, T frames, H W pixels. Channel 3 k + c of a packed clip is colour c of frame k.
+"""
+
+import tensorflow as tf
+
+
+def pack_clip(clip: tf.Tensor) -> tf.Tensor:
+    """Packs a clip [T, H, W, 3] into an image [H, W, 3 T]."""
+    shape = tf.shape(clip)
+    image = tf.reshape(
+        tf.transpose(clip, [1, 2, 0, 3]), [shape[1], shape[2], shape[0] * 3]
+    )  # [H, W, T, 3] -> [H, W, 3 T]
+    num_frames = clip.shape[0]
+    image.set_shape([None, None, None if num_frames is None else 3 * num_frames])
+    return image
+
+
+def unpack_clips(images: tf.Tensor, num_frames: int) -> tf.Tensor:
+    """Unpacks images [B, H, W, 3 T] into clips [B, T, H, W, 3].
+
+    Args:
+        images: packed clips; the number of channels must be 3 * num_frames.
+        num_frames: T.
+
+    Raises:
+        ValueError: if the number of channels is known and is not 3 * num_frames.
+    """
+    channels = images.shape[-1]
+    if channels is not None and channels != 3 * num_frames:
+        raise ValueError(
+            f"A packed clip of {num_frames} frames has {3 * num_frames} channels, but the image "
+            f"has {channels}. Do the records and `clip {{ num_frames }}` of the pipeline.config "
+            "agree?"
+        )
+    shape = tf.shape(images)
+    static = images.shape
+    height = static[1] if static[1] is not None else shape[1]
+    width = static[2] if static[2] is not None else shape[2]
+    clips = tf.reshape(images, [-1, height, width, num_frames, 3])
+    return tf.transpose(clips, [0, 3, 1, 2, 4])  # [B, T, H, W, 3]
+
+
+def middle_frame_index(num_frames: int) -> int:
+    """Index of the keyframe, the frame whose people are labelled, in a clip of T frames."""
+    return num_frames // 2
+
+
+def middle_frames(images: tf.Tensor) -> tf.Tensor:
+    """The keyframes [..., H, W, 3] of packed clips [..., H, W, 3 T]."""
+    first = 3 * middle_frame_index(images.shape[-1] // 3)
+    return images[..., first : first + 3]

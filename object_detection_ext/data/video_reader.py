@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips out of video files, by presentation time, in one pass.
+
+Time is in seconds from the start of the video's picture, which is 0 whatever the file's first
+timestamp. Frame k of a clip around the keyframe time t is the frame of the video nearest to
+t + (k - T // 2) / fps, so the keyframe is at index T // 2; before the first and after the last
+frame of the video these are repeated. Constant or variable frame rates make no difference.
+
+Shapes: T frames of a clip, H W pixels.
+"""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import av
+import numpy as np
+
+# Two frames count as equally near within this many seconds; then the earlier one is taken.
+_TIE_SECONDS = 1e-6
+# A gap without wanted frames that is longer than this is jumped over instead of decoded.
+_SEEK_GAP_SECONDS = 8.0
+# Seeking lands this much before the wanted time, since frames after a jump may lack references.
+_SEEK_MARGIN_SECONDS = 1.0
+
+
+class VideoError(ValueError):
+    """A video that cannot be used; the message names the file and says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoInfo:
+    """What a file says about its video, before decoding.
+
+    `height` and `width` are in pixels as shown, that is after rotation where the file's header
+    tells of it; `fps` is the average; `duration` in seconds. The last two are None if unknown.
+    """
+
+    path: str
+    height: int
+    width: int
+    fps: float | None
+    duration: float | None
+    codec: str
+
+
+@dataclasses.dataclass
+class DecodeStats:
+    """What a pass over a video met: frames decoded, damaged packets and frames left out.
+
+    `seeks` counts jumps over parts that nobody asked for; `end`, in seconds, is when the last
+    frame that was decoded stops being shown.
+    """
+
+    decoded: int = 0
+    damaged: int = 0
+    seeks: int = 0
+    end: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """The clip around one keyframe.
+
+    `frames` are the T results of the reader's transform (equal objects where a frame is repeated),
+    `frame_times` the T presentation times in seconds. `problem` says in words why the clip cannot
+    be used, in which case `frames` is empty; `outside` that this is for lying outside the video.
+    """
+
+    keyframe_time: float
+    frames: Sequence[Any]
+    frame_times: np.ndarray
+    problem: str | None = None
+    outside: bool = False
+
+
+def probe(path: str | os.PathLike) -> VideoInfo:
+    """Reads a video's header.
+
+    Raises:
+      VideoError: if the file is missing or unreadable, or has no video stream.
+    """
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        duration = None
+        if stream.duration is not None and stream.time_base:
+            duration = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            duration = container.duration / av.time_base
+        fps = float(stream.average_rate) if stream.average_rate else None
+        return VideoInfo(os.fspath(path), stream.height, stream.width, fps, duration,
+                         stream.codec_context.name)  # fmt: skip
+
+
+def _open(path: str | os.PathLike):
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise VideoError(f"{path}: there is no such video file.")
+    if os.path.getsize(path) == 0:
+        raise VideoError(f"{path}: the video file is empty.")
+    try:
+        container = av.open(path)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VideoError(f"{path}: cannot be read as a video: {reason}.") from error
+    if not container.streams.video:
+        kinds = sorted({stream.type for stream in container.streams})
+        container.close()
+        raise VideoError(f"{path}: has no video stream, only {', '.join(kinds) or 'no streams'}.")
+    if container.streams.video[0].codec_context is None:
+        container.close()
+        raise VideoError(f"{path}: its video codec is not supported by the installed PyAV.")
+    return container
+
+
+@dataclasses.dataclass
+class _Frame:
+    """A decoded frame: its time in seconds and whether frames before it were lost to damage."""
+
+    time: float
+    picture: av.VideoFrame
+    after_damage: bool
+    payload: Any = None
+
+
+class _FrameSource:
+    """The frames of a file in order of time, with jumps ahead. Damaged parts are left out."""
+
+    def __init__(self, path: str | os.PathLike, stats: DecodeStats):
+        self._path, self._stats = os.fspath(path), stats
+        self._can_seek, self._went_back = True, False
+        self._last_time = -np.inf
+        self._start: float | None = None
+        self._container = None
+        self._restart()
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _restart(self) -> None:
+        self.close()
+        self._container = _open(self._path)
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._period = 1.0 / float(self._stream.average_rate or 25)
+        if self._stream.start_time is not None:
+            self._start = float(self._stream.start_time * self._stream.time_base)
+        else:
+            self._can_seek = False
+        self._pictures = self._decode()
+
+    def _decode(self) -> Iterator[tuple[av.VideoFrame, bool]]:
+        """Yields (picture, whether something before it was damaged) in the decoder's order."""
+        packets = self._container.demux(self._stream)
+        damaged = False
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.FFmpegError, OSError):
+                # The rest of the file cannot be read; a truncated file ends here. What the decoder
+                # still holds comes out of the flush.
+                self._stats.damaged += 1
+                packet, damaged = None, True
+            if packet is not None and packet.is_corrupt:
+                # Part of it was lost before it reached the file (as in a broadcast).
+                self._stats.damaged += 1
+                damaged = True
+            try:
+                pictures = self._stream.decode(packet)
+            except av.FFmpegError:
+                pictures = []
+                if packet is not None:
+                    self._stats.damaged += 1
+                damaged = True
+            for picture in pictures:
+                if picture.is_corrupt:
+                    self._stats.damaged += 1
+                    damaged = True
+                    continue
+                yield picture, damaged
+                damaged = False
+            if packet is None:
+                return
+
+    def next(self) -> _Frame | None:
+        """Returns the next frame that is later than all before, or None at the end."""
+        lost = False
+        for picture, damaged in self._pictures:
+            lost = lost or damaged
+            time = self._time(picture)
+            if time <= self._last_time + _TIE_SECONDS:
+                self._went_back = True
+                continue
+            # The last frame is shown for as long as the file says, as the one before it was, or
+            # as frames are on average: the longest of these, since headers often cut it short.
+            interval = time - self._last_time  # of more than a second after a jump
+            length = max(self._period, interval if interval < 1.0 else 0.0)
+            self._last_time = time
+            self._stats.decoded += 1
+            if picture.duration and picture.time_base:
+                length = max(length, float(picture.duration * picture.time_base))
+            self._stats.end = time + length
+            return _Frame(time, picture, lost)
+        return None
+
+    def _time(self, picture: av.VideoFrame) -> float:
+        stamp = picture.pts if picture.pts is not None else picture.dts
+        if stamp is None or not picture.time_base:
+            # No timestamps at all (such as a raw stream): frames follow at the average rate.
+            self._can_seek = False
+            return max(self._last_time, -self._period) + self._period
+        seconds = float(stamp * picture.time_base)
+        if self._start is None:
+            self._start = seconds
+        return seconds - self._start
+
+    def jump(self, seconds: float) -> _Frame | None:
+        """Returns a frame before `seconds`, near it where the file can be searched by time.
+
+        It never goes back. Where the search fails or lands too late, frames are decoded one by one
+        instead, so that the result is the same.
+        """
+        target = seconds - _SEEK_MARGIN_SECONDS
+        if not self._can_seek or target <= self._last_time:
+            return self.next()
+        before, self._went_back = self._last_time, False
+        try:
+            offset = int((target + self._start) / self._stream.time_base)
+            self._container.seek(offset, stream=self._stream)
+            self._pictures = self._decode()
+            # What was lost on the way is no damage at the place where decoding goes on.
+            frame = self.next()
+        except (av.FFmpegError, OSError):
+            frame = None
+        if frame is not None and self._can_seek and before < frame.time <= target:
+            self._stats.seeks += 1
+            frame.after_damage = False
+            # With few points to start decoding from, jumps only decode the same frames again.
+            self._can_seek = not self._went_back
+            return frame
+        # Start over without seeking and skip what was already seen.
+        self._restart()
+        self._can_seek, self._last_time = False, before
+        return self.next()
+
+
+class _UprightPixels:
+    """Pictures to uint8 [H, W, 3] RGB, rotated as the file says, all in the first one's size."""
+
+    def __init__(self):
+        self.shape: tuple[int, int] | None = None
+
+    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
+        turns = round((picture.rotation or 0) / 90) % 4
+        pixels = np.rot90(picture.to_ndarray(format="rgb24"), turns)
+        if self.shape is None:
+            self.shape = pixels.shape[:2]
+        if pixels.shape[:2] != self.shape:
+            # The stream changed its size on the way.
+            height, width = self.shape if turns % 2 == 0 else self.shape[::-1]
+            pixels = picture.to_ndarray(format="rgb24", height=height, width=width)
+            pixels = np.rot90(pixels, turns)
+        return np.ascontiguousarray(pixels)
+
+
+def resampled_frames(path: str | os.PathLike, fps: float) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields (i / fps, the frame nearest to that time) from 0 to the end of the video.
+
+    Frames are uint8 [H, W, 3] RGB as in `ClipReader`; one stands in memory at a time.
+
+    Raises:
+      VideoError: if the file is missing or unreadable, or no frame of it can be decoded.
+    """
+    stats = DecodeStats()
+    source, pixels = _FrameSource(path, stats), _UprightPixels()
+    try:
+        current, index = source.next(), 0
+        if current is None:
+            raise VideoError(f"{os.fspath(path)}: no frame of the video can be decoded.")
+        while current is not None:
+            upcoming, shown = source.next(), None
+            limit = stats.end if upcoming is None else (current.time + upcoming.time) / 2
+            while index / fps <= limit + _TIE_SECONDS * (1 if upcoming is not None else -1):
+                shown = pixels(current.picture) if shown is None else shown
+                yield index / fps, shown
+                index += 1
+            current = upcoming
+    finally:
+        source.close()
+
+
+class ClipReader:
+    """Reads the clips of one video around any number of keyframes, decoding each frame once.
+
+    Memory is that of the clips that overlap at one time, whatever the length of the video.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, num_frames: int, fps: float,
+                 transform: Callable[[np.ndarray], Any] | None = None):  # fmt: skip
+        """Prepares for reading.
+
+        Args:
+          path: the video file.
+          num_frames: T, at least 1.
+          fps: frames per second of the clips, whatever the video's own rate.
+          transform: is called once per wanted frame with uint8 [H, W, 3] RGB as shown (rotated as
+            the file says, all of the first frame's size); what it returns goes into the clips. By
+            default the frame itself.
+
+        Raises:
+          ValueError: if num_frames or fps is not positive.
+        """
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be at least 1, not {num_frames}.")
+        if not 0 < fps < np.inf:
+            raise ValueError(f"fps must be more than 0, not {fps}.")
+        self._path = os.fspath(path)
+        self._offsets = (np.arange(num_frames) - num_frames // 2) / fps
+        self._transform = transform or (lambda frame: frame)
+        self._pixels = _UprightPixels()
+        self.stats = DecodeStats()
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) in pixels of the frames as shown, None before the first one."""
+        return self._pixels.shape
+
+    def clips(self, keyframe_times: Sequence[float]) -> Iterator[Clip]:
+        """Yields one clip per keyframe, in order.
+
+        A keyframe before 0, beyond the end, or in a gap that damage left gives a clip with a
+        `problem` in place of frames.
+
+        Args:
+          keyframe_times: seconds, ascending.
+
+        Raises:
+          VideoError: if the file is missing or unreadable, or no frame of it can be decoded.
+          ValueError: if the times do not ascend.
+        """
+        times = [float(t) for t in keyframe_times]
+        if any(b <= a for a, b in zip(times, times[1:], strict=False)):
+            raise ValueError(f"The keyframe times of {self._path} must ascend.")
+        self.stats = DecodeStats()
+        waiting = collections.deque(times)
+        while waiting and waiting[0] < 0:
+            time = waiting.popleft()
+            problem = f"timestamp {time:g} s is before the start of the video"
+            yield self._unusable(time, problem, outside=True)
+        if not waiting:
+            return
+        source = _FrameSource(self._path, self.stats)
+        try:
+            yield from self._read(source, waiting)
+        finally:
+            source.close()
+
+    def _read(self, source: _FrameSource, waiting: collections.deque) -> Iterator[Clip]:
+        current = source.jump(waiting[0] + self._offsets[0]) if self._far(waiting, 0) else None
+        current = current or source.next()
+        if current is None:
+            raise VideoError(f"{self._path}: no frame of the video can be decoded.")
+        active: collections.deque[_PartialClip] = collections.deque()
+        while current is not None and (active or waiting):
+            if not active and self._far(waiting, current.time):
+                upcoming = source.jump(waiting[0] + self._offsets[0])
+            else:
+                upcoming = source.next()
+            # Up to the middle between two frames the first one is the nearest.
+            limit = np.inf
+            if upcoming is not None:
+                limit = (current.time + upcoming.time) / 2 + _TIE_SECONDS
+            while waiting and waiting[0] + self._offsets[0] <= limit:
+                active.append(_PartialClip(waiting.popleft(), self._offsets))
+            for clip in active:
+                clip.take(current, upcoming, limit, self._payload)
+            while active and active[0].complete:
+                yield self._finished(active.popleft())
+            current = upcoming
+        # After the last frame everything was given it; only keyframes beyond the end are unusable.
+
+    def _far(self, waiting: collections.deque, now: float) -> bool:
+        return bool(waiting) and waiting[0] + self._offsets[0] - now > _SEEK_GAP_SECONDS
+
+    def _payload(self, frame: _Frame) -> Any:
+        if frame.payload is None:
+            frame.payload = self._transform(self._pixels(frame.picture))
+        return frame.payload
+
+    def _finished(self, clip: "_PartialClip") -> Clip:
+        if clip.in_damage:
+            problem = f"the video is damaged around timestamp {clip.time:g} s"
+            return self._unusable(clip.time, problem)
+        if clip.after_last and clip.time > self.stats.end + _TIE_SECONDS:
+            problem = f"timestamp {clip.time:g} s is beyond the video's end, {self.stats.end:.3f} s"
+            if self.stats.damaged:
+                problem += f" (with {self.stats.damaged} damaged packets or frames before)"
+            return self._unusable(clip.time, problem, True)
+        return Clip(clip.time, clip.frames, np.array(clip.frame_times))
+
+    def _unusable(self, time: float, problem: str, outside: bool = False) -> Clip:
+        return Clip(time, (), np.empty(0), problem, outside)
+
+
+class _PartialClip:
+    """A clip while its frames pass by."""
+
+    def __init__(self, time: float, offsets: np.ndarray):
+        self.time = time
+        self._wanted = time + offsets
+        self._keyframe_index = len(offsets) // 2
+        self.frames: list[Any] = []
+        self.frame_times: list[float] = []
+        self.in_damage = False
+        self.after_last = False
+
+    @property
+    def complete(self) -> bool:
+        return len(self.frames) == len(self._wanted)
+
+    def take(self, frame: _Frame, upcoming: _Frame | None, limit: float, payload) -> None:
+        """Appends the frame for each wanted time up to `limit`, where the next one is nearer."""
+        first = len(self.frames)
+        count = int(np.searchsorted(self._wanted[first:], limit, side="right"))
+        if not count:
+            return
+        if first <= self._keyframe_index < first + count:
+            self.after_last = upcoming is None
+            self._check_damage(frame, upcoming)
+        self.frames.extend([payload(frame)] * count)
+        self.frame_times.extend([frame.time] * count)
+
+    def _check_damage(self, frame: _Frame, upcoming: _Frame | None) -> None:
+        """Marks the clip if its keyframe lies where frames were lost, and not near one kept."""
+        late, early = self.time - frame.time, frame.time - self.time
+        lost = late > 0 and upcoming is not None and upcoming.after_damage
+        lost = lost or (early > 0 and frame.after_damage)
+        self.in_damage = lost and abs(self.time - frame.time) > _DAMAGE_TOLERANCE_SECONDS
+
+
+# How far a keyframe's picture may be from its time where frames were lost to damage: people move
+# little in a tenth of a second, and one lost frame at 10 to 30 fps is within it.
+_DAMAGE_TOLERANCE_SECONDS = 0.1

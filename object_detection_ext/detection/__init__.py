@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trunks and heads as parts of the stock Faster R-CNN."""

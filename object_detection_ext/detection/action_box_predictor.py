@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The second stage: an action head, then the stock linear layers for classes and boxes.
+
+Shapes: B clips, R proposals, t h w cells of the feature map, C channels, K classes; Kb is 1 with
+class-agnostic boxes (`share_box_across_classes`), else K.
+"""
+
+import tensorflow as tf
+from object_detection.core import box_predictor
+from object_detection.predictors import mask_rcnn_keras_box_predictor
+
+
+class ActionBoxPredictor(box_predictor.KerasBoxPredictor):
+    """Predicts the actions and the box refinement of each proposal (sections 3.2 and 3.4)."""
+
+    def __init__(
+        self,
+        *,
+        action_head: tf.keras.layers.Layer,
+        linear_layers: mask_rcnn_keras_box_predictor.MaskRCNNKerasBoxPredictor,
+        name: str = "ActionBoxPredictor",
+    ):
+        """Creates the predictor.
+
+        Args:
+            action_head: from person features and memory to one feature per person, such as
+                `heads.tx_head.TxHead`.
+            linear_layers: the stock second-stage predictor, which makes logits and box encodings
+                of that feature. Built from the stock `mask_rcnn_box_predictor` field.
+            name: of the layer.
+        """
+        super().__init__(
+            is_training=linear_layers._is_training,
+            num_classes=linear_layers.num_classes,
+            freeze_batchnorm=False,
+            inplace_batchnorm_update=False,
+            name=name,
+        )
+        self.action_head = action_head
+        # One by one, as the two may get different features (Table 3, last row).
+        self._box_head = linear_layers._box_prediction_head
+        self._class_head = linear_layers._class_prediction_head
+
+    def embed_location(self, feature_map: tf.Tensor) -> tf.Tensor:
+        """The memory [B, t, h, w, C'] of a feature map [B, t, h, w, C]."""
+        return self.action_head.embed_location(feature_map)
+
+    def call(self, image_features, training=None, prediction_stage=2):
+        """Predicts classes and boxes.
+
+        Args:
+            image_features: person features [B R, 7, 7, C'] and memory [B, t, h, w, C'].
+            training: whether dropout acts.
+            prediction_stage: 2, the only one; part of the stock call.
+
+        Returns:
+            The stock dictionary: `box_encodings` [B R, 1, Kb, 4] in the code of the box coder and
+            `class_predictions_with_background` [B R, 1, K + 1], logits; and under `head_outputs`
+            what the head returned.
+
+        Raises:
+            ValueError: for another prediction stage (masks, keypoints).
+        """
+        if prediction_stage != 2:
+            raise ValueError("The action box predictor has no third stage (masks, keypoints).")
+        person_features, memory = image_features
+        outputs = self.action_head(person_features, memory, training=training)
+        return {
+            # The stock heads take feature maps: one cell.
+            box_predictor.BOX_ENCODINGS: self._box_head(
+                outputs.box_features[:, tf.newaxis, tf.newaxis, :]
+            ),
+            box_predictor.CLASS_PREDICTIONS_WITH_BACKGROUND: self._class_head(
+                outputs.class_features[:, tf.newaxis, tf.newaxis, :]
+            ),
+            "head_outputs": outputs,
+        }

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A 3-D trunk as a feature extractor of the stock Faster R-CNN (section 3.1).
+
+Shapes: B clips, T frames, H W pixels, t h w cells of the feature map, C channels.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+from object_detection.meta_architectures import faster_rcnn_meta_arch
+
+from object_detection_ext.data import clip_packing
+
+
+class _PackedClipTrunk(tf.keras.Model):
+    """A trunk that takes packed clips: [B, H, W, 3 T] to [B, t, h, w, C]."""
+
+    def __init__(self, trunk: tf.keras.Model, num_frames: int, name: str | None = None):
+        super().__init__(name=name)
+        self.trunk = trunk
+        self._num_frames = num_frames
+
+    def call(self, images, training=None):
+        clips = clip_packing.unpack_clips(images, self._num_frames)
+        return self.trunk(clips, training=training)
+
+
+class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtractor):
+    """Makes the feature map that proposals, queries and memory share."""
+
+    def __init__(
+        self,
+        is_training: bool,
+        first_stage_features_stride: int,
+        batch_norm_trainable: bool,
+        *,
+        build_trunk: Callable[[], tf.keras.Model],
+        num_frames: int,
+    ):
+        """Creates the feature extractor.
+
+        Args:
+            is_training: as in the base class.
+            first_stage_features_stride: input pixels per cell of the feature map.
+            batch_norm_trainable: as in the base class; the trunk was built with the same.
+            build_trunk: makes the trunk, from clips [B, T, H, W, 3] in [-1, 1] to a feature map
+                [B, t, h, w, C]. Called once, when the model is first applied.
+            num_frames: T.
+        """
+        super().__init__(is_training, first_stage_features_stride, batch_norm_trainable)
+        self._build_trunk = build_trunk
+        self.num_frames = num_frames
+        # The stock `fine_tune_checkpoint_type: 'classification'` restores into this.
+        self.classification_backbone = None
+
+    def preprocess(self, resized_inputs: tf.Tensor) -> tf.Tensor:
+        """Scales pixels from [0, 255] to [-1, 1], as the published I3D takes them.
+
+        Args:
+            resized_inputs: packed clips [B, H, W, 3 T], float.
+        """
+        return resized_inputs * (2.0 / 255.0) - 1.0
+
+    def get_proposal_feature_extractor_model(self, name: str | None = None) -> tf.keras.Model:
+        """The trunk, from packed clips [B, H, W, 3 T] to a feature map [B, t, h, w, C]."""
+        self.classification_backbone = self._build_trunk()
+        return _PackedClipTrunk(self.classification_backbone, self.num_frames, name=name)
+
+    def get_box_classifier_feature_extractor_model(self, name: str | None = None):
+        """Nothing: the action head stands in the box predictor, where it also sees the clip."""
+        region = tf.keras.Input([None, None, None])
+        return tf.keras.Model(region, region, name=name)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faster R-CNN on clips: the Video Action Transformer as a stock meta-architecture (section 3).
+
+Overrides the seams where a clip differs from an image. Losses, target assignment, sampling,
+non-maximum suppression and restoring stay stock.
+
+Shapes: B clips, T frames, H W pixels, t h w cells of the feature map, C channels (C' with location
+channels), R proposals, K classes, G ground-truth rows, N detections, L layers and M heads of Tx
+units.
+"""
+
+import tensorflow as tf
+from object_detection.core import box_predictor, standard_fields
+from object_detection.core import box_list_ops
+from object_detection.meta_architectures import faster_rcnn_meta_arch
+from object_detection.utils import ops
+
+from object_detection_ext.data import clip_packing
+from object_detection_ext.detection import action_box_predictor
+
+DETECTION_ATTENTION = "detection_attention"
+
+_ATTENTION = "proposal_attention"
+
+
+class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
+    """Detects the people in a clip's middle frame and their actions."""
+
+    def __init__(
+        self,
+        *,
+        action_head: tf.keras.layers.Layer,
+        output_attention: bool = False,
+        picture_every_n_steps: int = 0,
+        **faster_rcnn_kwargs,
+    ):
+        """Creates the model.
+
+        Args:
+            action_head: from person features and memory to one feature per person.
+            output_attention: whether detections hold `detection_attention`, float
+                [B, N, L, M, t, h, w].
+            picture_every_n_steps: steps between two training pictures in TensorBoard; 0: none.
+            **faster_rcnn_kwargs: as in the base class. The feature extractor must be a
+                `VideoFeatureExtractor`; `second_stage_mask_rcnn_box_predictor` gives the linear
+                layers behind the action head.
+        """
+        super().__init__(**faster_rcnn_kwargs)
+        self._mask_rcnn_box_predictor = action_box_predictor.ActionBoxPredictor(
+            action_head=action_head, linear_layers=self._mask_rcnn_box_predictor
+        )
+        # Never applied (see VideoFeatureExtractor), but restoring asks for it.
+        self._feature_extractor_for_box_classifier_features = (
+            self._feature_extractor.get_box_classifier_feature_extractor_model(
+                name=self.second_stage_feature_extractor_scope
+            )
+        )
+        self._output_attention = output_attention
+        self._picture_every_n_steps = picture_every_n_steps
+
+    def predict(self, preprocessed_inputs, true_image_shapes, **side_inputs):
+        """Predicts raw tensors; see the base class.
+
+        Args:
+            preprocessed_inputs: packed clips [B, H, W, 3 T] in [-1, 1].
+            true_image_shapes: int32 [B, 3], sizes in pixels before padding.
+            **side_inputs: none is used.
+        """
+        if self._is_training and self._picture_every_n_steps:
+            self._write_training_picture(preprocessed_inputs)
+        return super().predict(preprocessed_inputs, true_image_shapes, **side_inputs)
+
+    def postprocess(self, prediction_dict, true_image_shapes, **params):
+        """Detections; see the base class. Adds `detection_attention` if it was asked for."""
+        detections = super().postprocess(prediction_dict, true_image_shapes, **params)
+        if _ATTENTION in prediction_dict:
+            proposals = detections[
+                standard_fields.DetectionResultFields.detection_anchor_indices
+            ]
+            detections[DETECTION_ATTENTION] = tf.gather(
+                prediction_dict[_ATTENTION], proposals, batch_dims=1
+            )
+        return detections
+
+    def _extract_proposal_features(self, preprocessed_inputs):
+        if isinstance(self._feature_extractor_for_proposal_features, str):  # not built yet
+            self._feature_extractor_for_proposal_features = (
+                self._feature_extractor.get_proposal_feature_extractor_model(
+                    name=self.first_stage_feature_extractor_scope
+                )
+            )
+        trunk = self._feature_extractor_for_proposal_features
+        return trunk(preprocessed_inputs, training=self._is_training), {}
+
+    def _extract_rpn_feature_maps(self, preprocessed_inputs):
+        """Proposals come from the raw middle frame; queries and memory carry the location.
+
+        In place of the stock 4-D map, `rpn_features_to_crop` holds the memory [B, t, h, w, C'], so
+        that the second stage gets it without state in between.
+        """
+        feature_map, self.endpoints = self._extract_proposal_features(preprocessed_inputs)
+        middle = _middle_of_time(feature_map)  # [B, h, w, C]
+        rpn_features = self._first_stage_box_predictor_first_conv(middle)
+        cells = tf.shape(middle)
+        anchors = box_list_ops.concatenate(
+            self._first_stage_anchor_generator.generate([(cells[1], cells[2])])
+        )
+        memory = self._mask_rcnn_box_predictor.embed_location(feature_map)
+        return [rpn_features], [memory], anchors, tf.shape(preprocessed_inputs)
+
+    def _compute_second_stage_input_feature_maps(
+        self, features_to_crop, proposal_boxes_normalized, image_shape, **side_inputs
+    ):
+        """RoI features of the middle frame, [B R, 7, 7, C']."""
+        return super()._compute_second_stage_input_feature_maps(
+            [_middle_of_time(memory) for memory in features_to_crop],
+            proposal_boxes_normalized,
+            image_shape,
+            **side_inputs,
+        )
+
+    def _box_prediction(
+        self,
+        rpn_features_to_crop,
+        proposal_boxes_normalized,
+        image_shape,
+        true_image_shapes,
+        **side_inputs,
+    ):
+        """As the base class, with the action head in place of a per-region classifier."""
+        (memory,) = rpn_features_to_crop
+        person_features = self._compute_second_stage_input_feature_maps(
+            rpn_features_to_crop, proposal_boxes_normalized, image_shape, **side_inputs
+        )
+        predictions = self._mask_rcnn_box_predictor(
+            [person_features, memory], training=self._is_training
+        )
+        box_encodings = tf.squeeze(predictions[box_predictor.BOX_ENCODINGS], axis=1)
+        class_logits = tf.squeeze(
+            predictions[box_predictor.CLASS_PREDICTIONS_WITH_BACKGROUND], axis=1
+        )
+        proposal_boxes = ops.normalized_to_image_coordinates(
+            proposal_boxes_normalized, image_shape, self._parallel_iterations
+        )
+        prediction_dict = {
+            "refined_box_encodings": tf.cast(box_encodings, tf.float32),
+            "class_predictions_with_background": tf.cast(class_logits, tf.float32),
+            "proposal_boxes": proposal_boxes,
+            "box_classifier_features": predictions["head_outputs"].class_features,
+            "proposal_boxes_normalized": proposal_boxes_normalized,
+            "final_anchors": proposal_boxes_normalized,
+        }
+        if self._output_attention:
+            prediction_dict[_ATTENTION] = (
+                predictions["head_outputs"].stacked_attention_weights()
+            )
+        if self._return_raw_detections_during_predict:
+            prediction_dict.update(
+                self._raw_detections_and_feature_map_inds(
+                    box_encodings, proposal_boxes, true_image_shapes
+                )
+            )
+        return prediction_dict
+
+    def _format_groundtruth_data(self, image_shapes):
+        """As the base class, with all actions of a person on each of the person's rows.
+
+        The stock training input can merge equal boxes (`merge_multiple_label_boxes`), the eval
+        input cannot, since metrics want a row per box and action. Without this, the eval loss
+        would count every action but one as wrong.
+        """
+        boxlists, classes, masks, weights = super()._format_groundtruth_data(image_shapes)
+        classes = [
+            merge_actions_of_equal_boxes(boxlist.get(), rows)
+            for boxlist, rows in zip(boxlists, classes, strict=True)
+        ]
+        return boxlists, classes, masks, weights
+
+    def _write_training_picture(self, packed_clips):
+        """The first clip's middle frame with its ground-truth boxes, every n-th step."""
+        step = tf.cast(self.training_step, tf.int64)
+        frame = (clip_packing.middle_frames(packed_clips[:1]) + 1.0) / 2.0  # [1, H, W, 3]
+        boxes = self.groundtruth_lists(standard_fields.BoxListFields.boxes)[0][tf.newaxis]
+        picture = tf.image.draw_bounding_boxes(frame, boxes, [[1.0, 0.9, 0.0]])
+        every = tf.constant(self._picture_every_n_steps, tf.int64)
+        with tf.summary.record_if(tf.equal(step % every, 0)):
+            tf.summary.image("train_middle_frame_with_groundtruth", picture, step=step)
+
+
+def merge_actions_of_equal_boxes(boxes: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """Gives each row the actions of all rows with the same box.
+
+    Args:
+        boxes: float [G, 4], any frame of coordinates.
+        classes: float [G, K + 1], one-hot or k-hot.
+
+    Returns:
+        float [G, K + 1], k-hot.
+    """
+    equal = tf.reduce_all(tf.equal(boxes[:, tf.newaxis], boxes[tf.newaxis]), axis=-1)  # [G, G]
+    return tf.minimum(tf.matmul(tf.cast(equal, classes.dtype), classes), 1.0)
+
+
+def _middle_of_time(feature_map: tf.Tensor) -> tf.Tensor:
+    """The cells [B, h, w, C] of the middle frame: index t // 2 of [B, t, h, w, C]."""
+    steps = feature_map.shape[1]
+    if steps is None:
+        steps = tf.shape(feature_map)[1]
+    return feature_map[:, steps // 2]

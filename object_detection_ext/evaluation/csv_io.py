@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Readers for AVA files: action CSVs, excluded timestamps, label maps.
+
+Needs only NumPy, so that the command line starts without TensorFlow.
+
+Shape legend: N labelled rows of a file, F frames that the file lists.
+"""
+
+import csv
+import itertools
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+Frame = tuple[str, int | float]
+Category = dict[str, int | str]
+Report = Callable[[str], None]
+
+_COLUMNS = ("video_id", "timestamp", "x1", "y1", "x2", "y2", "action_id", "score")
+_CHUNK_ROWS = 100_000
+_DEFAULT_SCORE = 1.0
+
+
+class Progress:
+    """Says how far a piece of work is and about how long the rest takes.
+
+    Silent for work that is over before the first interval is.
+    """
+
+    def __init__(self, task: str, total: int, report: Report | None, interval_seconds: float = 2.0):
+        self._task, self._total, self._report = task, max(total, 1), report
+        self._interval = interval_seconds
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: int) -> None:
+        """Reports when an interval has passed since the last report; `done` is out of the total."""
+        now = time.monotonic()
+        if self._report is None or now - self._last < self._interval or not done:
+            return
+        self._last = now
+        left = (now - self._start) * max(self._total - done, 0) / done
+        self._report(f"{self._task}: {100 * done / self._total:.0f} %, about {left:.0f} s left")
+
+
+@dataclass(frozen=True)
+class LabelledBoxes:
+    """Boxes with an action each, of any number of frames.
+
+    Attributes:
+      frame: int [N], which frame a row belongs to.
+      boxes: float64 [N, 4], [ymin, xmin, ymax, xmax], all normalized or all in pixels.
+      classes: int64 [N], ids of the label map.
+      scores: float64 [N].
+    """
+
+    frame: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, rows: np.ndarray) -> "LabelledBoxes":
+        return LabelledBoxes(
+            self.frame[rows], self.boxes[rows], self.classes[rows], self.scores[rows]
+        )
+
+
+@dataclass(frozen=True)
+class AvaRows:
+    """One AVA file, in the order of its rows.
+
+    Attributes:
+      name: where the rows come from, for messages.
+      frames: the F frames that the file lists, (video id, seconds), in order of appearance;
+        `rows.frame` counts them. A frame may have no rows.
+      rows: the N labelled rows; boxes are [ymin, xmin, ymax, xmax], normalized.
+      lines: int64 [N], the line of each row in the file, from 1.
+      rows_with_score: how many of the N rows have the 8th column; the others score 1.0.
+    """
+
+    name: str
+    frames: list[Frame]
+    rows: LabelledBoxes
+    lines: np.ndarray
+    rows_with_score: int
+
+
+def _read_timestamp(text: str) -> int | float:
+    """Seconds; whole ones as int, so that "902", "0902" and "902.0" are one frame.
+
+    The ActivityNet program takes whole seconds only. Others are accepted here, to the millisecond.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        seconds = round(float(text), 3)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{text!r} is not a time")
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
+def _read_integer(text: str) -> int:
+    """An id, also where a tool wrote it as "12.0"."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = float(text)
+    if not abs(number) < 2**63 or number != int(number):
+        raise ValueError(f"{text!r} is not a whole number of 64 bits")
+    return int(number)
+
+
+def _read_finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not finite")
+    return number
+
+
+def _read_score(text: str) -> float:
+    number = float(text)
+    if math.isnan(number):
+        raise ValueError("NaN is not a score")
+    return number
+
+
+_FIELD_READERS = (_read_finite,) * 4 + (_read_integer, _read_score)
+_FIELD_WANTS = ("a finite number",) * 4 + ("a whole number", "a number, not NaN")
+
+
+class _FrameIndex:
+    """Numbers frames by (video id, timestamp), in order of appearance."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._number_of_text: dict[tuple[str, str], int] = {}
+        self._number_of_frame: dict[Frame, int] = {}
+
+    @property
+    def frames(self) -> list[Frame]:
+        return list(self._number_of_frame)
+
+    def number(self, video_id: str, timestamp: str, line: int) -> int:
+        text = (video_id, timestamp)
+        known = self._number_of_text.get(text)
+        if known is not None:
+            return known
+        try:
+            frame = (video_id, _read_timestamp(timestamp))
+        except ValueError:
+            hint = " AVA files have no header row." if line == 1 else ""
+            raise ValueError(
+                f"{self._name}, line {line}: timestamp {timestamp!r} is not a number of seconds."
+                f"{hint}"
+            ) from None
+        number = self._number_of_frame.setdefault(frame, len(self._number_of_frame))
+        self._number_of_text[text] = number
+        return number
+
+
+def _raise_for_field(name: str, rows: list[list[str]], lines: list[int]) -> None:
+    """Finds the field that could not be read and raises an error that names it."""
+    for row, line in zip(rows, lines, strict=True):
+        fields = zip(row[2:], _COLUMNS[2:], _FIELD_READERS, _FIELD_WANTS, strict=False)
+        for text, column, read, want in fields:
+            try:
+                read(text)
+            except ValueError:
+                raise ValueError(
+                    f"{name}, line {line}: {column} is {text!r}, but must be {want}."
+                ) from None
+
+
+def _read_labelled(
+    name: str, rows: list[list[str]], lines: list[int], frame: list[int]
+) -> LabelledBoxes:
+    """Turns rows of 7 or 8 texts into arrays. Raises ValueError for an unreadable field."""
+    count = len(rows)
+    texts = itertools.chain.from_iterable(row[2:6] for row in rows)
+    try:
+        corners = np.fromiter(map(float, texts), np.float64, 4 * count).reshape(count, 4)
+        classes = np.fromiter((_read_integer(row[6]) for row in rows), np.int64, count)
+        scores = np.fromiter(
+            (float(row[7]) if len(row) == 8 else _DEFAULT_SCORE for row in rows), np.float64, count
+        )
+    except ValueError:
+        _raise_for_field(name, rows, lines)
+        raise
+    if not np.isfinite(corners).all() or np.isnan(scores).any():
+        _raise_for_field(name, rows, lines)
+    return LabelledBoxes(np.array(frame, np.int64), corners[:, [1, 0, 3, 2]], classes, scores)
+
+
+def _row_chunks(path: str, report: Report | None) -> Iterator[list[tuple[int, list[str]]]]:
+    """Yields lists of (line, fields), blank lines left out."""
+    progress = Progress(f"reading {path}", os.path.getsize(path), report)
+    line = 0
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        while True:
+            try:
+                chunk = list(itertools.islice(reader, _CHUNK_ROWS))
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise ValueError(f"{path}, after line {line}: not a text CSV ({error}).") from None
+            if not chunk:
+                return
+            yield [(line + 1 + i, row) for i, row in enumerate(chunk) if row]
+            line += len(chunk)
+            progress.update(file.buffer.tell())
+
+
+def read_csv(path: str, report: Report | None = None) -> AvaRows:
+    """Reads ground truth or detections in the AVA form.
+
+    Args:
+      path: a CSV of rows `video_id,timestamp,x1,y1,x2,y2,action_id[,score]`, boxes normalized, no
+        header; a row of the first two columns alone lists a frame without boxes. The 8th column
+        of ground truth, where there is one, is the person's id, and is read as a score, as the
+        ActivityNet program does (there it decides nothing but the order of rows).
+      report: called with lines of progress when reading takes long.
+
+    Raises:
+      ValueError: for a row with another number of columns, an unreadable or infinite number, or a
+        NaN score; names file, line, column and value.
+      OSError: where the file cannot be opened.
+    """
+    index, parts, all_lines, rows_with_score = _FrameIndex(path), [], [], 0
+    for chunk in _row_chunks(path, report):
+        rows, lines, frame = [], [], []
+        for line, row in chunk:
+            if len(row) not in (2, 7, 8):
+                raise ValueError(
+                    f"{path}, line {line}: {len(row)} columns, but an AVA row has 7 or 8 "
+                    f"({','.join(_COLUMNS)}), or 2 for a frame without boxes."
+                )
+            number = index.number(row[0], row[1], line)
+            if len(row) > 2:
+                rows.append(row)
+                lines.append(line)
+                frame.append(number)
+        if rows:
+            parts.append(_read_labelled(path, rows, lines, frame))
+            all_lines.append(np.array(lines, np.int64))
+            rows_with_score += sum(len(row) == 8 for row in rows)
+    lines = np.concatenate(all_lines) if parts else np.zeros(0, np.int64)
+    return AvaRows(path, index.frames, concatenate(parts), lines, rows_with_score)
+
+
+def concatenate(parts: list[LabelledBoxes]) -> LabelledBoxes:
+    """Rows of all parts, in order, as float64 and int64; no parts give no rows."""
+    if not parts:
+        empty = np.zeros(0, np.int64)
+        return LabelledBoxes(empty, np.zeros((0, 4)), empty, np.zeros(0))
+    return LabelledBoxes(
+        np.concatenate([part.frame for part in parts]).astype(np.int64, copy=False),
+        np.concatenate([part.boxes for part in parts]).astype(np.float64, copy=False),
+        np.concatenate([part.classes for part in parts]).astype(np.int64, copy=False),
+        np.concatenate([part.scores for part in parts]).astype(np.float64, copy=False),
+    )
+
+
+def read_excluded_timestamps(path: str) -> frozenset[Frame]:
+    """Reads rows `video_id,timestamp` of frames to leave out of the evaluation.
+
+    Raises:
+      ValueError: for a row that does not have two columns, or an unreadable timestamp.
+    """
+    index = _FrameIndex(path)
+    for chunk in _row_chunks(path, None):
+        for line, row in chunk:
+            if len(row) != 2:
+                raise ValueError(
+                    f"{path}, line {line}: {len(row)} columns, but a row of excluded timestamps "
+                    "has 2 (video_id,timestamp)."
+                )
+            index.number(row[0], row[1], line)
+    return frozenset(index.frames)
+
+
+_TOKEN = re.compile(
+    r"""(?P<skip>[\s,;]+|\#[^\n]*)|(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+    r"""|(?P<mark>[{}<>:])|(?P<word>[^\s{}<>:"'\#,;]+)"""
+)
+_ESCAPES = {"n": "\n", "t": "\t"}
+
+
+def _tokens(path: str, text: str) -> Iterator[tuple[str, str, int]]:
+    """Yields (kind, token, line) of a protobuf text file, comments left out."""
+    position, line = 0, 1
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise ValueError(f"{path}, line {line}: a quoted text is not closed on its line.")
+        token = match.group()
+        if match.lastgroup == "text":
+            value = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), token[1:-1])
+            yield "text", value, line
+        elif match.lastgroup != "skip":
+            yield match.lastgroup, token, line
+        position, line = match.end(), line + token.count("\n")
+
+
+def _label_blocks(path: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields (line, fields) of each outermost block; fields of nested blocks are left out."""
+    depth, start, fields, key = 0, 0, {}, None
+    for kind, token, line in _tokens(path, text):
+        if kind == "mark":
+            if token in "{<":
+                depth += 1
+                if depth == 1:
+                    start, fields = line, {}
+            elif token in "}>":
+                depth -= 1
+                if depth < 0:
+                    raise ValueError(f"{path}, line {line}: {token!r} closes nothing.")
+                if depth == 0:
+                    yield start, fields
+            key = key if token == ":" else None
+        elif kind == "word" and key is None:
+            key = token
+        elif depth == 1 and key is not None:
+            fields[key] = token
+            key = None
+        else:
+            key = None
+    if depth:
+        raise ValueError(f"{path}, line {start}: this block is not closed.")
+
+
+def read_label_map(path: str) -> list[Category]:
+    """Reads a label map, as the stock API has it or as the AVA release does.
+
+    Args:
+      path: blocks `item { name: ".." id: 3 }` or `label { name: ".." label_id: 3 .. }`. Ids need
+        not be contiguous.
+
+    Returns:
+      Categories {"id": .., "name": ..} in the order of the file.
+
+    Raises:
+      ValueError: for a file without blocks, a block without an id, an id below 1 (0 is left out
+        where its name is "background", as the stock API allows), or two blocks with one id.
+    """
+    with open(path, encoding="utf-8-sig") as file:
+        try:
+            text = file.read()
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: a label map must be text, not a binary file.") from None
+    categories, line_of_id = [], {}
+    for line, fields in _label_blocks(path, text):
+        id_text = fields.get("id", fields.get("label_id"))
+        if id_text is None:
+            raise ValueError(f"{path}, line {line}: a block without an 'id' or a 'label_id'.")
+        if not re.fullmatch(r"-?\d+", id_text):
+            raise ValueError(f"{path}, line {line}: id {id_text!r} is not a whole number.")
+        class_id, name = int(id_text), fields.get("name") or fields.get("display_name", "")
+        if class_id == 0 and name == "background":
+            continue
+        if class_id < 1:
+            raise ValueError(f"{path}, line {line}: id {class_id} of {name!r} must be 1 or more.")
+        if class_id in line_of_id:
+            raise ValueError(
+                f"{path}, line {line}: id {class_id} of {name!r} is taken by line "
+                f"{line_of_id[class_id]}."
+            )
+        line_of_id[class_id] = line
+        categories.append({"id": class_id, "name": name})
+    if not categories:
+        raise ValueError(
+            f"{path}: no classes; blocks 'item {{ name: \"..\" id: 1 }}' are expected."
+        )
+    return categories

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks a pipeline.config through before anything expensive starts.
+
+Each check names the field, its value, and what would be right. Only pipelines with one of our
+trunks are checked; stock pipelines are the stock code's matter, but for the names of feature
+extractors, where the stock message does not tell what exists.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator
+
+import tensorflow as tf
+from object_detection.builders import model_builder
+from object_detection.protos import pipeline_pb2, post_processing_pb2
+from object_detection.utils import label_map_util
+
+from object_detection_ext import builders, errors
+from object_detection_ext import options as options_lib
+from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
+from object_detection_ext.trunks import i3d
+
+_EXTENSION_NAME = "[object_detection_ext.protos.video_action_transformer]"
+
+# Augmentations that take the channels for red, green and blue; a packed clip has 3 T of them.
+_NEED_THREE_CHANNELS = frozenset(
+    {
+        "random_rgb_to_gray",
+        "random_adjust_hue",
+        "random_adjust_saturation",
+        "random_distort_color",
+        "random_jpeg_quality",
+        "rgb_to_gray",
+        "subtract_channel_mean",
+        "autoaugment_image",
+    }
+)
+
+
+class PipelineError(errors.InputError):
+    """A pipeline.config that cannot work; the message lists every fault that was found."""
+
+
+def is_video_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> bool:
+    """Whether the pipeline's model has one of our trunks."""
+    return (
+        pipeline.model.WhichOneof("model") == "faster_rcnn"
+        and pipeline.model.faster_rcnn.feature_extractor.type in builders.TRUNKS
+    )
+
+
+def check(pipeline: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> None:
+    """Checks a pipeline.
+
+    Args:
+        pipeline: parsed, with our options as its extension.
+        source: where it comes from, for the message.
+
+    Raises:
+        PipelineError: with all faults.
+    """
+    faults = list(_feature_extractor_faults(pipeline))
+    if not faults and is_video_pipeline(pipeline):
+        options = pipeline.Extensions[options_lib.EXTENSION]
+        for faults_of in (_option_faults, _model_faults, _augmentation_faults, _label_map_faults):
+            faults.extend(faults_of(pipeline, options))
+    if faults:
+        raise PipelineError(f"{source}:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+def _feature_extractor_faults(pipeline) -> Iterator[str]:
+    if pipeline.model.WhichOneof("model") != "faster_rcnn":
+        if pipeline.HasExtension(options_lib.EXTENSION):
+            yield f"{_EXTENSION_NAME} belongs to a model of kind faster_rcnn."
+        return
+    kind = pipeline.model.faster_rcnn.feature_extractor.type
+    stock = model_builder.FASTER_RCNN_KERAS_FEATURE_EXTRACTOR_CLASS_MAP
+    known = sorted({*builders.TRUNKS, *stock})
+    if kind not in known:
+        close = difflib.get_close_matches(kind, known, n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(known)}."
+        yield f"model.faster_rcnn.feature_extractor.type: '{kind}' does not exist. {hint}"
+    elif pipeline.HasExtension(options_lib.EXTENSION) and kind not in builders.TRUNKS:
+        yield (
+            f"{_EXTENSION_NAME} has no effect on feature_extractor.type '{kind}'; it goes with "
+            f"{', '.join(sorted(builders.TRUNKS))}."
+        )
+
+
+def _option_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    head = options.tx_head
+    at_least_one = {
+        "clip.num_frames": options.clip.num_frames,
+        "tx_head.num_heads": head.num_heads,
+        "tx_head.num_layers": head.num_layers,
+        "tx_head.feature_size": head.feature_size,
+        "tx_head.ffn_size": head.ffn_size,
+        "tx_head.query_channels": head.query_channels,
+        "tx_head.location_embedding.embedding_size": head.location_embedding.embedding_size,
+    }
+    for field, value in at_least_one.items():
+        if value < 1:
+            yield f"{_EXTENSION_NAME}.{field}: {value}; it must be at least 1."
+    if not 0.0 <= head.dropout_rate < 1.0:
+        yield (
+            f"{_EXTENSION_NAME}.tx_head.dropout_rate: {head.dropout_rate:g}; it must be in [0, 1)."
+        )
+    if not options.trunk.depth_multiplier > 0.0:
+        yield (
+            f"{_EXTENSION_NAME}.trunk.depth_multiplier: {options.trunk.depth_multiplier:g}; it "
+            "must be greater than 0."
+        )
+    endpoint = options.trunk.final_endpoint
+    if endpoint and endpoint not in i3d.VALID_ENDPOINTS:
+        yield (
+            f"{_EXTENSION_NAME}.trunk.final_endpoint: '{endpoint}' does not exist. There are: "
+            f"{', '.join(i3d.VALID_ENDPOINTS)}."
+        )
+
+
+def _model_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    model = pipeline.model.faster_rcnn
+    where = "model.faster_rcnn"
+    if model.number_of_stages != 2:
+        yield f"{where}.number_of_stages: {model.number_of_stages}; this model has 2."
+    predictor = model.second_stage_box_predictor
+    if predictor.WhichOneof("box_predictor_oneof") != "mask_rcnn_box_predictor":
+        yield f"{where}.second_stage_box_predictor: set mask_rcnn_box_predictor {{ }}."
+    elif (
+        predictor.mask_rcnn_box_predictor.predict_instance_masks
+        or predictor.mask_rcnn_box_predictor.predict_keypoints
+    ):
+        yield f"{where}.second_stage_box_predictor: masks and keypoints are not predicted here."
+    if not model.second_stage_classification_loss.HasField("weighted_sigmoid"):
+        yield (
+            f"{where}.second_stage_classification_loss: set weighted_sigmoid {{ }}; a person does "
+            "several actions at once (section 3.4)."
+        )
+    converter = model.second_stage_post_processing.score_converter
+    if converter != post_processing_pb2.PostProcessing.SIGMOID:
+        yield (
+            f"{where}.second_stage_post_processing.score_converter: set SIGMOID, as the classes "
+            "do not exclude each other."
+        )
+    yield from _stride_faults(model, options)
+
+
+def _stride_faults(model, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    endpoint = options.trunk.final_endpoint or builders.DEFAULT_I3D_ENDPOINT
+    if endpoint not in i3d.VALID_ENDPOINTS:
+        return
+    stride = i3d.endpoint_strides(endpoint)[1]
+    anchors = model.first_stage_anchor_generator.grid_anchor_generator
+    strides = {
+        "feature_extractor.first_stage_features_stride": (
+            model.feature_extractor.first_stage_features_stride
+        ),
+        "first_stage_anchor_generator.grid_anchor_generator.height_stride": anchors.height_stride,
+        "first_stage_anchor_generator.grid_anchor_generator.width_stride": anchors.width_stride,
+    }
+    for field, value in strides.items():
+        if value != stride:
+            yield (
+                f"model.faster_rcnn.{field}: {value}; the trunk's {endpoint} has a cell every "
+                f"{stride} pixels."
+            )
+
+
+def _augmentation_faults(pipeline, options) -> Iterator[str]:
+    for step in pipeline.train_config.data_augmentation_options:
+        kind = step.WhichOneof("preprocessing_step")
+        if kind in _NEED_THREE_CHANNELS:
+            yield (
+                f"train_config.data_augmentation_options: {kind} needs an image of 3 channels, "
+                f"but a clip has {3 * options.clip.num_frames}. Flips, crops, scales, brightness "
+                "and contrast work on clips."
+            )
+
+
+def _label_map_faults(pipeline, options) -> Iterator[str]:
+    num_classes = pipeline.model.faster_rcnn.num_classes
+    readers = {"train_input_reader": pipeline.train_input_reader}
+    for index, reader in enumerate(pipeline.eval_input_reader):
+        readers[f"eval_input_reader[{index}]"] = reader
+    for name, reader in readers.items():
+        # An exporter needs no data: only what is named is checked.
+        if reader.label_map_path:
+            yield from _faults_of_label_map(f"{name}.label_map_path", reader, num_classes)
+
+
+def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
+    path = reader.label_map_path
+    if not tf.io.gfile.exists(path):
+        yield f"{field}: there is no file '{path}' (from {os.getcwd()})."
+        return
+    try:
+        items = label_map_util.load_labelmap(path).item
+    except Exception as error:  # the parser's and the validator's errors have no common base
+        yield f"{field}: '{path}' is not a label map: {error}"
+        return
+    outside = [item for item in items if not 1 <= item.id <= num_classes]
+    for item in outside[:10]:
+        yield (
+            f"{field}: '{path}' gives '{item.name}' the id {item.id}, but "
+            f"model.faster_rcnn.num_classes is {num_classes}: ids run from 1 to num_classes."
+        )
+
+
+def describe_parse_error(path: str, error: Exception) -> str:
+    """Adds the file to a text-format error, which knows line and column only."""
+    return (
+        f"{path}:{error}\n(Our options are described in protos/video_action_transformer.proto, the "
+        "stock ones in object_detection/protos.)"
+    )

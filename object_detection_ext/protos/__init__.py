@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generated protocol buffer modules; `make protos` renews them."""

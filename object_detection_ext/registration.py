@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every change to the stock API, in one place.
+
+After `register()`, stock calls (`model_lib_v2.train_loop`, `model_builder.build`,
+`exporter_lib_v2.export_inference_graph`, ...) work with our models, and as before with all others.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+
+from object_detection_ext import compat  # isort: skip  # before any module of the stock API
+
+import tensorflow as tf
+from absl import app, flags
+from google.protobuf import text_format
+from object_detection import eval_util, exporter_lib_v2, inputs, model_lib, model_lib_v2
+from object_detection.builders import model_builder
+from object_detection.protos import pipeline_pb2
+from object_detection.utils import config_util
+
+from object_detection_ext import builders, errors, pipeline_check, training
+from object_detection_ext import options as options_lib
+from object_detection_ext.detection import export_modules, video_feature_extractor
+from object_detection_ext.evaluation import ava_evaluator
+
+AVA_METRICS = "ava_detection_metrics"
+
+_registered = False
+
+
+def register() -> None:
+    """Makes the stock API know our models, records and metrics. Calling it again does nothing."""
+    global _registered
+    if _registered:
+        return
+    _registered = True
+    compat.apply()
+    _register_builders()
+    _register_configs()
+    _register_loops()
+    _register_exporter()
+
+
+def _register_builders() -> None:
+    model_builder.META_ARCH_BUILDER_MAP["faster_rcnn"] = builders.build_faster_rcnn
+    for kind in builders.TRUNKS:
+        # The stock builder looks a type up here before it builds.
+        model_builder.FASTER_RCNN_KERAS_FEATURE_EXTRACTOR_CLASS_MAP[kind] = (
+            video_feature_extractor.VideoFeatureExtractor
+        )
+    stock_build = inputs.INPUT_BUILDER_UTIL_MAP["dataset_build"]
+    inputs.INPUT_BUILDER_UTIL_MAP["dataset_build"] = functools.partial(
+        builders.build_dataset, stock_build=stock_build
+    )
+    eval_util.EVAL_METRICS_CLASS_DICT[AVA_METRICS] = ava_evaluator.AvaDetectionEvaluator
+
+
+def _register_configs() -> None:
+    """Pipelines are checked when they are read, and their options go with their messages."""
+    stock_split = config_util.create_configs_from_pipeline_proto
+    stock_join = config_util.create_pipeline_proto_from_configs
+
+    @functools.wraps(stock_split)
+    def create_configs_from_pipeline_proto(pipeline_config):
+        pipeline = pipeline_pb2.TrainEvalPipelineConfig()
+        pipeline.CopyFrom(pipeline_config)
+        if pipeline_check.is_video_pipeline(pipeline):
+            options_lib.attach_to_pipeline(pipeline)
+        return stock_split(pipeline)
+
+    @functools.wraps(stock_join)
+    def create_pipeline_proto_from_configs(configs):
+        return options_lib.restore_extension(stock_join(configs))
+
+    @functools.wraps(config_util.get_configs_from_pipeline_file)
+    def get_configs_from_pipeline_file(pipeline_config_path, config_override=None):
+        return create_configs_from_pipeline_proto(
+            read_pipeline(pipeline_config_path, config_override)
+        )
+
+    config_util.create_configs_from_pipeline_proto = create_configs_from_pipeline_proto
+    config_util.create_pipeline_proto_from_configs = create_pipeline_proto_from_configs
+    config_util.get_configs_from_pipeline_file = get_configs_from_pipeline_file
+    model_lib.MODEL_BUILD_UTIL_MAP.update(
+        get_configs_from_pipeline_file=get_configs_from_pipeline_file,
+        create_pipeline_proto_from_configs=create_pipeline_proto_from_configs,
+    )
+
+
+def _register_loops() -> None:
+    def facts(pipeline_config_path, config_override):
+        pipeline = read_pipeline(pipeline_config_path, config_override)
+        return pipeline_check.is_video_pipeline(pipeline), pipeline.train_config.num_steps
+
+    model_lib_v2.train_loop = training.wrap_train_loop(model_lib_v2.train_loop, facts)
+    model_lib_v2.eval_continuously = training.wrap_eval_continuously(
+        model_lib_v2.eval_continuously
+    )
+
+
+def _register_exporter() -> None:
+    exporter_lib_v2.DETECTION_MODULE_MAP.update(export_modules.MODULES)
+    exporter_lib_v2.export_inference_graph = export_modules.wrap_export(
+        exporter_lib_v2.export_inference_graph
+    )
+
+
+def read_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainEvalPipelineConfig:
+    """Reads and checks a pipeline.config.
+
+    Args:
+        path: of the file.
+        override: text proto that is merged into it.
+
+    Raises:
+        PipelineError: naming the file and the line or the field.
+    """
+    pipeline = pipeline_pb2.TrainEvalPipelineConfig()
+    if not tf.io.gfile.exists(path):
+        raise pipeline_check.PipelineError(f"There is no pipeline.config at '{path}'.")
+    with tf.io.gfile.GFile(path, "r") as file:
+        text = file.read()
+    for source, content in ((path, text), ("override of the pipeline.config", override)):
+        try:
+            text_format.Merge(content or "", pipeline)
+        except text_format.ParseError as error:
+            raise pipeline_check.PipelineError(
+                pipeline_check.describe_parse_error(source, error)
+            ) from error
+    pipeline_check.check(pipeline, path)
+    return pipeline
+
+
+def run(stock_main: Callable) -> None:
+    """Runs a stock main; a wrong input ends with a message and status 2, not with a traceback."""
+
+    def main(argv):
+        try:
+            # The stock mains read the file too, but do not say which file is wrong.
+            read_pipeline(
+                flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)
+            )
+            stock_main(argv)
+        except errors.InputError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.exit(2)
+
+    app.run(main)

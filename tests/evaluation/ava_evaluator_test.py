@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The evaluator of the stock loop against the stock Pascal evaluator and the command line."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from object_detection_ext import compat  # noqa: F401  (must come before object_detection)
+from object_detection_ext.evaluation import ava_ap, csv_io
+from object_detection_ext.evaluation.ava_evaluator import AvaDetectionEvaluator
+
+import tensorflow as tf  # isort: skip
+from object_detection import eval_util, model_lib_v2  # isort: skip
+from object_detection.core import standard_fields  # isort: skip
+from object_detection.protos import eval_pb2  # isort: skip
+from object_detection.utils import object_detection_evaluation  # isort: skip
+
+CLASS_IDS = (1, 3, 7)
+CATEGORIES = [{"id": class_id, "name": f"action {class_id}"} for class_id in CLASS_IDS]
+MAP_KEY = "AvaDetectionBoxes_Precision/mAP@0.5IOU"
+CLASS_KEY = "AvaDetectionBoxes_PerformanceByCategory/AP@0.5IOU/action {}"
+
+
+def _random_boxes(rng, count):
+    low = rng.integers(0, 3, (count, 2))
+    high = low + rng.integers(1, 3, (count, 2))
+    return (np.concatenate([low, high], axis=1) / 4).astype(np.float32)
+
+
+def _random_frame(rng, max_detections=80):
+    """Ground truth and detections of one frame as float32, with many equal boxes and scores."""
+    num_gt, num_found = int(rng.integers(0, 6)), int(rng.integers(0, max_detections))
+    ground_truth = {
+        "groundtruth_boxes": _random_boxes(rng, num_gt),
+        "groundtruth_classes": rng.choice([1, 3, 5], num_gt),
+    }
+    detections = {
+        "detection_boxes": _random_boxes(rng, num_found),
+        "detection_classes": rng.choice([1, 2, 3, 7], num_found),
+        "detection_scores": (rng.integers(0, 9, num_found) / 8).astype(np.float32),
+    }
+    return ground_truth, detections
+
+
+def _random_frames(seed, count=12):
+    rng = np.random.default_rng(seed)
+    frames = [_random_frame(rng) for _ in range(count)]
+    frames[0][0]["groundtruth_boxes"] = np.array([[0, 0, 1, 1]], np.float32)
+    frames[0][0]["groundtruth_classes"] = np.array([1])
+    return frames
+
+
+def _add(evaluator, frames, ids=None):
+    for index, (ground_truth, detections) in enumerate(frames):
+        image_id = index if ids is None else ids[index]
+        evaluator.add_single_ground_truth_image_info(image_id, ground_truth)
+        evaluator.add_single_detected_image_info(image_id, detections)
+    return evaluator
+
+
+def _stock(frames):
+    """The stock evaluator's metrics, fed float64, known classes and 50 rows in the AVA order."""
+    stock = object_detection_evaluation.PascalDetectionEvaluator(CATEGORIES)
+    for index, (ground_truth, detections) in enumerate(frames):
+        known = np.isin(ground_truth["groundtruth_classes"], CLASS_IDS)
+        boxes, classes, _ = ava_ap.order_frame_rows(
+            ground_truth["groundtruth_boxes"][known].astype(float),
+            ground_truth["groundtruth_classes"][known],
+            np.ones(known.sum()),
+        )
+        stock.add_single_ground_truth_image_info(
+            index,
+            {
+                "groundtruth_boxes": boxes,
+                "groundtruth_classes": classes,
+                "groundtruth_difficult": np.zeros(len(boxes), bool),
+            },
+        )
+        known = np.isin(detections["detection_classes"], CLASS_IDS)
+        boxes, classes, scores = ava_ap.order_frame_rows(
+            detections["detection_boxes"][known].astype(float),
+            detections["detection_classes"][known],
+            detections["detection_scores"][known].astype(float),
+            50,
+        )
+        stock.add_single_detected_image_info(
+            index,
+            {
+                "detection_boxes": boxes,
+                "detection_classes": classes,
+                "detection_scores": scores,
+            },
+        )
+    return {
+        key.replace("PascalBoxes", "AvaDetectionBoxes"): value
+        for key, value in stock.evaluate().items()
+        if not np.isnan(value)
+    }
+
+
+def _csv_core(frames, tmp_path):
+    """The result of the command line's core on the same frames, written to files."""
+    with (
+        open(tmp_path / "g.csv", "w") as ground_truth_file,
+        open(tmp_path / "d.csv", "w") as detections_file,
+    ):
+        for index, (ground_truth, detections) in enumerate(frames):
+            ground_truth_file.write(f"video,{index}\n")
+            fields = zip(*ground_truth.values(), strict=True)
+            for (ymin, xmin, ymax, xmax), class_id in fields:
+                ground_truth_file.write(f"video,{index},{xmin},{ymin},{xmax},{ymax},{class_id}\n")
+            fields = zip(*detections.values(), strict=True)
+            for (ymin, xmin, ymax, xmax), class_id, score in fields:
+                detections_file.write(
+                    f"video,{index},{xmin},{ymin},{xmax},{ymax},{class_id},{score}\n"
+                )
+    return ava_ap.evaluate(
+        csv_io.read_csv(str(tmp_path / "g.csv")),
+        csv_io.read_csv(str(tmp_path / "d.csv")),
+        CATEGORIES,
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_agrees_with_the_stock_evaluator_and_with_the_command_line(tmp_path, seed):
+    frames = _random_frames(seed)
+    metrics = _add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate()
+    assert metrics == pytest.approx(_stock(frames), abs=1e-12)
+    result = _csv_core(frames, tmp_path)
+    assert metrics[MAP_KEY] == result.mean_average_precision
+    for class_id, value in result.average_precision.items():
+        assert metrics.get(CLASS_KEY.format(class_id)) == value
+
+
+def _pad(rows, count):
+    """Pads to `count` rows of zeros, and of class 1, as the stock argmax makes of no class."""
+    return np.stack(
+        [np.concatenate([r, np.zeros((count - len(r), *r.shape[1:]), r.dtype)]) for r in rows]
+    )
+
+
+def _batched_inputs(frames):
+    """Arguments of `model_lib_v2.prepare_eval_dict` as the stock loop has them, padded."""
+    gts, found = [list(part) for part in zip(*frames, strict=True)]
+    one_hot = _pad([np.eye(9, dtype=np.float32)[g["groundtruth_classes"] - 1] for g in gts], 8)
+    ground_truth = {
+        "groundtruth_boxes": tf.constant(_pad([g["groundtruth_boxes"] for g in gts], 8)),
+        "groundtruth_classes": tf.constant(one_hot),
+        "num_groundtruth_boxes": tf.constant([len(g["groundtruth_boxes"]) for g in gts]),
+    }
+    detections = {name: _pad([d[name] for d in found], 100) for name in found[0]}
+    detections["detection_classes"] = detections["detection_classes"].astype(np.float32) - 1
+    detections["detection_classes"][detections["detection_classes"] < 0] = 0
+    detections = {name: tf.constant(value) for name, value in detections.items()}
+    detections["num_detections"] = tf.constant([float(len(d["detection_boxes"])) for d in found])
+    count = len(frames)
+    features = {
+        "image": tf.zeros([count, 40, 80, 3]),
+        "original_image": tf.zeros([count, 40, 80, 3], tf.uint8),
+        "original_image_spatial_shape": tf.constant([[40, 80]] * count),
+        "true_image_shape": tf.constant([[40, 80, 3]] * count),
+        "hash": tf.constant([77] * count),
+    }
+    return detections, ground_truth, features
+
+
+def test_eval_dict_of_the_stock_loop(monkeypatch):
+    monkeypatch.setitem(
+        eval_util.EVAL_METRICS_CLASS_DICT, "ava_detection_metrics", AvaDetectionEvaluator
+    )
+    config = eval_pb2.EvalConfig(metrics_set=["ava_detection_metrics"])
+    options = eval_util.evaluator_options_from_eval_config(config)
+    (evaluator,) = eval_util.get_evaluators(config, CATEGORIES, options)
+    frames = _random_frames(3)
+    for start in range(0, len(frames), 4):
+        inputs = _batched_inputs(frames[start : start + 4])
+        eval_dict, class_agnostic = model_lib_v2.prepare_eval_dict(*inputs)
+        assert not class_agnostic
+        evaluator.add_eval_dict(eval_dict)
+    metrics = evaluator.evaluate()
+    assert metrics == pytest.approx(_stock(frames), abs=1e-12)
+    assert 0 < metrics[MAP_KEY] < 1
+    assert all(type(value) is float for value in metrics.values())
+    evaluator.clear()
+    assert evaluator.evaluate() == {}
+
+
+def test_eval_dict_of_a_single_example_and_of_one_that_is_not_annotated():
+    ground_truth, detections = _random_frames(0)[0]
+    eval_dict = {name: tf.constant(value) for name, value in {**ground_truth, **detections}.items()}
+    eval_dict[standard_fields.InputDataFields.key] = tf.constant(5)
+    evaluator = AvaDetectionEvaluator(CATEGORIES)
+    evaluator.add_eval_dict(eval_dict)
+    expected = _stock([(ground_truth, detections)])
+    assert evaluator.evaluate() == pytest.approx(expected, abs=1e-12)
+    evaluator.add_eval_dict({**eval_dict, "is_annotated": tf.constant(False)})
+    assert evaluator.evaluate() == pytest.approx(expected, abs=1e-12)
+
+
+def test_frames_with_equal_ids_are_all_counted():
+    frames = _random_frames(1)
+    apart = _add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate()
+    assert _add(AvaDetectionEvaluator(CATEGORIES), frames, [9] * len(frames)).evaluate() == apart
+    # The same when all ground truth comes first.
+    evaluator = AvaDetectionEvaluator(CATEGORIES)
+    for ground_truth, _ in frames:
+        evaluator.add_single_ground_truth_image_info(np.int32(9), ground_truth)
+    for _, detections in frames:
+        evaluator.add_single_detected_image_info(9, detections)
+    assert evaluator.evaluate() == apart
+
+
+def test_detections_of_unlisted_frames_and_nan_scores_are_ignored_and_said(caplog):
+    frames = _random_frames(2)
+    expected = _add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate()
+    ground_truth, detections = frames[0]
+    frames[0] = (
+        ground_truth,
+        {
+            "detection_boxes": np.append(detections["detection_boxes"], [[0, 0, 1, 1]], axis=0),
+            "detection_classes": np.append(detections["detection_classes"], 1),
+            "detection_scores": np.append(detections["detection_scores"], np.nan),
+        },
+    )
+    evaluator = _add(AvaDetectionEvaluator(CATEGORIES), frames)
+    evaluator.add_single_detected_image_info(99, detections)
+    with caplog.at_level(logging.WARNING):
+        assert evaluator.evaluate() == expected
+    assert "1 detections have a NaN score" in caplog.text
+    assert f"{len(detections['detection_boxes'])} detections are ignored" in caplog.text
+
+
+def test_only_fifty_detections_of_a_frame_are_kept():
+    box = np.array([[0, 0, 1, 1]], np.float32)
+    evaluator = AvaDetectionEvaluator(CATEGORIES)
+    evaluator.add_single_ground_truth_image_info(
+        0, {"groundtruth_boxes": box, "groundtruth_classes": np.array([1])}
+    )
+    evaluator.add_single_detected_image_info(
+        0,
+        {
+            "detection_boxes": np.concatenate([box, np.tile(box / 4, (50, 1))]),
+            "detection_classes": np.ones(51, int),
+            "detection_scores": np.linspace(0, 1, 51, dtype=np.float32),
+        },
+    )
+    assert evaluator.evaluate() == {MAP_KEY: 0.0, CLASS_KEY.format(1): 0.0}
+
+
+def test_no_ground_truth_gives_no_metric_and_a_warning(caplog):
+    evaluator = AvaDetectionEvaluator(CATEGORIES)
+    _, detections = _random_frames(0)[1]
+    empty = {"groundtruth_boxes": np.zeros((0, 4)), "groundtruth_classes": np.zeros(0, int)}
+    _add(evaluator, [(empty, detections)])
+    with caplog.at_level(logging.WARNING):
+        assert evaluator.evaluate() == {}
+    assert ava_ap.NO_GROUND_TRUTH in caplog.text
+
+
+def test_bad_arguments_are_errors():
+    with pytest.raises(ValueError, match="iou_threshold is 2"):
+        AvaDetectionEvaluator(CATEGORIES, matching_iou_threshold=2)
+    with pytest.raises(ValueError, match="Class names must differ"):
+        AvaDetectionEvaluator([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}])
+    evaluator = AvaDetectionEvaluator(CATEGORIES)
+    reversed_box = np.array([[0.5, 0, 0.4, 1]], np.float32)
+    with pytest.raises(ValueError, match="image 7: ground-truth box"):
+        evaluator.add_single_ground_truth_image_info(
+            7, {"groundtruth_boxes": reversed_box, "groundtruth_classes": np.array([1])}
+        )
+    with pytest.raises(ValueError, match="image 8: these must be of one length"):
+        evaluator.add_single_ground_truth_image_info(
+            8, {"groundtruth_boxes": reversed_box, "groundtruth_classes": np.array([1, 1])}
+        )
