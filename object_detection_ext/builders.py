@@ -27,6 +27,7 @@ def _build_i3d(options: vat_pb2.Trunk, train_batch_norm: bool, **layer_kwargs) -
         final_endpoint=options.final_endpoint or DEFAULT_I3D_ENDPOINT,
         depth_multiplier=options.depth_multiplier,
         train_batch_norm=train_batch_norm,
+        batch_norm_momentum=options.batch_norm_momentum,
         **layer_kwargs,
     )
 

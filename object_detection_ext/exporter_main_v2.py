@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Exports a SavedModel: register, then the stock main with the stock flags.
 
-    python -m object_detection_ext.exporter_main_v2 --input_type=clip_tensor \
+python -m object_detection_ext.exporter_main_v2 --input_type=clip_tensor \
         --pipeline_config_path=F --trained_checkpoint_dir=DIR --output_directory=DIR
 """
 

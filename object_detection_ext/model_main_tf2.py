@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Trains or evaluates a model: register, then the stock main with the stock flags.
 
-    python -m object_detection_ext.model_main_tf2 \
+python -m object_detection_ext.model_main_tf2 \
         --pipeline_config_path=F --model_dir=DIR [--checkpoint_dir=DIR] ...
 """
 

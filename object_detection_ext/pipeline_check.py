@@ -110,6 +110,11 @@ def _option_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterato
             f"{_EXTENSION_NAME}.trunk.depth_multiplier: {options.trunk.depth_multiplier:g}; it "
             "must be greater than 0."
         )
+    if not 0.0 <= options.trunk.batch_norm_momentum < 1.0:
+        yield (
+            f"{_EXTENSION_NAME}.trunk.batch_norm_momentum: "
+            f"{options.trunk.batch_norm_momentum:g}; it must be in [0, 1)."
+        )
     endpoint = options.trunk.final_endpoint
     if endpoint and endpoint not in i3d.VALID_ENDPOINTS:
         yield (

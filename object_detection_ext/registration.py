@@ -19,9 +19,9 @@ from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 
-from object_detection_ext import builders, errors, pipeline_check, training
+from object_detection_ext import builders, errors, exporting, pipeline_check, training
 from object_detection_ext import options as options_lib
-from object_detection_ext.detection import export_modules, video_feature_extractor
+from object_detection_ext.detection import video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
 
 AVA_METRICS = "ava_detection_metrics"
@@ -94,14 +94,12 @@ def _register_loops() -> None:
         return pipeline_check.is_video_pipeline(pipeline), pipeline.train_config.num_steps
 
     model_lib_v2.train_loop = training.wrap_train_loop(model_lib_v2.train_loop, facts)
-    model_lib_v2.eval_continuously = training.wrap_eval_continuously(
-        model_lib_v2.eval_continuously
-    )
+    model_lib_v2.eval_continuously = training.wrap_eval_continuously(model_lib_v2.eval_continuously)
 
 
 def _register_exporter() -> None:
-    exporter_lib_v2.DETECTION_MODULE_MAP.update(export_modules.MODULES)
-    exporter_lib_v2.export_inference_graph = export_modules.wrap_export(
+    exporter_lib_v2.DETECTION_MODULE_MAP.update(exporting.MODULES)
+    exporter_lib_v2.export_inference_graph = exporting.wrap_export(
         exporter_lib_v2.export_inference_graph
     )
 

@@ -10,8 +10,7 @@ units.
 """
 
 import tensorflow as tf
-from object_detection.core import box_predictor, standard_fields
-from object_detection.core import box_list_ops
+from object_detection.core import box_list_ops, box_predictor, standard_fields
 from object_detection.meta_architectures import faster_rcnn_meta_arch
 from object_detection.utils import ops
 
@@ -74,9 +73,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         """Detections; see the base class. Adds `detection_attention` if it was asked for."""
         detections = super().postprocess(prediction_dict, true_image_shapes, **params)
         if _ATTENTION in prediction_dict:
-            proposals = detections[
-                standard_fields.DetectionResultFields.detection_anchor_indices
-            ]
+            proposals = detections[standard_fields.DetectionResultFields.detection_anchor_indices]
             detections[DETECTION_ATTENTION] = tf.gather(
                 prediction_dict[_ATTENTION], proposals, batch_dims=1
             )
@@ -151,9 +148,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             "final_anchors": proposal_boxes_normalized,
         }
         if self._output_attention:
-            prediction_dict[_ATTENTION] = (
-                predictions["head_outputs"].stacked_attention_weights()
-            )
+            prediction_dict[_ATTENTION] = predictions["head_outputs"].stacked_attention_weights()
         if self._return_raw_detections_during_predict:
             prediction_dict.update(
                 self._raw_detections_and_feature_map_inds(
