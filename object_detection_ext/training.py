@@ -188,14 +188,17 @@ def _heartbeat(what: str):
 
 @contextlib.contextmanager
 def _info_logs():
-    """Lets the stock loops' own messages through."""
+    """Lets the stock loops' own messages through, each once."""
     logger = logging.getLogger("tensorflow")
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
+    # TensorFlow's logger has a handler of its own and hands on to absl's, which prints it again.
+    logger.propagate = not logger.handlers
     try:
         yield logger
     finally:
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @contextlib.contextmanager

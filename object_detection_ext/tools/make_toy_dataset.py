@@ -19,6 +19,7 @@ to the right and y down from the top left corner.
 import concurrent.futures
 import dataclasses
 import math
+import multiprocessing
 import os
 import pathlib
 import time
@@ -525,7 +526,9 @@ def make_dataset(output: str | os.PathLike, *, num_train: int, num_eval: int, se
     tasks = _plan(output, "train", num_train, options) + _plan(output, "eval", num_eval, options)
     workers = workers or os.cpu_count() or 1
     results, start, shown = [], time.monotonic(), 0.0
-    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
+    # A forked copy of a process whose other threads hold locks (TensorFlow's, in a notebook) hangs.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
         for rows in pool.map(make_video, tasks):
             results.append(rows)
             elapsed = time.monotonic() - start

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole way, small: toy videos to an annotated video, in about ten minutes on two CPU cores.
+
+    python -m object_detection_ext.tools.demo [--output demo_output] [--seed 0]
+
+Each stage is a command that users run themselves; it is printed before it runs. A stage that was
+finished by an earlier run with the same options is not run again, and an interrupted training goes
+on from its last checkpoint.
+"""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from absl import app, flags
+
+_CONFIG = pathlib.Path(__file__).parents[2] / "pipeline_configs" / "demo_toy_tx.config"
+
+# Frames a second of the clips: 16 frames are 1.3 seconds, a wave and a half.
+_FPS = 12.5
+_NUM_FRAMES = 16
+_CHECKPOINT_EVERY = 200
+
+# Lines of our own tools; the rest, mostly TensorFlow's, is in the log files.
+_PROGRESS = re.compile(
+    r"^(toy data|records|training|evaluating|detect\w*|Converted|WARNING: .*skipped)\b"
+)
+_METRIC = re.compile(r"\+ AvaDetectionBoxes_\w+/(\S.*@0\.5IOU.*): ([\d.]+)$")
+
+
+class StageFailed(RuntimeError):
+    """A command of the demo ended with an error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A command, and about how long it takes on two cores."""
+
+    name: str
+    seconds: float
+    module: str
+    options: tuple[tuple[str, object], ...]
+    again: bool = False  # runs even if it was finished before: it looks itself what is left
+
+    @property
+    def command(self) -> list[str]:
+        """As a user would type it."""
+        options = [f"--{name}={value}" for name, value in self.options]
+        return ["python", "-m", f"object_detection_ext.{self.module}", *options]
+
+
+def stages(output: pathlib.Path, seed: int, num_steps: int) -> Iterator[Stage]:
+    """The demo's commands in their order; those after the training need its results only."""
+    data, model, exported = output / "data", output / "model", output / "exported"
+    config = output / "pipeline.config"
+    yield Stage("toy videos", 60, "tools.make_toy_dataset", (("output", data), ("seed", seed)))
+    for split, seconds in (("train", 20), ("eval", 10)):
+        yield Stage(
+            f"{split} records",
+            seconds,
+            "tools.create_ava_records",
+            (
+                ("annotations", data / f"{split}.csv"),
+                ("videos", data / "videos"),
+                ("label_map", data / "label_map.pbtxt"),
+                ("output", data / f"{split}.record@4"),
+                ("num_frames", _NUM_FRAMES),
+                ("fps", _FPS),
+            ),
+        )
+    main = (("pipeline_config_path", config), ("model_dir", model))
+    yield Stage(
+        "training",
+        75 + 0.25 * num_steps,
+        "model_main_tf2",
+        (*main, ("checkpoint_every_n", _CHECKPOINT_EVERY)),
+        again=True,
+    )
+    yield Stage(
+        "evaluation",
+        50,
+        "model_main_tf2",
+        (*main, ("checkpoint_dir", model), ("eval_timeout", 1)),
+    )
+    yield Stage(
+        "export",
+        50,
+        "exporter_main_v2",
+        (
+            ("input_type", "clip_tensor"),
+            ("pipeline_config_path", config),
+            ("trained_checkpoint_dir", model),
+            ("output_directory", exported),
+        ),
+    )
+
+
+def detection_stage(output: pathlib.Path) -> Stage:
+    """Detection on the held-out video in which most different actions are seen."""
+    data = output / "data"
+    return Stage(
+        "detection",
+        25,
+        "tools.detect_video",
+        (
+            ("saved_model", output / "exported" / "saved_model"),
+            ("video", data / "videos" / f"{_liveliest_video(data / 'eval.csv')}.mp4"),
+            ("label_map", data / "label_map.pbtxt"),
+            ("output", output / "detections"),
+            ("every", 0.5),
+            ("fps", _FPS),
+        ),
+    )
+
+
+def _liveliest_video(annotations: pathlib.Path) -> str:
+    actions: dict[str, set[str]] = {}
+    with annotations.open(newline="") as file:
+        for row in csv.reader(file):
+            actions.setdefault(row[0], set()).add(row[6])
+    return max(sorted(actions), key=lambda video: len(actions[video]))
+
+
+def run_stage(stage: Stage, output: pathlib.Path, title: str) -> pathlib.Path:
+    """Runs a stage unless it is finished.
+
+    Returns:
+        Its log.
+
+    Raises:
+        StageFailed: with the log's end.
+    """
+    log = output / "logs" / f"{stage.name.replace(' ', '_')}.log"
+    stamp = log.with_suffix(".done")
+    command = shlex.join(stage.command)
+    made_by = f"{command}\n{(output / 'pipeline.config').read_text()}"
+    if not stage.again and stamp.exists() and stamp.read_text() == made_by:
+        print(f"\n{title} {stage.name}: finished by an earlier run", flush=True)
+        return log
+    print(f"\n{title} {stage.name}, about {_minutes(stage.seconds)}\n$ {command}", flush=True)
+    stamp.unlink(missing_ok=True)
+    start = time.monotonic()
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-u", *stage.command[1:]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            if _PROGRESS.match(line):
+                print("  " + line.rstrip(), flush=True)
+        status = process.wait()
+    if status:
+        end = "".join(log.read_text().splitlines(keepends=True)[-30:])
+        raise StageFailed(f"{stage.name} ended with status {status}. The end of {log}:\n{end}")
+    stamp.write_text(made_by)
+    print(f"  {stage.name}: done in {_minutes(time.monotonic() - start)}", flush=True)
+    return log
+
+
+def _minutes(seconds: float) -> str:
+    return f"{round(seconds)} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def write_config(output: pathlib.Path, num_steps: int) -> None:
+    """The demo's pipeline.config with this run's paths and number of steps."""
+    text = _CONFIG.read_text().replace("PATH/", f"{output / 'data'}/")
+    text = re.sub(r"\b(num_steps|total_steps): \d+", rf"\1: {num_steps}", text)
+    (output / "pipeline.config").write_text(text)
+
+
+def read_metrics(log: pathlib.Path) -> dict[str, float]:
+    """What the stock eval loop said of AVA metrics in its log."""
+    metrics = {}
+    for line in log.read_text().splitlines():
+        if match := _METRIC.search(line):
+            metrics[match.group(1)] = float(match.group(2))
+    return metrics
+
+
+def run(output: pathlib.Path, seed: int, num_steps: int) -> dict[str, float]:
+    """Runs the demo.
+
+    Returns:
+        The metrics on the held-out videos.
+
+    Raises:
+        StageFailed: if a stage fails.
+    """
+    (output / "logs").mkdir(parents=True, exist_ok=True)
+    _check_seed(output, seed)
+    write_config(output, num_steps)
+    plan = list(stages(output, seed, num_steps))
+    left = sum(stage.seconds for stage in plan) + 25
+    print(f"Demo: toy videos to an annotated video, about {_minutes(left)} on two cores.")
+    metrics = {}
+    for number, stage in enumerate(plan, start=1):
+        title = f"[{number}/{len(plan) + 1}, {_minutes(left)} left]"
+        log = run_stage(stage, output, title)
+        left -= stage.seconds
+        if stage.name == "evaluation":
+            metrics = read_metrics(log)
+    detection = detection_stage(output)
+    run_stage(detection, output, f"[{len(plan) + 1}/{len(plan) + 1}, {_minutes(left)} left]")
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    _print_results(output, metrics)
+    return metrics
+
+
+def _check_seed(output: pathlib.Path, seed: int) -> None:
+    """A model trained on one seed's videos must not be shown on another's."""
+    record = output / "seed.txt"
+    if record.exists() and record.read_text().strip() != str(seed):
+        raise StageFailed(
+            f"{output} holds a demo of seed {record.read_text().strip()}; give --output another "
+            f"folder for seed {seed}."
+        )
+    record.write_text(f"{seed}\n")
+
+
+def _print_results(output: pathlib.Path, metrics: dict[str, float]) -> None:
+    print("\nFrame-AP at IoU 0.5 on held-out toy videos (ActivityNet's rules):")
+    for name, value in metrics.items():
+        print(f"  {value:.3f}  {name}")
+    print("\nResults:")
+    for what, place in (
+        ("annotated video, picture, CSV", output / "detections"),
+        ("metrics", output / "metrics.json"),
+        ("SavedModel", output / "exported" / "saved_model"),
+        ("checkpoints", output / "model"),
+        ("logs of each command", output / "logs"),
+    ):
+        print(f"  {what}: {place}")
+    print(f"  TensorBoard: tensorboard --logdir {output / 'model'}", flush=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags and runs the demo."""
+    del argv
+    values = flags.FLAGS
+    try:
+        run(pathlib.Path(values.output), values.seed, values.num_steps)
+    except StageFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("output", "demo_output", "Folder for everything that the demo makes.")
+    flags.DEFINE_integer("seed", 0, "Of the toy videos.")
+    flags.DEFINE_integer("num_steps", 1200, "Training steps.")
+    app.run(main)
