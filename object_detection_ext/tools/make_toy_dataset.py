@@ -240,6 +240,21 @@ def _draw_person(
         limb([hip, knee], 0.085, look.trousers)
         toes = (foot[0] + (0.02 if name == "right_leg" else -0.02), foot[1])
         limb([foot, toes], 0.06, look.shoes)
+    _draw_clothes(draw, parts, place, look)
+    for name in ("left_arm", "right_arm"):
+        shoulder, elbow, hand = parts[name]
+        limb([elbow, hand], 0.05, look.shirt if look.long_sleeves else look.skin)
+        limb([shoulder, elbow], 0.06, look.shirt)
+        limb([hand], 0.062, look.skin)
+    _draw_head(draw, place(parts["head"][0]), 0.082 * body * scale, look)
+    left, top, right, bottom = canvas.getchannel("A").getbbox()
+    width, height = canvas.size
+    extent = (top / height, left / width, bottom / height, right / width)
+    return canvas.reduce(_SUPERSAMPLING), extent
+
+
+def _draw_clothes(draw: ImageDraw.ImageDraw, parts, place, look: Look) -> None:
+    """Draws the shirt's body and the skirt; `place` takes a point of the body to pixels."""
     hips, neck = parts["torso"]
     half = 0.095 * look.build
     if look.skirt:
@@ -251,16 +266,6 @@ def _draw_person(
     corners = [(hips[0] - half * 0.75, hips[1]), (hips[0] + half * 0.75, hips[1])]
     corners += [(neck[0] + half, neck[1]), (neck[0] - half, neck[1])]
     draw.polygon([place(p) for p in corners], fill=look.shirt)
-    for name in ("left_arm", "right_arm"):
-        shoulder, elbow, hand = parts[name]
-        limb([elbow, hand], 0.05, look.shirt if look.long_sleeves else look.skin)
-        limb([shoulder, elbow], 0.06, look.shirt)
-        limb([hand], 0.062, look.skin)
-    _draw_head(draw, place(parts["head"][0]), 0.082 * body * scale, look)
-    left, top, right, bottom = canvas.getchannel("A").getbbox()
-    width, height = canvas.size
-    extent = (top / height, left / width, bottom / height, right / width)
-    return canvas.reduce(_SUPERSAMPLING), extent
 
 
 def _draw_head(draw: ImageDraw.ImageDraw, centre, radius: float, look: Look) -> None:
