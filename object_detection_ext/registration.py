@@ -63,11 +63,11 @@ def _register_configs() -> None:
 
     @functools.wraps(stock_split)
     def create_configs_from_pipeline_proto(pipeline_config):
-        pipeline = pipeline_pb2.TrainEvalPipelineConfig()
-        pipeline.CopyFrom(pipeline_config)
-        if pipeline_check.is_video_pipeline(pipeline):
-            options_lib.attach_to_pipeline(pipeline)
-        return stock_split(pipeline)
+        if pipeline_check.is_video_pipeline(pipeline_config):
+            original, pipeline_config = pipeline_config, pipeline_pb2.TrainEvalPipelineConfig()
+            pipeline_config.CopyFrom(original)
+            options_lib.attach_to_pipeline(pipeline_config)
+        return stock_split(pipeline_config)
 
     @functools.wraps(stock_join)
     def create_pipeline_proto_from_configs(configs):

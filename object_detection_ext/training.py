@@ -19,6 +19,7 @@ import tensorflow as tf
 from object_detection import model_lib_v2
 
 from object_detection_ext import errors
+from object_detection_ext.progress import format_seconds
 
 # Steps in one call of the stock loop's tf.function; it logs and writes scalars after each call. One
 # step a call traces the step once, more trace it twice, and a trace takes half a minute; many steps
@@ -156,16 +157,6 @@ def _without_pictures(config_override: str | None) -> str:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def format_seconds(seconds: float) -> str:
-    """Seconds as people say them: '42 s', '3 min 20 s', '2 h 05 min'."""
-    seconds = max(0, round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 @contextlib.contextmanager

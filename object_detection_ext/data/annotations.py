@@ -12,11 +12,13 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 
+from object_detection_ext import errors
+
 _COLUMNS = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id"
 _MAX_LISTED = 20
 
 
-class AnnotationError(ValueError):
+class AnnotationError(errors.InputError):
     """The annotations or their label map cannot be used; the message lists where and why."""
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import av
 import numpy as np
 
+from object_detection_ext import errors
+
 # Two frames count as equally near within this many seconds; then the earlier one is taken.
 _TIE_SECONDS = 1e-6
 # A gap without wanted frames that is longer than this is jumped over instead of decoded.
@@ -26,7 +28,7 @@ _SEEK_GAP_SECONDS = 8.0
 _SEEK_MARGIN_SECONDS = 1.0
 
 
-class VideoError(ValueError):
+class VideoError(errors.InputError):
     """A video that cannot be used; the message names the file and says why."""
 
 

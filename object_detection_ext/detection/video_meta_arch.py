@@ -65,7 +65,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             true_image_shapes: int32 [B, 3], sizes in pixels before padding.
             **side_inputs: none is used.
         """
-        if self._is_training and self._picture_every_n_steps:
+        # Who trains with a loop of their own need not tell the step.
+        if self._is_training and self._picture_every_n_steps and self._training_step is not None:
             self._write_training_picture(preprocessed_inputs)
         return super().predict(preprocessed_inputs, true_image_shapes, **side_inputs)
 

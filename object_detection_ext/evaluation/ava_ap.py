@@ -24,6 +24,7 @@ import numpy as np
 
 from object_detection_ext.evaluation import csv_io
 from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
+from object_detection_ext.progress import Progress
 
 DEFAULT_IOU_THRESHOLD = 0.5
 DEFAULT_MAX_ROWS_PER_FRAME = 50
@@ -301,7 +302,7 @@ def score_classes(
       One result per category, ordered by id.
     """
     results = []
-    progress = csv_io.Progress("scoring classes", len(categories), report)
+    progress = Progress("scoring", len(categories), "classes", report, tell_end=False)
     for number, category in enumerate(sorted(categories, key=lambda item: item["id"])):
         gt = ground_truth[ground_truth.classes == category["id"]]
         found = detections[detections.classes == category["id"]]

@@ -11,11 +11,12 @@ import itertools
 import math
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+from object_detection_ext.progress import Progress
 
 Frame = tuple[str, int | float]
 Category = dict[str, int | str]
@@ -24,27 +25,6 @@ Report = Callable[[str], None]
 _COLUMNS = ("video_id", "timestamp", "x1", "y1", "x2", "y2", "action_id", "score")
 _CHUNK_ROWS = 100_000
 _DEFAULT_SCORE = 1.0
-
-
-class Progress:
-    """Says how far a piece of work is and about how long the rest takes.
-
-    Silent for work that is over before the first interval is.
-    """
-
-    def __init__(self, task: str, total: int, report: Report | None, interval_seconds: float = 2.0):
-        self._task, self._total, self._report = task, max(total, 1), report
-        self._interval = interval_seconds
-        self._start = self._last = time.monotonic()
-
-    def update(self, done: int) -> None:
-        """Reports when an interval has passed since the last report; `done` is out of the total."""
-        now = time.monotonic()
-        if self._report is None or now - self._last < self._interval or not done:
-            return
-        self._last = now
-        left = (now - self._start) * max(self._total - done, 0) / done
-        self._report(f"{self._task}: {100 * done / self._total:.0f} %, about {left:.0f} s left")
 
 
 @dataclass(frozen=True)
@@ -200,7 +180,8 @@ def _read_labelled(
 
 def _row_chunks(path: str, report: Report | None) -> Iterator[list[tuple[int, list[str]]]]:
     """Yields lists of (line, fields), blank lines left out."""
-    progress = Progress(f"reading {path}", os.path.getsize(path), report)
+    megabytes = os.path.getsize(path) / 1e6
+    progress = Progress(f"reading {path}", megabytes, "MB", report, tell_end=False)
     line = 0
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
@@ -213,7 +194,7 @@ def _row_chunks(path: str, report: Report | None) -> Iterator[list[tuple[int, li
                 return
             yield [(line + 1 + i, row) for i, row in enumerate(chunk) if row]
             line += len(chunk)
-            progress.update(file.buffer.tell())
+            progress.update(file.buffer.tell() / 1e6)
 
 
 def read_csv(path: str, report: Report | None = None) -> AvaRows:

@@ -20,16 +20,16 @@ import io
 import json
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
 from PIL import Image
 
+from object_detection_ext import errors
+from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import annotations, video_reader
 
-_PROGRESS_SECONDS = 3.0
 _MAX_LISTED = 20
 _MISSING, _UNREADABLE = "missing video", "unreadable video"
 _OUTSIDE, _DAMAGED = "timestamp outside the video", "video damaged there"
@@ -37,7 +37,7 @@ _UNKNOWN_LABELS = "unknown labels only"
 _SHARD_PATTERN = re.compile(r"(?P<prefix>.+)@(?P<count>\d+)")
 
 
-class ConversionError(ValueError):
+class ConversionError(errors.InputError):
     """The conversion cannot be done as asked; the message says why and what would be right."""
 
 
@@ -233,29 +233,6 @@ class _JpegEncoder:
         return buffer.getvalue()
 
 
-class _Progress:
-    """Prints a line every few seconds with the rate and the time left."""
-
-    def __init__(self, total: int, num_videos: int):
-        self._total, self._num_videos, self._done = total, num_videos, 0
-        self._start = self._shown = time.monotonic()
-
-    def step(self, video_number: int, video_id: str) -> None:
-        self._done += 1
-        now = time.monotonic()
-        if now - self._shown < _PROGRESS_SECONDS and self._done < self._total:
-            return
-        self._shown = now
-        rate = self._done / max(now - self._start, 1e-9)
-        left = (self._total - self._done) / rate
-        print(
-            f"records: {self._done}/{self._total} keyframes, {rate:.1f} per s, "
-            f"{int(left) // 60}:{int(left) % 60:02d} left, video {video_number}/"
-            f"{self._num_videos} {video_id}",
-            flush=True,
-        )
-
-
 @contextlib.contextmanager
 def _shard_writers(options: Options):
     """Opens all shards under temporary names; they get their own when the body succeeds."""
@@ -401,7 +378,8 @@ def convert(options: Options) -> dict:
     by_video = _usable_keyframes(labels, skips)
     infos = _find_videos(options, by_video, skips)
     converter = _Converter(options, label_map, skips)
-    progress = _Progress(sum(len(by_video[video_id]) for video_id in infos), len(infos))
+    total = sum(len(by_video[video_id]) for video_id in infos)
+    progress = progress_lib.Progress("records", total, "keyframes")
     planned = 0
     with _shard_writers(options) as writers:
         for number, (video_id, info) in enumerate(infos.items(), start=1):
@@ -411,7 +389,7 @@ def convert(options: Options) -> dict:
                 if record is not None:
                     writers[planned % len(writers)].write(record)
                 planned += 1
-                progress.step(number, video_id)
+                progress.update(planned, f"video {number}/{len(infos)} {video_id}")
         if not converter.num_keyframes:
             raise ConversionError(
                 f"No keyframe of {options.annotations} could be converted:\n{skips.listing()}"
@@ -499,7 +477,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     options = Options(**{field.name: values[field.name].value for field in fields})
     try:
         report = convert(options)
-    except (ConversionError, annotations.AnnotationError, OSError) as error:
+    except (errors.InputError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(summary(options, report))
 

@@ -21,6 +21,8 @@ from collections.abc import Iterator, Sequence
 
 from absl import app, flags
 
+from object_detection_ext.progress import format_seconds
+
 _CONFIG = pathlib.Path(__file__).parents[2] / "pipeline_configs" / "demo_toy_tx.config"
 
 # Frames a second of the clips: 16 frames are 1.3 seconds, a wave and a half.
@@ -144,7 +146,7 @@ def run_stage(stage: Stage, output: pathlib.Path, title: str) -> pathlib.Path:
     if not stage.again and stamp.exists() and stamp.read_text() == made_by:
         print(f"\n{title} {stage.name}: finished by an earlier run", flush=True)
         return log
-    print(f"\n{title} {stage.name}, about {_minutes(stage.seconds)}\n$ {command}", flush=True)
+    print(f"\n{title} {stage.name}, about {format_seconds(stage.seconds)}\n$ {command}", flush=True)
     stamp.unlink(missing_ok=True)
     start = time.monotonic()
     with log.open("w") as file:
@@ -165,12 +167,8 @@ def run_stage(stage: Stage, output: pathlib.Path, title: str) -> pathlib.Path:
         end = "".join(log.read_text().splitlines(keepends=True)[-30:])
         raise StageFailed(f"{stage.name} ended with status {status}. The end of {log}:\n{end}")
     stamp.write_text(made_by)
-    print(f"  {stage.name}: done in {_minutes(time.monotonic() - start)}", flush=True)
+    print(f"  {stage.name}: done in {format_seconds(time.monotonic() - start)}", flush=True)
     return log
-
-
-def _minutes(seconds: float) -> str:
-    return f"{round(seconds)} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def write_config(output: pathlib.Path, num_steps: int) -> None:
@@ -203,16 +201,16 @@ def run(output: pathlib.Path, seed: int, num_steps: int) -> dict[str, float]:
     write_config(output, num_steps)
     plan = list(stages(output, seed, num_steps))
     left = sum(stage.seconds for stage in plan) + 25
-    print(f"Demo: toy videos to an annotated video, about {_minutes(left)} on two cores.")
+    print(f"Demo: toy videos to an annotated video, about {format_seconds(left)} on two cores.")
     metrics = {}
     for number, stage in enumerate(plan, start=1):
-        title = f"[{number}/{len(plan) + 1}, {_minutes(left)} left]"
+        title = f"[{number}/{len(plan) + 1}, {format_seconds(left)} left]"
         log = run_stage(stage, output, title)
         left -= stage.seconds
         if stage.name == "evaluation":
             metrics = read_metrics(log)
     detection = detection_stage(output)
-    run_stage(detection, output, f"[{len(plan) + 1}/{len(plan) + 1}, {_minutes(left)} left]")
+    run_stage(detection, output, f"[{len(plan) + 1}/{len(plan) + 1}, {format_seconds(left)} left]")
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     _print_results(output, metrics)
     return metrics

@@ -15,25 +15,25 @@ import collections
 import csv
 import dataclasses
 import os
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
 from PIL import Image
 
+from object_detection_ext import errors
+from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.visualization import drawing
 
 # Rows of one person differ little: the box is refined once for all actions. Rows of two people
 # overlap less, as multi-class suppression leaves them.
 _SAME_PERSON_IOU = 0.7
-_PROGRESS_SECONDS = 3.0
 _INPUT = "input_tensor"
 _OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 
 
-class DetectionError(ValueError):
+class DetectionError(errors.InputError):
     """The detection cannot be done as asked; the message says why and what would be right."""
 
 
@@ -201,20 +201,6 @@ class KeyframeResult:
     people: list[Person]
 
 
-class _Progress:
-    def __init__(self, what: str, total: float):
-        self._what, self._total = what, total
-        self._start = self._shown = time.monotonic()
-
-    def show(self, done: float, unit: str) -> None:
-        now = time.monotonic()
-        if now - self._shown < _PROGRESS_SECONDS and done < self._total:
-            return
-        self._shown = now
-        left = (now - self._start) / max(done, 1e-9) * max(self._total - done, 0.0)
-        print(f"{self._what}: {done:.0f}/{self._total:.0f} {unit}, {left:.0f} s left", flush=True)
-
-
 def _resized(frame: np.ndarray, short_side: int) -> np.ndarray:
     if not short_side:
         return frame
@@ -243,7 +229,7 @@ def detect(model, options: Options, info, label_map: Mapping[int, str]) -> list[
         fps=options.fps,
         transform=lambda frame: _resized(frame, options.short_side),
     )
-    progress, results = _Progress("detection", len(times)), []
+    progress, results = progress_lib.Progress("detection", len(times), "keyframes"), []
     for done, clip in enumerate(reader.clips(times), start=1):
         if not clip.problem:
             boxes, scores, classes = model(np.stack(clip.frames))
@@ -254,7 +240,7 @@ def detect(model, options: Options, info, label_map: Mapping[int, str]) -> list[
             results.append(KeyframeResult(clip.keyframe_time, people))
         elif not clip.outside:
             print(f"detection: left out: {clip.problem}", flush=True)
-        progress.show(done, "keyframes")
+        progress.update(done)
     if not results:
         raise DetectionError(f"{options.video}: no clip of the video could be read.")
     return results
@@ -285,7 +271,7 @@ def write_video(path: str, picture_path: str, options: Options, info, results, l
     times = np.array([result.seconds for result in results])
     drawn = [_drawn(result.people, label_map) for result in results]
     best = clearest(results)
-    progress = _Progress("video", info.duration or float(times[-1]))
+    progress = progress_lib.Progress("video", info.duration or float(times[-1]), "s of video")
 
     def frames():
         best_distance = np.inf
@@ -296,7 +282,7 @@ def write_video(path: str, picture_path: str, options: Options, info, results, l
             if distance < best_distance:
                 best_distance = distance
                 Image.fromarray(shown).save(picture_path)
-            progress.show(seconds, "s of video")
+            progress.update(seconds)
             yield shown
 
     drawing.write_video(path, frames(), fps)
@@ -393,7 +379,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     options = {field.name: values[field.name].value for field in dataclasses.fields(Options)}
     try:
         run(Options(**options))
-    except (DetectionError, annotations.AnnotationError, video_reader.VideoError, OSError) as error:
+    except (errors.InputError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -22,7 +22,6 @@ import math
 import multiprocessing
 import os
 import pathlib
-import time
 from collections.abc import Sequence
 
 import av
@@ -30,6 +29,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageDraw
 
+from object_detection_ext import progress as progress_lib
 from object_detection_ext.visualization import drawing
 
 ACTIONS = {
@@ -530,17 +530,13 @@ def make_dataset(output: str | os.PathLike, *, num_train: int, num_eval: int, se
     options = {"seed": seed, "width": width, "height": height, "seconds": seconds, "fps": fps}
     tasks = _plan(output, "train", num_train, options) + _plan(output, "eval", num_eval, options)
     workers = workers or os.cpu_count() or 1
-    results, start, shown = [], time.monotonic(), 0.0
+    results, progress = [], progress_lib.Progress("toy data", len(tasks), "videos")
     # A forked copy of a process whose other threads hold locks (TensorFlow's, in a notebook) hangs.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
         for rows in pool.map(make_video, tasks):
             results.append(rows)
-            elapsed = time.monotonic() - start
-            if elapsed - shown > 2.0 or len(results) == len(tasks):
-                shown, done = elapsed, len(results)
-                left = elapsed / done * (len(tasks) - done)
-                print(f"toy data: {done}/{len(tasks)} videos, {left:.0f} s left", flush=True)
+            progress.update(len(results))
     counts = {}
     for split, part in (("train", results[:num_train]), ("eval", results[num_train:])):
         rows = [row for video_rows in part for row in video_rows]

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from object_detection_ext import progress
 from object_detection_ext.evaluation import csv_io
 
 
@@ -70,14 +71,14 @@ def test_a_binary_file_is_an_error(tmp_path):
 
 def test_long_files_are_read_in_parts_with_progress(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_io, "_CHUNK_ROWS", 3)
-    monkeypatch.setattr(csv_io.Progress.__init__, "__defaults__", (0.0,))
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     lines = [f"v,{i // 2},0,0,1,1,{i},0.5\n" for i in range(10)]
     said = []
     rows = csv_io.read_csv(_file(tmp_path, "".join(lines)), said.append)
     np.testing.assert_array_equal(rows.rows.classes, np.arange(10))
     np.testing.assert_array_equal(rows.lines, np.arange(1, 11))
     assert len(rows.frames) == 5
-    assert said and "100 %, about 0 s left" in said[-1]
+    assert said and "0 s left" in said[-1] and "MB" in said[-1]
 
 
 def test_excluded_timestamps(tmp_path):

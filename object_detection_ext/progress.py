@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a piece of work is, and how long the rest takes."""
+
+import functools
+import time
+from collections.abc import Callable
+
+INTERVAL_SECONDS = 3.0
+
+_print = functools.partial(print, flush=True)
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as people say them: '42 s', '3 min 20 s', '2 h 05 min'."""
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Says every few seconds how much is done of how much, and the time left."""
+
+    def __init__(
+        self,
+        task: str,
+        total: float,
+        unit: str,
+        report: Callable[[str], None] | None = _print,
+        tell_end: bool = True,
+    ):
+        """Starts the clock.
+
+        Args:
+            task: what is done, the first words of each line.
+            total: how much there is to do.
+            unit: what is counted.
+            report: takes each line; None for silence.
+            tell_end: whether the end is told too if the last interval is not over; without it,
+                short work is silent.
+        """
+        self._task, self._total, self._unit = task, total, unit
+        self._report, self._tell_end = report, tell_end
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: float, note: str = "") -> None:
+        """Says it if an interval has passed since the last line, or at the end.
+
+        Args:
+            done: how much of the total is done.
+            note: what else to say, at the end of the line.
+        """
+        now = time.monotonic()
+        at_end = self._tell_end and done >= self._total
+        if self._report is None or (now - self._last < INTERVAL_SECONDS and not at_end):
+            return
+        self._last = now
+        seconds = max(now - self._start, 1e-9)
+        left = seconds / max(done, 1e-9) * max(self._total - done, 0.0)
+        self._report(
+            f"{self._task}: {done:.0f}/{self._total:.0f} {self._unit}, "
+            f"{done / seconds:.1f} per s, {format_seconds(left)} left" + (note and f", {note}")
+        )

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trunk as a stock feature extractor: pixels scaled, clips unpacked, the trunk built once."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from object_detection_ext.data import clip_packing
+from object_detection_ext.detection import video_feature_extractor
+
+
+class _RecordingTrunk(tf.keras.Model):
+    """Returns the clip and remembers how it was called."""
+
+    def call(self, clips, training=None):
+        self.last_call = (clips, training)
+        return clips
+
+
+@pytest.fixture
+def extractor():
+    return video_feature_extractor.VideoFeatureExtractor(
+        is_training=True,
+        first_stage_features_stride=16,
+        batch_norm_trainable=False,
+        build_trunk=_RecordingTrunk,
+        num_frames=3,
+    )
+
+
+def test_pixels_are_scaled_as_the_published_trunk_takes_them(extractor):
+    np.testing.assert_allclose(
+        extractor.preprocess(tf.constant([0.0, 127.5, 255.0])), [-1.0, 0.0, 1.0], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_trunk_gets_frames_in_order_and_the_mode(extractor, training):
+    clip = tf.random.uniform([3, 8, 6, 3])
+    model = extractor.get_proposal_feature_extractor_model()
+    features = model(clip_packing.pack_clip(clip)[tf.newaxis], training=training)
+    np.testing.assert_array_equal(features[0], clip)
+    assert extractor.classification_backbone.last_call[1] is training
+
+
+def test_classification_checkpoints_restore_into_the_trunk(extractor):
+    assert extractor.classification_backbone is None
+    model = extractor.get_proposal_feature_extractor_model()
+    assert extractor.classification_backbone is model.trunk
+    # The second stage's part is empty: the head stands in the box predictor.
+    assert extractor.get_box_classifier_feature_extractor_model().variables == []
