@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is built from a pipeline: the paper's sizes, each option's effect, stock models untouched."""
+"""What is built from a pipeline: the paper's sizes, each option, stock models untouched."""
 
 import io
 import pathlib

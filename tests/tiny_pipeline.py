@@ -22,7 +22,6 @@ from PIL import Image
 NUM_FRAMES = 4
 SIZE = 64
 NUM_CLASSES = 3
-MIDDLE = 2
 ACTIONS = {1: "stand", 2: "walk", 3: "watch (a person)"}
 # A person and an action: [ymin, xmin, ymax, xmax], normalized, and the action's name.
 Row = tuple[Sequence[float], str]
@@ -125,6 +124,11 @@ eval_input_reader {
 """
 
 
+def parse(text: str) -> pipeline_pb2.TrainEvalPipelineConfig:
+    """A pipeline from its text."""
+    return text_format.Parse(text, pipeline_pb2.TrainEvalPipelineConfig())
+
+
 def make_pipeline(
     override: str = "",
     *,
@@ -140,7 +144,7 @@ def make_pipeline(
         train: pattern of the training records.
         evaluation: pattern of the evaluation records.
     """
-    pipeline = text_format.Parse(CONFIG, pipeline_pb2.TrainEvalPipelineConfig())
+    pipeline = parse(CONFIG)
     readers = ((pipeline.train_input_reader, train), (pipeline.eval_input_reader[0], evaluation))
     for reader, pattern in readers:
         if label_map is not None:

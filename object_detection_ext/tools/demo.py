@@ -32,7 +32,7 @@ _CHECKPOINT_EVERY = 200
 
 # Lines of our own tools; the rest, mostly TensorFlow's, is in the log files.
 _PROGRESS = re.compile(
-    r"^(toy data|records|training|evaluating|detect\w*|Converted|WARNING: .*skipped)\b"
+    r"^(toy data|records|training|evaluating|detection|video|Converted|WARNING: .*skipped)\b"
 )
 _METRIC = re.compile(r"\+ AvaDetectionBoxes_\w+/(\S.*@0\.5IOU.*): ([\d.]+)$")
 
@@ -257,5 +257,5 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("output", "demo_output", "Folder for everything that the demo makes.")
     flags.DEFINE_integer("seed", 0, "Of the toy videos.")
-    flags.DEFINE_integer("num_steps", 1200, "Training steps.")
+    flags.DEFINE_integer("num_steps", 1000, "Training steps.")
     app.run(main)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline of clips: stock augmentation on all frames alike; broken data skipped and counted.
+
+`tf.print` and tf.data's log write to the process's stderr, so the tests read it with capfd.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from object_detection import inputs
+from object_detection.protos import input_reader_pb2
+from object_detection.utils import config_util
+
+from object_detection_ext import registration
+from object_detection_ext.data import clip_dataset, record_files
+from tests import tiny_pipeline
+
+registration.register()
+
+_BOX = [0.25, 0.375, 0.625, 0.75]
+_PERSON = [(_BOX, "stand")]
+
+
+@pytest.fixture
+def label_map(tmp_path):
+    return tiny_pipeline.write_label_map(tmp_path / "label_map.pbtxt")
+
+
+def _reader(label_map, *patterns, **fields) -> input_reader_pb2.InputReader:
+    reader = input_reader_pb2.InputReader(
+        label_map_path=str(label_map), **{"shuffle": False, "num_epochs": 1, **fields}
+    )
+    reader.tf_record_input_reader.input_path.extend(str(pattern) for pattern in patterns)
+    return reader
+
+
+def _record(name: str, frames=None, keyframes=(2,)) -> bytes:
+    return tiny_pipeline.make_record(
+        frames or tiny_pipeline.gray_frames(4),
+        {keyframe: _PERSON for keyframe in keyframes},
+        video_id=name,
+    )
+
+
+def _names(reader, **kwargs) -> list[str]:
+    """Source ids of the clips that a reader gives."""
+    dataset = clip_dataset.build(reader, num_frames=4, **kwargs)
+    return [clip["source_id"].numpy().decode() for clip in dataset]
+
+
+def _undecodable_jpeg() -> bytes:
+    """Whole at both ends, noise between."""
+    jpeg = tiny_pipeline.gray_frames(1)[0]
+    return jpeg[:2] + bytes(len(jpeg) - 4) + jpeg[-2:]
+
+
+def test_clips_come_in_order_from_all_files_and_keyframes(tmp_path, label_map, capfd):
+    for name, keyframes in (("a", (0, 3)), ("b", (1,))):
+        tiny_pipeline.write_records(tmp_path / name, [_record(name, keyframes=keyframes)])
+    assert _names(_reader(label_map, tmp_path / "?")) == ["a,0", "a,3", "b,1"]
+    assert "WARNING" not in capfd.readouterr().err
+
+
+def test_shuffled_clips_are_the_same_clips(tmp_path, label_map):
+    records = [_record(f"v{index}", keyframes=(1, 2)) for index in range(4)]
+    path = tiny_pipeline.write_records(tmp_path / "records", records)
+    reader = _reader(label_map, path, shuffle=True, shuffle_buffer_size=4)
+    assert sorted(_names(reader)) == [f"v{index},{key}" for index in range(4) for key in (1, 2)]
+
+
+def test_one_of_n_records_and_replicas_share(tmp_path, label_map):
+    for index in range(4):
+        tiny_pipeline.write_records(tmp_path / f"part-{index}", [_record(f"v{index}")])
+    pattern = tmp_path / "part-*"
+    assert _names(_reader(label_map, pattern, sample_1_of_n_examples=3)) == ["v0,2", "v3,2"]
+    contexts = [tf.distribute.InputContext(2, replica, 2) for replica in range(2)]
+    shares = [_names(_reader(label_map, pattern), input_context=c) for c in contexts]
+    assert sorted(shares[0] + shares[1]) == [f"v{index},2" for index in range(4)]
+    assert len(shares[0]) == len(shares[1]) == 2
+    batched = clip_dataset.build(
+        _reader(label_map, pattern), num_frames=4, batch_size=4, input_context=contexts[0]
+    )
+    assert [len(batch["source_id"]) for batch in batched] == [2]
+
+
+def test_truncated_file_is_warned_of_and_the_rest_is_read(tmp_path, label_map, caplog):
+    whole = tiny_pipeline.write_records(tmp_path / "b", [_record("b0"), _record("b1")])
+    truncated = tiny_pipeline.write_records(tmp_path / "a", [_record("a0"), _record("a1")])
+    truncated.write_bytes(truncated.read_bytes()[:-30])
+    assert _names(_reader(label_map, tmp_path / "?")) == ["a0,2", "b0,2", "b1,2"]
+    (message,) = [record.getMessage() for record in caplog.records if "trunc" in record.message]
+    assert "1 of 2 record files" in message
+    assert f"{truncated} (after 1 whole records)" in message
+    assert str(whole) not in message
+
+
+def test_nothing_to_read_is_an_error_that_says_where(tmp_path, label_map):
+    with pytest.raises(record_files.RecordFileError, match=r"No record file matches '.*/no\*'"):
+        clip_dataset.build(_reader(label_map, tmp_path / "no*"), num_frames=4)
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(record_files.RecordFileError, match="Not one whole record in .*empty"):
+        clip_dataset.build(_reader(label_map, tmp_path / "empty"), num_frames=4)
+
+
+def test_missing_reader_fields_are_named(tmp_path, label_map):
+    path = tiny_pipeline.write_records(tmp_path / "records", [_record("v")])
+    with pytest.raises(ValueError, match="label_map_path"):
+        clip_dataset.build(_reader("", path), num_frames=4)
+    with pytest.raises(ValueError, match="tf_record_input_reader"):
+        clip_dataset.build(
+            input_reader_pb2.InputReader(label_map_path=str(label_map)), num_frames=4
+        )
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_broken_pictures_are_skipped_counted_and_named(tmp_path, label_map, capfd, shuffle):
+    frames = tiny_pipeline.gray_frames(4)
+    records = [
+        _record("fine0"),
+        _record("cut", [*frames[:3], frames[3][:-10]]),
+        _record("fine1"),
+        _record("nothing", [b"", *frames[1:]]),
+        _record("fine2"),
+    ]
+    path = tiny_pipeline.write_records(tmp_path / "records", records)
+    reader = _reader(label_map, path, shuffle=shuffle)
+    assert sorted(_names(reader)) == ["fine0,2", "fine1,2", "fine2,2"]
+    said = capfd.readouterr().err
+    assert f"clip skipped: frame 3 of cut,2 (record 1 of {path}) is not a whole JPEG" in said
+    assert f"clip skipped: frame 0 of nothing,2 (record 3 of {path}) is not a whole JPEG" in said
+    assert said.count("WARNING: clip skipped") == 2
+    assert "Clips skipped so far: 1" in said and "Clips skipped so far: 2" in said
+
+
+def test_pictures_that_are_broken_inside_are_skipped_counted_and_named(tmp_path, label_map, capfd):
+    frames = tiny_pipeline.gray_frames(4)
+    broken = [*frames[:3], _undecodable_jpeg()]
+    other_size = [*frames[:3], tiny_pipeline.gray_frames(1, size=32)[0]]
+    records = [
+        _record("fine0"),
+        _record("noise", broken),
+        _record("sizes", other_size),
+        _record("fine1"),
+        _record("more noise", broken),
+        _record("fine2"),
+    ]
+    path = tiny_pipeline.write_records(tmp_path / "records", records)
+    assert _names(_reader(label_map, path)) == ["fine0,2", "fine1,2", "fine2,2"]
+    said = capfd.readouterr().err
+    assert f"2 clip(s) skipped that could not be decoded, just before record 3 of {path}" in said
+    assert f"1 clip(s) skipped that could not be decoded, just before record 5 of {path}" in said
+    assert "Clips skipped so far: 3" in said
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_bytes_that_are_no_record_of_ours_are_left_out(tmp_path, label_map, shuffle):
+    records = [_record("a"), b"no SequenceExample", _record("b")]
+    path = tiny_pipeline.write_records(tmp_path / "records", records)
+    assert sorted(_names(_reader(label_map, path, shuffle=shuffle))) == ["a,2", "b,2"]
+
+
+def _moving_gradient() -> list[bytes]:
+    """Frame k: red 2 x + 5 k, green 2 y + 7 k, blue 40 k; x and y in pixels."""
+    y, x = np.mgrid[: tiny_pipeline.SIZE, : tiny_pipeline.SIZE]
+    frames = [
+        np.stack([2 * x + 5 * k, 2 * y + 7 * k, np.full_like(x, 40 * k)], axis=-1) for k in range(4)
+    ]
+    return [tiny_pipeline.encode_jpeg(frame.astype(np.uint8)) for frame in frames]
+
+
+def _train_input(tmp_path, label_map, override: str):
+    frames = _moving_gradient()
+    people = {2: [(_BOX, "stand"), (_BOX, "watch (a person)")]}
+    path = tiny_pipeline.write_records(
+        tmp_path / "train", [tiny_pipeline.make_record(frames, people)]
+    )
+    pipeline = tiny_pipeline.make_pipeline(label_map=label_map, train=path, evaluation=path)
+    del pipeline.train_config.data_augmentation_options[:]
+    pipeline.MergeFrom(tiny_pipeline.parse(override))
+    pipeline.train_config.batch_size = 1
+    configs = config_util.create_configs_from_pipeline_proto(pipeline)
+    model = tiny_pipeline.build_model(pipeline, is_training=True)
+    return configs, model
+
+
+def _line(values: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of values on a line, away from the borders, where resizing repeats."""
+    inner = slice(4, -4)
+    at = (np.arange(len(values)) + 0.5) / len(values)  # normalized
+    slope, offset = np.polyfit(at[inner], values[inner], 1)
+    np.testing.assert_allclose(offset + slope * at[inner], values[inner], atol=3)
+    return slope, offset
+
+
+def _place_in_original(frame: np.ndarray, k: int) -> tuple[tuple, tuple]:
+    """How new coordinates give old ones (both normalized), from frame k's colours: rows, columns.
+
+    Each as (slope, offset): old = offset + slope * new.
+    """
+    np.testing.assert_allclose(frame[..., 2], 40 * k, atol=3)  # still frame k
+    size = tiny_pipeline.SIZE
+    rows = _line((frame[..., 1].mean(axis=1) - 7 * k + 1) / 2)
+    columns = _line((frame[..., 0].mean(axis=0) - 5 * k + 1) / 2)
+    return tuple(v / size for v in rows), tuple(v / size for v in columns)
+
+
+def test_stock_flips_and_crops_act_on_all_frames_and_boxes_alike(tmp_path, label_map):
+    override = """train_config {
+      data_augmentation_options { random_horizontal_flip { } }
+      data_augmentation_options { random_crop_image {
+        min_object_covered: 1.0 min_aspect_ratio: 0.75 max_aspect_ratio: 1.33
+        min_area: 0.3 max_area: 0.9 overlap_thresh: 0.5 random_coef: 0.0
+      } }
+    }"""
+    configs, model = _train_input(tmp_path, label_map, override)
+    dataset = inputs.train_input(
+        configs["train_config"], configs["train_input_config"], configs["model"], model=model
+    )
+    flips, widths = [], []
+    for features, labels in dataset.take(12):
+        image = (features["image"][0].numpy() + 1) * 127.5  # [64, 64, 12], pixels again
+        assert image.shape == (64, 64, 12)
+        places = np.array(
+            [_place_in_original(image[..., 3 * k : 3 * k + 3], k) for k in range(4)]
+        )  # [frame, rows or columns, slope and offset]
+        np.testing.assert_allclose(places, np.broadcast_to(places[:1], places.shape), atol=0.02)
+        (row_slope, row_offset), (column_slope, column_offset) = places.mean(axis=0)
+        flips.append(column_slope < 0)
+        widths.append(abs(column_slope))
+        # One row for the person, with both actions.
+        assert int(labels["num_groundtruth_boxes"][0]) == 1
+        np.testing.assert_array_equal(labels["groundtruth_classes"][0, 0], [1, 0, 1])
+        ymin, xmin, ymax, xmax = labels["groundtruth_boxes"][0, 0].numpy()
+        in_original = [
+            row_offset + row_slope * ymin,
+            column_offset + column_slope * (xmax if column_slope < 0 else xmin),
+            row_offset + row_slope * ymax,
+            column_offset + column_slope * (xmin if column_slope < 0 else xmax),
+        ]
+        np.testing.assert_allclose(in_original, _BOX, atol=0.03)
+    assert set(flips) == {True, False}
+    assert max(widths) < 1.0 and max(widths) - min(widths) > 0.02
+
+
+def test_eval_input_keeps_the_middle_frame_as_the_original_image(tmp_path, label_map):
+    configs, model = _train_input(tmp_path, label_map, "")
+    dataset = inputs.eval_input(
+        configs["eval_config"], configs["eval_input_configs"][0], configs["model"], model=model
+    )
+    ((features, labels),) = dataset
+    original = features["original_image"].numpy()
+    assert original.shape == (1, 64, 64, 3) and original.dtype == np.uint8
+    rows, columns = _place_in_original(original[0].astype(float), 2)
+    np.testing.assert_allclose([rows, columns], [(1, 0), (1, 0)], atol=0.02)
+    assert features["image"].shape == [1, 64, 64, 12]
+    # Metrics want a row per person and action.
+    assert int(labels["num_groundtruth_boxes"][0]) == 2
+    np.testing.assert_allclose(labels["groundtruth_boxes"][0, :2], [_BOX, _BOX], atol=1e-6)
+    np.testing.assert_array_equal(labels["groundtruth_classes"][0, :2], [[1, 0, 0], [0, 0, 1]])

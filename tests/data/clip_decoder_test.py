@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a record to clips: which frames, which rows; broken pictures.
+
+Frame k of the records is one gray level, 10 k, so that a decoded clip tells its frames.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from object_detection_ext.data import clip_decoder
+from tests import tiny_pipeline
+
+_BOX = [0.1, 0.2, 0.5, 0.6]
+_OTHER_BOX = [0.3, 0.4, 0.9, 1.0]
+
+
+@pytest.fixture(scope="module")
+def label_map(tmp_path_factory):
+    return tiny_pipeline.write_label_map(tmp_path_factory.mktemp("map") / "label_map.pbtxt")
+
+
+def _clips(record: bytes, label_map, num_frames: int) -> list[dict]:
+    decoder = clip_decoder.ClipDecoder(str(label_map), num_frames)
+    clips = [decoder.decode_frames(clip) for clip in decoder.keyframes(tf.constant(record))]
+    return [{key: value.numpy() for key, value in clip.items()} for clip in clips]
+
+
+def _frame_numbers(clip: dict) -> list[int]:
+    levels = clip["image"].reshape(-1, clip["image"].shape[-1] // 3, 3).mean(axis=(0, 2))
+    return [round(level / 10) for level in levels]
+
+
+@pytest.mark.parametrize(
+    ("keyframe", "num_frames", "expected"),
+    [
+        (4, 4, [2, 3, 4, 5]),
+        (4, 5, [2, 3, 4, 5, 6]),
+        (0, 4, [0, 0, 0, 1]),
+        (1, 6, [0, 0, 0, 1, 2, 3]),
+        (7, 4, [5, 6, 7, 7]),
+        (7, 5, [5, 6, 7, 7, 7]),
+        (3, 1, [3]),
+        (3, 12, [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 7]),
+    ],
+)
+def test_clip_is_around_its_keyframe_with_the_edges_repeated(
+    label_map, keyframe, num_frames, expected
+):
+    record = tiny_pipeline.make_record(
+        tiny_pipeline.gray_frames(8), {keyframe: [(_BOX, "stand")]}
+    )
+    (clip,) = _clips(record, label_map, num_frames)
+    assert clip["image"].shape == (64, 64, 3 * num_frames)
+    assert clip["image"].dtype == np.uint8
+    assert _frame_numbers(clip) == expected
+
+
+def test_each_annotated_frame_gives_a_clip_with_its_own_people(label_map):
+    people = {
+        1: [(_BOX, "stand"), (_BOX, "walk")],
+        2: [],
+        5: [(_OTHER_BOX, "watch (a person)")],
+    }
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(7), people)
+    clips = _clips(record, label_map, 3)
+    assert [_frame_numbers(clip) for clip in clips] == [[0, 1, 2], [1, 2, 3], [4, 5, 6]]
+    assert [clip["source_id"].decode() for clip in clips] == ["video,1", "video,2", "video,5"]
+    assert [clip["num_groundtruth_boxes"] for clip in clips] == [2, 0, 1]
+    np.testing.assert_allclose(clips[0]["groundtruth_boxes"], [_BOX, _BOX])
+    np.testing.assert_array_equal(clips[0]["groundtruth_classes"], [1, 2])
+    assert clips[1]["groundtruth_boxes"].shape == (0, 4)
+    np.testing.assert_allclose(clips[2]["groundtruth_boxes"], [_OTHER_BOX])
+    np.testing.assert_array_equal(clips[2]["groundtruth_classes"], [3])
+    for clip in clips:
+        assert len(clip["groundtruth_weights"]) == clip["num_groundtruth_boxes"]
+        assert (clip["groundtruth_weights"] == 1).all()
+
+
+def test_rows_that_the_label_map_does_not_list_are_dropped(tmp_path):
+    """As with AVA's map of 60 of the 80 classes, whose ids have gaps."""
+    label_map = tiny_pipeline.write_label_map(tmp_path / "map", {1: "stand", 80: "watch"})
+    rows = [(_BOX, "walk"), (_OTHER_BOX, "watch"), (_BOX, "run"), (_BOX, "stand")]
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(3), {1: rows})
+    (clip,) = _clips(record, label_map, 2)
+    np.testing.assert_array_equal(clip["groundtruth_classes"], [80, 1])
+    np.testing.assert_allclose(clip["groundtruth_boxes"], [_OTHER_BOX, _BOX])
+    assert clip["num_groundtruth_boxes"] == 2
+    assert clip["groundtruth_weights"].shape == (2,)
+
+
+def test_record_without_an_annotated_frame_gives_no_clip(label_map):
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(3), {})
+    assert _clips(record, label_map, 2) == []
+
+
+def test_only_the_frames_of_the_clip_are_decoded(label_map):
+    frames = [b"broken", *tiny_pipeline.gray_frames(5)[1:], b"broken"]
+    record = tiny_pipeline.make_record(frames, {3: [(_BOX, "stand")]})
+    (clip,) = _clips(record, label_map, 4)
+    assert _frame_numbers(clip) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"", b"\xff", b"no JPEG at all", b"\xff\xd8 begins only", b"ends only \xff\xd9"],
+)
+@pytest.mark.parametrize("position", [0, 3])
+def test_first_broken_frame(label_map, broken, position):
+    decoder = clip_decoder.ClipDecoder(str(label_map), 4)
+    frames = tiny_pipeline.gray_frames(4)
+    assert int(decoder.first_broken_frame({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})) == -1
+    frames[position] = broken
+    assert (
+        int(decoder.first_broken_frame({clip_decoder.ENCODED_FRAMES: tf.constant(frames)}))
+        == position
+    )
+
+
+def test_cut_jpeg_is_broken_and_png_is_not(label_map):
+    decoder = clip_decoder.ClipDecoder(str(label_map), 2)
+    jpeg = tiny_pipeline.gray_frames(1)[0]
+    png = tf.io.encode_png(tf.zeros([64, 64, 3], tf.uint8)).numpy()
+    for frames, expected in (([jpeg, png], -1), ([png, jpeg[:-2]], 1)):
+        found = decoder.first_broken_frame({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})
+        assert int(found) == expected
+
+
+def test_frames_of_different_sizes_are_refused(label_map):
+    decoder = clip_decoder.ClipDecoder(str(label_map), 2)
+    frames = [tiny_pipeline.gray_frames(1)[0], tiny_pipeline.gray_frames(1, size=32)[0]]
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decoder.decode_frames({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})
