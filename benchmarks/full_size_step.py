@@ -5,9 +5,10 @@ r"""Time and memory of training and evaluation steps at full size, through the r
 
 runs `object_detection_ext.model_main_tf2` twice with the full-size pipeline.config, once to train a
 few steps and once to evaluate the checkpoint, each in its own process, and prints seconds per step
-and peak memory. Without --records it makes clips of noise with two boxes each: the time of a step
-does not depend on what is to be seen. DIR keeps config, logs, records, checkpoint and result.json;
-it must be new or empty.
+and peak memory. CPU seconds (over all cores) tell the cost where other work delays the steps.
+Without --records it makes clips of noise with two boxes each: the time of a step does not depend on
+what is to be seen. DIR keeps config, logs, records, checkpoint and result.json; it must be new or
+empty.
 
 Shapes: T frames of a clip, H W pixels.
 """
@@ -54,18 +55,29 @@ _EVAL_CLIPS = flags.DEFINE_integer("eval_clips", 2, "Clips to evaluate, one per 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a process said and took; times in seconds from its start, memory in bytes."""
+    """What a process said and took.
 
-    lines: tuple[tuple[float, str], ...]
+    `lines` holds (seconds since the start, CPU seconds used, text); memory is in bytes.
+    """
+
+    lines: tuple[tuple[float, float, str], ...]
     seconds: float
     peak_bytes: int
 
-    def when(self, pattern: str) -> float:
-        """The time of the first line that matches; RuntimeError if none does."""
-        for seconds, line in self.lines:
+    def when(self, pattern: str) -> np.ndarray:
+        """(seconds, CPU seconds) of the first line that matches; RuntimeError if none does."""
+        for seconds, cpu_seconds, line in self.lines:
             if re.search(pattern, line):
-                return seconds
+                return np.array([seconds, cpu_seconds])
         raise RuntimeError(f"the run did not print {pattern!r}; see its log")
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that all threads of a running process have used."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        # The name, in parentheses, may hold spaces. utime and stime are fields 14 and 15.
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def synthetic_record(num_frames: int, seed: int) -> bytes:
@@ -148,7 +160,8 @@ def run_model_main(log_path: str, *arguments: str) -> Run:
             errors="replace",
         )
         for line in process.stdout:
-            lines.append((time.monotonic() - start, line.rstrip()))
+            elapsed = time.monotonic() - start
+            lines.append((elapsed, cpu_seconds(process.pid), line.rstrip()))
             log.write(line)
             if line.startswith(("training:", "evaluating")):
                 print(line.rstrip(), file=sys.stderr, flush=True)
@@ -180,20 +193,24 @@ def measure(folder: str) -> dict[str, float]:
     )
     first = train.when(r"^training: step 1 of ")
     last = train.when(rf"^training: step {steps} of ")
+    per_step = (last - first) / (steps - 1)
+    first_clip = evaluate.when(r"Finished eval step 0")
     result = {
         "batch_size": _BATCH.value,
-        "train_seconds_to_first_step": first,
-        "train_seconds_per_step": (last - first) / (steps - 1),
+        "train_seconds_to_first_step": first[0],
+        "train_seconds_per_step": per_step[0],
+        "train_cpu_seconds_per_step": per_step[1],
         "train_seconds": train.seconds,
         "train_peak_bytes": train.peak_bytes,
-        "eval_seconds_to_first_clip": evaluate.when(r"Finished eval step 0"),
+        "eval_seconds_to_first_clip": first_clip[0],
         "eval_seconds": evaluate.seconds,
         "eval_peak_bytes": evaluate.peak_bytes,
     }
     if _EVAL_CLIPS.value > 1:
         # Includes the metrics, which are little beside the clips.
-        rest = evaluate.when(r"Eval metrics at step") - result["eval_seconds_to_first_clip"]
-        result["eval_seconds_per_clip"] = rest / (_EVAL_CLIPS.value - 1)
+        rest = evaluate.when(r"Eval metrics at step") - first_clip
+        result["eval_seconds_per_clip"] = rest[0] / (_EVAL_CLIPS.value - 1)
+        result["eval_cpu_seconds_per_clip"] = rest[1] / (_EVAL_CLIPS.value - 1)
     return result
 
 
@@ -211,14 +228,18 @@ def summary(result: dict[str, float]) -> str:
     lines = [
         f"machine: {machine()}; TensorFlow {tf.__version__}, "
         f"{len(tf.config.list_physical_devices('GPU'))} GPUs",
-        f"training, batch {result['batch_size']}: {result['train_seconds_per_step']:.1f} s a step "
-        f"after {result['train_seconds_to_first_step']:.0f} s to the first one; peak memory "
+        f"training, batch {result['batch_size']}: {result['train_seconds_per_step']:.1f} s "
+        f"({result['train_cpu_seconds_per_step']:.1f} CPU s) a step after "
+        f"{result['train_seconds_to_first_step']:.0f} s to the first one; peak memory "
         f"{result['train_peak_bytes'] / _GIB:.1f} GiB; {result['train_seconds']:.0f} s in all",
         f"evaluation: first clip after {result['eval_seconds_to_first_clip']:.0f} s; peak memory "
         f"{result['eval_peak_bytes'] / _GIB:.1f} GiB; {result['eval_seconds']:.0f} s in all",
     ]
     if "eval_seconds_per_clip" in result:
-        lines[-1] += f"; {result['eval_seconds_per_clip']:.1f} s a clip after the first"
+        lines[-1] += (
+            f"; {result['eval_seconds_per_clip']:.1f} s "
+            f"({result['eval_cpu_seconds_per_clip']:.1f} CPU s) a clip after the first"
+        )
     return "\n".join(lines)
 
 

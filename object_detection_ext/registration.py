@@ -117,8 +117,11 @@ def read_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainE
     pipeline = pipeline_pb2.TrainEvalPipelineConfig()
     if not tf.io.gfile.exists(path):
         raise pipeline_check.PipelineError(f"There is no pipeline.config at '{path}'.")
-    with tf.io.gfile.GFile(path, "r") as file:
-        text = file.read()
+    try:
+        with tf.io.gfile.GFile(path, "r") as file:
+            text = file.read()
+    except (UnicodeDecodeError, tf.errors.OpError) as error:
+        raise pipeline_check.PipelineError(f"{path}: not a readable text file: {error}") from error
     for source, content in ((path, text), ("override of the pipeline.config", override)):
         try:
             text_format.Merge(content or "", pipeline)
@@ -130,11 +133,19 @@ def read_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainE
     return pipeline
 
 
+def _check_required_flags() -> None:
+    # `model_main_tf2` marks them as required only after the flags are parsed: too late.
+    for name in ("pipeline_config_path", "model_dir"):
+        if name in flags.FLAGS and not flags.FLAGS[name].value:
+            raise errors.InputError(f"The flag --{name} is missing.")
+
+
 def run(stock_main: Callable) -> None:
     """Runs a stock main; a wrong input ends with a message and status 2, not with a traceback."""
 
     def main(argv):
         try:
+            _check_required_flags()
             # The stock mains read the file too, but do not say which file is wrong.
             read_pipeline(
                 flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)

@@ -6,9 +6,11 @@ Records are written by the stock `seq_example_util`, JPEGs by Pillow.
 Shapes: T frames, H W pixels, K classes.
 """
 
+import collections
 import io
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -225,3 +227,29 @@ def write_records(path: pathlib.Path, records: Sequence[bytes]) -> pathlib.Path:
         for record in records:
             writer.write(record)
     return path
+
+
+class Events(NamedTuple):
+    """What an event folder holds, by tag: (step, value) each."""
+
+    scalars: dict[str, list[tuple[int, float]]]
+    pictures: dict[str, list[tuple[int, np.ndarray]]]  # values uint8 [H, W, C]
+
+
+def read_events(folder: pathlib.Path) -> Events:
+    """Reads the event files that TensorBoard would."""
+    events = Events(collections.defaultdict(list), collections.defaultdict(list))
+    for path in sorted(folder.glob("events*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                kind = value.metadata.plugin_data.plugin_name
+                if kind == "scalars":
+                    number = float(tf.make_ndarray(value.tensor))
+                    events.scalars[value.tag].append((event.step, number))
+                elif kind == "images":
+                    # Width, height, then the PNGs.
+                    for png in value.tensor.string_val[2:]:
+                        picture = tf.io.decode_png(png).numpy()
+                        events.pictures[value.tag].append((event.step, picture))
+    return events

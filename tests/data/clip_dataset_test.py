@@ -37,7 +37,7 @@ def _reader(label_map, *patterns, **fields) -> input_reader_pb2.InputReader:
 def _record(name: str, frames=None, keyframes=(2,)) -> bytes:
     return tiny_pipeline.make_record(
         frames or tiny_pipeline.gray_frames(4),
-        {keyframe: _PERSON for keyframe in keyframes},
+        dict.fromkeys(keyframes, _PERSON),
         video_id=name,
     )
 
@@ -54,10 +54,12 @@ def _undecodable_jpeg() -> bytes:
     return jpeg[:2] + bytes(len(jpeg) - 4) + jpeg[-2:]
 
 
-def test_clips_come_in_order_from_all_files_and_keyframes(tmp_path, label_map, capfd):
-    for name, keyframes in (("a", (0, 3)), ("b", (1,))):
-        tiny_pipeline.write_records(tmp_path / name, [_record(name, keyframes=keyframes)])
-    assert _names(_reader(label_map, tmp_path / "?")) == ["a,0", "a,3", "b,1"]
+def test_clips_come_from_all_files_and_keyframes(tmp_path, label_map, capfd):
+    records = [_record("a", keyframes=(0, 3)), _record("b", keyframes=(1,))]
+    first = tiny_pipeline.write_records(tmp_path / "first", records)
+    assert _names(_reader(label_map, first)) == ["a,0", "a,3", "b,1"]
+    second = tiny_pipeline.write_records(tmp_path / "second", [_record("c", keyframes=(2,))])
+    assert sorted(_names(_reader(label_map, first, second))) == ["a,0", "a,3", "b,1", "c,2"]
     assert "WARNING" not in capfd.readouterr().err
 
 
@@ -69,10 +71,12 @@ def test_shuffled_clips_are_the_same_clips(tmp_path, label_map):
 
 
 def test_one_of_n_records_and_replicas_share(tmp_path, label_map):
-    for index in range(4):
-        tiny_pipeline.write_records(tmp_path / f"part-{index}", [_record(f"v{index}")])
+    records = [_record(f"v{index}") for index in range(4)]
+    together = tiny_pipeline.write_records(tmp_path / "all", records)
+    assert _names(_reader(label_map, together, sample_1_of_n_examples=3)) == ["v0,2", "v3,2"]
+    for index, record in enumerate(records):
+        tiny_pipeline.write_records(tmp_path / f"part-{index}", [record])
     pattern = tmp_path / "part-*"
-    assert _names(_reader(label_map, pattern, sample_1_of_n_examples=3)) == ["v0,2", "v3,2"]
     contexts = [tf.distribute.InputContext(2, replica, 2) for replica in range(2)]
     shares = [_names(_reader(label_map, pattern), input_context=c) for c in contexts]
     assert sorted(shares[0] + shares[1]) == [f"v{index},2" for index in range(4)]
@@ -87,7 +91,7 @@ def test_truncated_file_is_warned_of_and_the_rest_is_read(tmp_path, label_map, c
     whole = tiny_pipeline.write_records(tmp_path / "b", [_record("b0"), _record("b1")])
     truncated = tiny_pipeline.write_records(tmp_path / "a", [_record("a0"), _record("a1")])
     truncated.write_bytes(truncated.read_bytes()[:-30])
-    assert _names(_reader(label_map, tmp_path / "?")) == ["a0,2", "b0,2", "b1,2"]
+    assert sorted(_names(_reader(label_map, tmp_path / "?"))) == ["a0,2", "b0,2", "b1,2"]
     (message,) = [record.getMessage() for record in caplog.records if "trunc" in record.message]
     assert "1 of 2 record files" in message
     assert f"{truncated} (after 1 whole records)" in message
@@ -126,8 +130,10 @@ def test_broken_pictures_are_skipped_counted_and_named(tmp_path, label_map, capf
     reader = _reader(label_map, path, shuffle=shuffle)
     assert sorted(_names(reader)) == ["fine0,2", "fine1,2", "fine2,2"]
     said = capfd.readouterr().err
-    assert f"clip skipped: frame 3 of cut,2 (record 1 of {path}) is not a whole JPEG" in said
-    assert f"clip skipped: frame 0 of nothing,2 (record 3 of {path}) is not a whole JPEG" in said
+    assert f'clip skipped: frame 3 of "cut,2" (record 1 of "{path}") is not a whole JPEG' in said
+    assert (
+        f'clip skipped: frame 0 of "nothing,2" (record 3 of "{path}") is not a whole JPEG' in said
+    )
     assert said.count("WARNING: clip skipped") == 2
     assert "Clips skipped so far: 1" in said and "Clips skipped so far: 2" in said
 
@@ -147,8 +153,9 @@ def test_pictures_that_are_broken_inside_are_skipped_counted_and_named(tmp_path,
     path = tiny_pipeline.write_records(tmp_path / "records", records)
     assert _names(_reader(label_map, path)) == ["fine0,2", "fine1,2", "fine2,2"]
     said = capfd.readouterr().err
-    assert f"2 clip(s) skipped that could not be decoded, just before record 3 of {path}" in said
-    assert f"1 clip(s) skipped that could not be decoded, just before record 5 of {path}" in said
+    lost = "clip(s) skipped that could not be decoded, just before record"
+    assert f'2 {lost} 3 of "{path}"' in said
+    assert f'1 {lost} 5 of "{path}"' in said
     assert "Clips skipped so far: 3" in said
 
 
@@ -188,7 +195,7 @@ def _line(values: np.ndarray) -> tuple[float, float]:
     inner = slice(4, -4)
     at = (np.arange(len(values)) + 0.5) / len(values)  # normalized
     slope, offset = np.polyfit(at[inner], values[inner], 1)
-    np.testing.assert_allclose(offset + slope * at[inner], values[inner], atol=3)
+    np.testing.assert_allclose(offset + slope * at[inner], values[inner], atol=4)
     return slope, offset
 
 
@@ -197,7 +204,9 @@ def _place_in_original(frame: np.ndarray, k: int) -> tuple[tuple, tuple]:
 
     Each as (slope, offset): old = offset + slope * new.
     """
-    np.testing.assert_allclose(frame[..., 2], 40 * k, atol=3)  # still frame k
+    np.testing.assert_allclose(
+        frame[..., 2], 40 * k, atol=8
+    )  # still frame k; JPEG costs a few levels
     size = tiny_pipeline.SIZE
     rows = _line((frame[..., 1].mean(axis=1) - 7 * k + 1) / 2)
     columns = _line((frame[..., 0].mean(axis=0) - 5 * k + 1) / 2)

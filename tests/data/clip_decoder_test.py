@@ -47,9 +47,7 @@ def _frame_numbers(clip: dict) -> list[int]:
 def test_clip_is_around_its_keyframe_with_the_edges_repeated(
     label_map, keyframe, num_frames, expected
 ):
-    record = tiny_pipeline.make_record(
-        tiny_pipeline.gray_frames(8), {keyframe: [(_BOX, "stand")]}
-    )
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(8), {keyframe: [(_BOX, "stand")]})
     (clip,) = _clips(record, label_map, num_frames)
     assert clip["image"].shape == (64, 64, 3 * num_frames)
     assert clip["image"].dtype == np.uint8
@@ -130,4 +128,5 @@ def test_frames_of_different_sizes_are_refused(label_map):
     decoder = clip_decoder.ClipDecoder(str(label_map), 2)
     frames = [tiny_pipeline.gray_frames(1)[0], tiny_pipeline.gray_frames(1, size=32)[0]]
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decoder.decode_frames({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})
+        # In a graph, as tf.data runs it.
+        tf.function(decoder.decode_frames)({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})

@@ -19,9 +19,7 @@ def test_channel_3k_plus_c_is_colour_c_of_frame_k():
     assert packed.shape == [2, 3, 12]
     for frame in range(4):
         for colour in range(3):
-            np.testing.assert_array_equal(
-                packed[..., 3 * frame + colour], clip[frame, ..., colour]
-            )
+            np.testing.assert_array_equal(packed[..., 3 * frame + colour], clip[frame, ..., colour])
 
 
 def test_unpacking_undoes_packing_for_each_clip_of_a_batch():
@@ -37,9 +35,7 @@ def test_sizes_that_are_only_known_later():
     )
     assert there_and_back.get_concrete_function().output_shapes == [None, 4, None, None, 3]
     images = tf.random.uniform([2, 5, 6, 12])
-    np.testing.assert_array_equal(
-        there_and_back(images), clip_packing.unpack_clips(images, 4)
-    )
+    np.testing.assert_array_equal(there_and_back(images), clip_packing.unpack_clips(images, 4))
     pack = tf.function(
         clip_packing.pack_clip, input_signature=[tf.TensorSpec([4, None, None, 3], tf.float32)]
     )

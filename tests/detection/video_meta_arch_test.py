@@ -273,19 +273,6 @@ def test_clips_of_another_length_are_refused_with_the_numbers(inference):
         inference.predict(tf.zeros([1, 64, 64, 15]), tf.constant([[64, 64, 15]]))
 
 
-def _pictures(folder) -> list[tuple[int, np.ndarray]]:
-    """(step, picture [H, W, 3]) of an event folder."""
-    found = []
-    for path in sorted(folder.glob("events*")):
-        for record in tf.data.TFRecordDataset(str(path)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            for value in event.summary.value:
-                # Width, height, then the PNGs.
-                _, _, *pngs = value.tensor.string_val
-                found += [(event.step, tf.io.decode_png(png).numpy()) for png in pngs]
-    return found
-
-
 def test_training_picture_is_the_middle_frame_with_its_boxes(tmp_path):
     override = (
         "[object_detection_ext.protos.video_action_transformer] "
@@ -303,7 +290,8 @@ def test_training_picture_is_the_middle_frame_with_its_boxes(tmp_path):
                 training_step=step,
             )
             model.predict(preprocessed, shapes)
-    ((step, picture),) = _pictures(tmp_path)
+    pictures = tiny_pipeline.read_events(tmp_path).pictures
+    ((step, picture),) = pictures["train_middle_frame_with_groundtruth"]
     assert step == 10
     assert picture.shape == (64, 64, 3)
     assert np.abs(picture[60:, 60:].astype(int) - 100).max() <= 1

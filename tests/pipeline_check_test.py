@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each fault of a pipeline.config gives a message that names the field and what would be right."""
+
+import pathlib
+import re
+
+import pytest
+from google.protobuf import text_format
+from object_detection.protos import pipeline_pb2
+
+from object_detection_ext import errors, pipeline_check, registration
+from tests import tiny_pipeline
+
+registration.register()
+
+_EXTENSION = "[object_detection_ext.protos.video_action_transformer]"
+_CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "pipeline_configs"
+# Builds with nothing from disk.
+_FASTER_RCNN = "model.faster_rcnn"
+
+
+def _faults(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> list[str]:
+    with pytest.raises(pipeline_check.PipelineError) as caught:
+        pipeline_check.check(pipeline, "some.config")
+    first, *faults = str(caught.value).splitlines()
+    assert first == "some.config:"
+    assert all(fault.startswith("  - ") for fault in faults)
+    return [fault.removeprefix("  - ") for fault in faults]
+
+
+def _ours(text: str) -> str:
+    return f"{_EXTENSION} {{ {text} }}"
+
+
+def _model(text: str) -> str:
+    return f"model {{ faster_rcnn {{ {text} }} }}"
+
+
+def test_tiny_pipeline_has_no_fault():
+    pipeline_check.check(tiny_pipeline.make_pipeline(), "tiny")
+
+
+@pytest.mark.parametrize("path", sorted(_CONFIGS.glob("*.config")), ids=lambda path: path.stem)
+def test_pipelines_of_the_repository_have_no_fault_but_places_to_fill_in(path):
+    pipeline = tiny_pipeline.parse(path.read_text())
+    faults = _faults(pipeline)  # the label maps' placeholders
+    assert len(faults) == 2
+    assert all("label_map_path: there is no file" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "message"),
+    [
+        (_ours("clip { num_frames: 0 }"), f"{_EXTENSION}.clip.num_frames", "0; .* at least 1"),
+        (_ours("tx_head { num_heads: 0 }"), f"{_EXTENSION}.tx_head.num_heads", "at least 1"),
+        (_ours("tx_head { num_layers: 0 }"), f"{_EXTENSION}.tx_head.num_layers", "at least 1"),
+        (_ours("tx_head { feature_size: 0 }"), f"{_EXTENSION}.tx_head.feature_size", "least 1"),
+        (_ours("tx_head { ffn_size: 0 }"), f"{_EXTENSION}.tx_head.ffn_size", "at least 1"),
+        (_ours("tx_head { query_channels: 0 }"), f"{_EXTENSION}.tx_head.query_channels", "least 1"),
+        (
+            _ours("tx_head { location_embedding { embedding_size: 0 } }"),
+            f"{_EXTENSION}.tx_head.location_embedding.embedding_size",
+            "at least 1",
+        ),
+        (_ours("tx_head { dropout_rate: 1.0 }"), f"{_EXTENSION}.tx_head.dropout_rate", r"\[0, 1\)"),
+        (_ours("tx_head { dropout_rate: nan }"), f"{_EXTENSION}.tx_head.dropout_rate", r"\[0, 1\)"),
+        (
+            _ours("trunk { depth_multiplier: -0.5 }"),
+            f"{_EXTENSION}.trunk.depth_multiplier",
+            "-0.5; .* greater than 0",
+        ),
+        (
+            _ours("trunk { batch_norm_momentum: 1 }"),
+            f"{_EXTENSION}.trunk.batch_norm_momentum",
+            r"1; .*\[0, 1\)",
+        ),
+        (
+            _ours("trunk { final_endpoint: 'Mixed_4g' }"),
+            f"{_EXTENSION}.trunk.final_endpoint",
+            "'Mixed_4g' does not exist.*Mixed_4f",
+        ),
+        (_model("number_of_stages: 1"), f"{_FASTER_RCNN}.number_of_stages", "1; this model has 2"),
+        (
+            _model("second_stage_box_predictor { rfcn_box_predictor { } }"),
+            f"{_FASTER_RCNN}.second_stage_box_predictor",
+            "set mask_rcnn_box_predictor",
+        ),
+        (
+            _model(
+                "second_stage_box_predictor { mask_rcnn_box_predictor "
+                "{ predict_instance_masks: true } }"
+            ),
+            f"{_FASTER_RCNN}.second_stage_box_predictor",
+            "masks",
+        ),
+        (
+            _model("second_stage_classification_loss { weighted_softmax { } }"),
+            f"{_FASTER_RCNN}.second_stage_classification_loss",
+            "set weighted_sigmoid",
+        ),
+        (
+            _model("second_stage_post_processing { score_converter: SOFTMAX }"),
+            f"{_FASTER_RCNN}.second_stage_post_processing.score_converter",
+            "set SIGMOID",
+        ),
+        (
+            _model("feature_extractor { first_stage_features_stride: 8 }"),
+            f"{_FASTER_RCNN}.feature_extractor.first_stage_features_stride",
+            "8; the trunk's Mixed_4f has a cell every 16 pixels",
+        ),
+        (
+            _model("first_stage_anchor_generator { grid_anchor_generator { height_stride: 8 } }"),
+            f"{_FASTER_RCNN}.first_stage_anchor_generator.grid_anchor_generator.height_stride",
+            "8; .* every 16 pixels",
+        ),
+        (
+            _model("first_stage_anchor_generator { grid_anchor_generator { width_stride: 32 } }"),
+            f"{_FASTER_RCNN}.first_stage_anchor_generator.grid_anchor_generator.width_stride",
+            "32; .* every 16 pixels",
+        ),
+        (
+            "train_config { data_augmentation_options { random_adjust_hue { } } }",
+            "train_config.data_augmentation_options",
+            "random_adjust_hue needs an image of 3 channels, but a clip has 12",
+        ),
+        (
+            "train_input_reader { label_map_path: 'no/such/map.pbtxt' }",
+            "train_input_reader.label_map_path",
+            "there is no file 'no/such/map.pbtxt'",
+        ),
+        (
+            "eval_input_reader { } eval_input_reader { label_map_path: 'nowhere' }",
+            "eval_input_reader[2].label_map_path",
+            "there is no file 'nowhere'",
+        ),
+    ],
+)
+def test_one_fault_gives_one_message_with_its_field(override, field, message):
+    (fault,) = _faults(tiny_pipeline.make_pipeline(override))
+    assert fault.startswith(f"{field}: ")
+
+    assert re.search(message, fault), fault
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "random_rgb_to_gray",
+        "random_adjust_hue",
+        "random_adjust_saturation",
+        "random_distort_color",
+        "random_jpeg_quality",
+        "rgb_to_gray",
+        "subtract_channel_mean",
+        "autoaugment_image",
+    ],
+)
+def test_colour_augmentations_are_refused(kind):
+    override = f"train_config {{ data_augmentation_options {{ {kind} {{ }} }} }}"
+    (fault,) = _faults(tiny_pipeline.make_pipeline(override))
+    assert kind in fault
+
+
+@pytest.mark.parametrize(
+    "kind", ["random_crop_image", "random_adjust_brightness", "random_adjust_contrast"]
+)
+def test_augmentations_that_work_on_clips_are_allowed(kind):
+    override = f"train_config {{ data_augmentation_options {{ {kind} {{ }} }} }}"
+    pipeline_check.check(tiny_pipeline.make_pipeline(override), "fine")
+
+
+def test_stride_follows_the_endpoint():
+    override = _ours("trunk { final_endpoint: 'Mixed_3c' }")
+    faults = _faults(tiny_pipeline.make_pipeline(override))
+    assert len(faults) == 3
+    assert all("Mixed_3c has a cell every 8 pixels" in fault for fault in faults)
+
+
+def test_all_faults_are_listed_at_once():
+    override = _ours("clip { num_frames: 0 } tx_head { num_heads: 0 dropout_rate: 2 }")
+    faults = _faults(tiny_pipeline.make_pipeline(override))
+    assert [fault.split(":")[0].rsplit(".", 1)[-1] for fault in faults] == [
+        "num_frames",
+        "num_heads",
+        "dropout_rate",
+    ]
+
+
+def test_label_id_outside_the_classes_is_named_with_its_file(tmp_path):
+    label_map = tiny_pipeline.write_label_map(tmp_path / "map.pbtxt", {1: "a", 4: "too high"})
+    faults = _faults(tiny_pipeline.make_pipeline(label_map=label_map))
+    assert [fault.split(":")[0] for fault in faults] == [
+        "train_input_reader.label_map_path",
+        "eval_input_reader[0].label_map_path",
+    ]
+    for fault in faults:
+        assert f"'{label_map}' gives 'too high' the id 4" in fault
+        assert "model.faster_rcnn.num_classes is 3" in fault
+
+
+@pytest.mark.parametrize(
+    "content", ["no label map", "item { id: 0 name: 'background' }", "item { id: 'one' }"]
+)
+def test_file_that_is_no_label_map(tmp_path, content):
+    path = tmp_path / "map.pbtxt"
+    path.write_text(content)
+    pipeline = tiny_pipeline.make_pipeline()
+    pipeline.train_input_reader.label_map_path = str(path)
+    (fault,) = _faults(pipeline)
+    assert fault.startswith("train_input_reader.label_map_path: ") and str(path) in fault
+
+
+def test_unknown_feature_extractor_suggests_the_near_one():
+    override = _model("feature_extractor { type: 'faster_rcnn_i3d_kera' }")
+    (fault,) = _faults(tiny_pipeline.make_pipeline(override))
+    assert fault.startswith("model.faster_rcnn.feature_extractor.type: 'faster_rcnn_i3d_kera'")
+    assert "Did you mean faster_rcnn_i3d_keras" in fault
+
+
+def test_unlike_feature_extractor_lists_what_there_is():
+    (fault,) = _faults(tiny_pipeline.make_pipeline(_model("feature_extractor { type: 'x' }")))
+    assert "faster_rcnn_i3d_keras" in fault and "faster_rcnn_resnet50_keras" in fault
+
+
+def test_stock_models_are_not_checked_but_refuse_our_options():
+    resnet = _model("feature_extractor { type: 'faster_rcnn_resnet50_keras' } number_of_stages: 1")
+    pipeline = tiny_pipeline.make_pipeline(resnet)
+    (fault,) = _faults(pipeline)
+    assert fault.startswith(f"{_EXTENSION} has no effect")
+    pipeline.ClearExtension(registration.options_lib.EXTENSION)
+    pipeline_check.check(pipeline, "stock")
+    ssd = tiny_pipeline.parse(f"model {{ ssd {{ }} }} {_ours('')}")
+    (fault,) = _faults(ssd)
+    assert "belongs to a model of kind faster_rcnn" in fault
+
+
+# What reading a file adds: its name and line.
+
+
+def _error_of_reading(path, override=None) -> str:
+    with pytest.raises(errors.InputError) as caught:
+        registration.read_pipeline(str(path), override)
+    return str(caught.value)
+
+
+def test_unknown_option_names_file_and_line(tmp_path):
+    path = tmp_path / "wrong.config"
+    text = text_format.MessageToString(tiny_pipeline.make_pipeline())
+    line = text[: text.index("num_heads")].count("\n") + 1
+    path.write_text(text.replace("num_heads", "number_of_heads"))
+    message = _error_of_reading(path)
+    assert message.startswith(f"{path}:{line}:")
+    assert "number_of_heads" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("depth_multiplier: 0.1", "depth_multiplier: 'thin'"), ("model {", "model ")],
+    ids=["type", "brace"],
+)
+def test_other_syntax_errors_name_the_file(tmp_path, old, new):
+    path = tmp_path / "wrong.config"
+    text = text_format.MessageToString(tiny_pipeline.make_pipeline())
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    assert _error_of_reading(path).startswith(f"{path}:")
+
+
+def test_missing_file_is_named(tmp_path):
+    assert f"{tmp_path}/no.config" in _error_of_reading(tmp_path / "no.config")
+
+
+def test_file_that_is_not_text_is_named(tmp_path):
+    path = tmp_path / "binary.config"
+    path.write_bytes(tiny_pipeline.make_pipeline().SerializeToString() + b"\xff\xfe")
+    assert _error_of_reading(path).startswith(f"{path}:")
+
+
+def test_wrong_override_is_called_so(tmp_path):
+    path = tiny_pipeline.write_pipeline(tmp_path / "right.config")
+    registration.read_pipeline(str(path))
+    assert "override of the pipeline.config" in _error_of_reading(path, "train_config { step: 1 }")
+    # A fault that the override brings in is found, too.
+    assert "clip.num_frames" in _error_of_reading(path, _ours("clip { num_frames: 0 }"))

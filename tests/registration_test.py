@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `register()` changes in the stock API, and how the programs end on wrong input."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+from absl import flags
+from object_detection import eval_util, exporter_lib_v2, inputs, model_lib, model_lib_v2
+from object_detection.builders import model_builder
+from object_detection.utils import config_util
+
+from object_detection_ext import errors, registration
+from object_detection_ext.evaluation import ava_evaluator
+from tests import tiny_pipeline
+
+registration.register()
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def _stock_state() -> list:
+    """Everything of the stock API that registration touches."""
+    return [
+        dict(model_builder.META_ARCH_BUILDER_MAP),
+        dict(model_builder.FASTER_RCNN_KERAS_FEATURE_EXTRACTOR_CLASS_MAP),
+        dict(inputs.INPUT_BUILDER_UTIL_MAP),
+        dict(eval_util.EVAL_METRICS_CLASS_DICT),
+        dict(model_lib.MODEL_BUILD_UTIL_MAP),
+        dict(exporter_lib_v2.DETECTION_MODULE_MAP),
+        config_util.create_configs_from_pipeline_proto,
+        config_util.create_pipeline_proto_from_configs,
+        config_util.get_configs_from_pipeline_file,
+        model_lib_v2.train_loop,
+        model_lib_v2.eval_continuously,
+        exporter_lib_v2.export_inference_graph,
+    ]
+
+
+def test_registering_twice_changes_nothing():
+    before = _stock_state()
+    registration.register()
+    assert _stock_state() == before
+
+
+def test_our_names_are_known_to_the_stock_api():
+    assert "faster_rcnn_i3d_keras" in model_builder.FASTER_RCNN_KERAS_FEATURE_EXTRACTOR_CLASS_MAP
+    assert "clip_tensor" in exporter_lib_v2.DETECTION_MODULE_MAP
+    config = tiny_pipeline.make_pipeline().eval_config
+    evaluators = eval_util.get_evaluators(config, [{"id": 1, "name": "stand"}])
+    assert isinstance(evaluators[0], ava_evaluator.AvaDetectionEvaluator)
+
+
+def test_stock_names_stay():
+    stock = model_builder.FASTER_RCNN_KERAS_FEATURE_EXTRACTOR_CLASS_MAP
+    assert "faster_rcnn_resnet50_keras" in stock
+    assert {"image_tensor", "tf_example"} <= exporter_lib_v2.DETECTION_MODULE_MAP.keys()
+    assert "coco_detection_metrics" in eval_util.EVAL_METRICS_CLASS_DICT
+    assert {"ssd", "center_net"} <= model_builder.META_ARCH_BUILDER_MAP.keys()
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """`registration.run` with given flags, without parsing the test's own command line."""
+
+    def run_with(stock_main, **values) -> None:
+        given = flags.FlagValues()
+        for name, value in values.items():
+            flags.DEFINE_string(name, value, "", flag_values=given)
+        given.mark_as_parsed()
+        monkeypatch.setattr(registration, "flags", types.SimpleNamespace(FLAGS=given))
+        monkeypatch.setattr(registration, "app", types.SimpleNamespace(run=lambda main: main([])))
+        registration.run(stock_main)
+
+    return run_with
+
+
+def test_program_hands_over_to_the_stock_main(run, tmp_path):
+    path = tiny_pipeline.write_pipeline(tmp_path / "pipeline.config")
+    called = []
+    run(called.append, pipeline_config_path=str(path), model_dir="somewhere")
+    assert called == [[]]
+
+
+@pytest.mark.parametrize("missing", ["pipeline_config_path", "model_dir"])
+def test_missing_flag_is_named(run, tmp_path, capsys, missing):
+    path = tiny_pipeline.write_pipeline(tmp_path / "pipeline.config")
+    values = {"pipeline_config_path": str(path), "model_dir": str(tmp_path), missing: None}
+    with pytest.raises(SystemExit) as ended:
+        run(lambda argv: pytest.fail("the stock main was reached"), **values)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: The flag --{missing} is missing.\n"
+
+
+def test_override_of_the_exporter_is_read_too(run, tmp_path, capsys):
+    path = tiny_pipeline.write_pipeline(tmp_path / "pipeline.config")
+    with pytest.raises(SystemExit) as ended:
+        run(
+            lambda argv: pytest.fail("the stock main was reached"),
+            pipeline_config_path=str(path),
+            config_override="model { faster_rcnn { number_of_stages: 3 } }",
+        )
+    assert ended.value.code == 2
+    assert "number_of_stages: 3" in capsys.readouterr().err
+
+
+def test_wrong_input_inside_the_stock_main_ends_with_a_message(run, tmp_path, capsys):
+    path = tiny_pipeline.write_pipeline(tmp_path / "pipeline.config")
+
+    def stock_main(argv):
+        raise errors.InputError("row 7 is wrong")
+
+    with pytest.raises(SystemExit) as ended:
+        run(stock_main, pipeline_config_path=str(path))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: row 7 is wrong\n"
+
+
+def test_defects_keep_their_traceback(run, tmp_path):
+    path = tiny_pipeline.write_pipeline(tmp_path / "pipeline.config")
+
+    def stock_main(argv):
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        run(stock_main, pipeline_config_path=str(path))
+
+
+def test_tensorflow_before_the_package_and_without_keras_2_is_explained():
+    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    # An empty module stands for TensorFlow: only its presence matters, and importing takes long.
+    program = (
+        "import sys, types; sys.modules['tensorflow'] = types.ModuleType('tensorflow');"
+        "import object_detection_ext"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=_ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: tensorflow was imported before object_detection_ext")
+    assert "TF_USE_LEGACY_KERAS=1" in last
+    # With the switch, the order does not matter.
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=_ROOT,
+        env={**environment, "TF_USE_LEGACY_KERAS": "1"},
+        check=True,
+    )
+
+
+def test_command_line_names_file_and_field_and_builds_nothing(tmp_path):
+    path = tiny_pipeline.write_pipeline(
+        tmp_path / "wrong.config", "model { faster_rcnn { number_of_stages: 3 } }"
+    )
+    model_dir = tmp_path / "model"
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "object_detection_ext.model_main_tf2",
+            f"--pipeline_config_path={path}",
+            f"--model_dir={model_dir}",
+        ],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2, result.stderr
+    assert f"error: {path}:\n" in result.stderr
+    assert "model.faster_rcnn.number_of_stages: 3; this model has 2." in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not model_dir.exists()
