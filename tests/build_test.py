@@ -52,7 +52,7 @@ def source_files() -> list[str]:
     """The files that must belong to a target, relative to the root."""
     files = [
         path.relative_to(ROOT).as_posix()
-        for folder in (PACKAGE, "protos", "tests")
+        for folder in (PACKAGE, "protos", "benchmarks", "tests")
         for suffix in ("*.py", "*.proto")
         for path in (ROOT / folder).rglob(suffix)
     ]
@@ -130,7 +130,7 @@ def expected_targets() -> list[Target]:
                 "main": file,
                 "srcs": [file],
                 "deps": [f":{library_name(file)}"] if inside else dependencies([file], name),
-                **({} if inside else {"data": [":proto_sources"]}),
+                **({"data": [":proto_sources"]} if file.startswith("protos/") else {}),
             }
         )
     protos = [file for file in source_files() if file.endswith(".proto")]
