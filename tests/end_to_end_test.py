@@ -264,4 +264,4 @@ def test_killed_training_ends_with_the_same_number_of_steps(tmp_path):
     assert f"training: from step {killed_at} to 45" in result.stderr
     assert training.checkpointed_step(str(model_dir)) == 45
     # The skipped clip was reported.
-    assert "clip skipped: frame 3 of" in result.stderr
+    assert "clip skipped: a frame of" in result.stderr

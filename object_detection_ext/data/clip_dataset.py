@@ -18,6 +18,9 @@ from object_detection_ext.data import clip_decoder, clip_packing, record_files
 # keyframes of one long record only.
 _RECORDS_INTERLEAVED = 16
 
+# After so many broken clips without a whole one between them, reading is an error.
+_MOST_BROKEN_IN_A_ROW = 200
+
 _READ_BUFFER_BYTES = 8 * 1024 * 1024
 
 
@@ -88,10 +91,14 @@ def _decode_clips(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> 
     """From records to decoded clips; skips what is broken and says so with a running count."""
 
     def keyframes_of(path, number, record):
-        keyframes = decoder.keyframes(record)
-        return keyframes.map(
-            lambda keyframe: (path, number, decoder.first_broken_frame(keyframe), keyframe)
-        )
+        return decoder.keyframes(record).map(lambda keyframe: (path, number, keyframe))
+
+    def decode_or_mark(path, number, keyframe):
+        # A broken clip ends `decoded` without an element, and the mark behind it is taken.
+        decoded = tf.data.Dataset.from_tensors(keyframe).map(decoder.decode_frames)
+        decoded = decoded.map(lambda clip: (True, path, number, clip))
+        mark = tf.data.Dataset.from_tensors((False, path, number, decoder.without_frames(keyframe)))
+        return decoded.ignore_errors(log_warning=True).concatenate(mark).take(1)
 
     dataset = dataset.interleave(
         keyframes_of,
@@ -100,53 +107,34 @@ def _decode_clips(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> 
     )
     # Bytes that are no SequenceExample at all fail in keyframes_of.
     dataset = dataset.ignore_errors(log_warning=True)
-    dataset = dataset.scan(tf.constant(0, tf.int64), _warn_of_broken_frame)
-    dataset = dataset.filter(lambda path, number, broken, keyframe: broken < 0)
-    dataset = dataset.enumerate()
-    dataset = dataset.map(
-        lambda index, clip: (index, clip[0], clip[1], decoder.decode_frames(clip[3])),
-        tf.data.AUTOTUNE,
-    )
-    dataset = dataset.ignore_errors(log_warning=True)
+    # One element each: the order stays.
+    dataset = dataset.interleave(decode_or_mark, num_parallel_calls=tf.data.AUTOTUNE)
     zero = tf.constant(0, tf.int64)
-    return dataset.scan((zero, zero), _warn_of_lost_clips)
+    dataset = dataset.scan((zero, zero), _count_broken)
+    dataset = dataset.filter(lambda whole, clip: whole)
+    return dataset.map(lambda whole, clip: clip)
 
 
-def _warn_of_broken_frame(skipped, clip):
-    path, number, broken, keyframe = clip
-    skipped += tf.cast(broken >= 0, tf.int64)
+def _count_broken(state, element):
+    """Warns of a broken clip; gives up when nothing but broken ones come."""
+    skipped, in_a_row = state
+    whole, path, number, clip = element
+    skipped = tf.where(whole, skipped, skipped + 1)
+    in_a_row = tf.where(whole, tf.constant(0, tf.int64), in_a_row + 1)
 
     def warn():
-        source = keyframe[fields.InputDataFields.source_id]
-        tf.print(
-            tf.strings.format(
-                "WARNING: clip skipped: frame {} of {} (record {} of {}) is not a whole JPEG. "
-                "Clips skipped so far: {}",
-                (broken, source, number, path, skipped),
-            ),
+        text = tf.strings.format(
+            "WARNING: clip skipped: a frame of {} (record {} of {}) cannot be decoded, or its "
+            "frames differ in size. Clips skipped so far: {}",
+            (clip[fields.InputDataFields.source_id], number, path, skipped),
         )
+        tf.print(text)
+        # The dataset repeats: with nothing whole in it, it would never end.
+        tf.debugging.Assert(in_a_row < _MOST_BROKEN_IN_A_ROW, ["Only broken clips come.", text])
         return skipped
 
-    return tf.cond(broken >= 0, warn, lambda: skipped), clip
-
-
-def _warn_of_lost_clips(state, clip):
-    """Notices gaps in the running number: clips whose decoding failed."""
-    expected, skipped = state
-    index, path, number, tensors = clip
-    lost = index - expected
-
-    def warn():
-        tf.print(
-            tf.strings.format(
-                "WARNING: {} clip(s) skipped that could not be decoded, just before record {} of "
-                "{} (the reason is logged above). Clips skipped so far: {}",
-                (lost, number, path, skipped + lost),
-            ),
-        )
-        return skipped + lost
-
-    return (index + 1, tf.cond(lost > 0, warn, lambda: skipped)), tensors
+    with tf.control_dependencies([tf.cond(whole, lambda: skipped, warn)]):
+        return (skipped, tf.identity(in_a_row)), (whole, clip)
 
 
 def _keep_middle_of_original(features: dict, labels: dict):

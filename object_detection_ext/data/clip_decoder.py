@@ -20,9 +20,6 @@ ENCODED_FRAMES = "clip_encoded_frames"
 
 _Fields = fields.InputDataFields
 
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_PNG_START = b"\x89P"
-
 
 class ClipDecoder:
     """Decodes records into clips packed as images, with the keyframe's boxes and actions."""
@@ -76,20 +73,6 @@ class ClipDecoder:
             tf.gather(encoded, tf.clip_by_value(keyframe + offsets, 0, last)), [self._num_frames]
         )
 
-    def first_broken_frame(self, keyframe: dict) -> tf.Tensor:
-        """Index in the clip of the first frame that is not a whole JPEG (or a PNG), -1 if none.
-
-        It looks at the two ends of each image only: cheap enough for every clip.
-        """
-        frames = keyframe[ENCODED_FRAMES]
-        # tf.strings.substr refuses strings that are shorter than the position.
-        padded = tf.strings.join([b"\0\0", frames])
-        start = tf.strings.substr(tf.strings.join([frames, b"\0\0"]), 0, 2)
-        end = tf.strings.substr(padded, -2, 2)
-        whole = ((start == _JPEG_START) & (end == _JPEG_END)) | (start == _PNG_START)
-        broken = tf.where(~whole)[:, 0]
-        return tf.concat([broken, [-1]], axis=0)[0]
-
     def decode_frames(self, keyframe: dict) -> dict:
         """Replaces a keyframe's encoded frames by the packed clip, uint8 [H, W, 3 T].
 
@@ -107,3 +90,9 @@ class ClipDecoder:
             tf.ensure_shape(clip, [self._num_frames, None, None, 3])
         )
         return tensors
+
+    def without_frames(self, keyframe: dict) -> dict:
+        """What `decode_frames` gives, with a clip of no pixels: stands for one that is broken."""
+        tensors = dict(keyframe)
+        del tensors[ENCODED_FRAMES]
+        return {**tensors, _Fields.image: tf.zeros([0, 0, 3 * self._num_frames], tf.uint8)}

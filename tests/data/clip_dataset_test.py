@@ -117,46 +117,38 @@ def test_missing_reader_fields_are_named(tmp_path, label_map):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_broken_pictures_are_skipped_counted_and_named(tmp_path, label_map, capfd, shuffle):
+def test_broken_clips_are_skipped_counted_and_named(tmp_path, label_map, capfd, shuffle):
     frames = tiny_pipeline.gray_frames(4)
-    records = [
-        _record("fine0"),
-        _record("cut", [*frames[:3], frames[3][:-10]]),
-        _record("fine1"),
-        _record("nothing", [b"", *frames[1:]]),
-        _record("fine2"),
-    ]
+    broken = {
+        "cut": [*frames[:3], frames[3][:-10]],
+        "nothing": [b"", *frames[1:]],
+        "inside": [*frames[:3], _undecodable_jpeg()],
+        "sizes": [*frames[:3], tiny_pipeline.gray_frames(1, size=32)[0]],
+    }
+    records = [_record("fine0")]
+    for number, (name, encoded) in enumerate(broken.items()):
+        # The last broken one is the last record of all.
+        records += [_record(f"fine{number + 1}"), _record(name, encoded)]
     path = tiny_pipeline.write_records(tmp_path / "records", records)
-    reader = _reader(label_map, path, shuffle=shuffle)
-    assert sorted(_names(reader)) == ["fine0,2", "fine1,2", "fine2,2"]
+    names = _names(_reader(label_map, path, shuffle=shuffle))
+    assert sorted(names) == [f"fine{number},2" for number in range(5)]
     said = capfd.readouterr().err
-    assert f'clip skipped: frame 3 of "cut,2" (record 1 of "{path}") is not a whole JPEG' in said
-    assert (
-        f'clip skipped: frame 0 of "nothing,2" (record 3 of "{path}") is not a whole JPEG' in said
+    for number, name in enumerate(broken):
+        assert f'clip skipped: a frame of "{name},2" (record {2 * number + 2} of "{path}")' in said
+        assert f"Clips skipped so far: {number + 1}" in said
+    assert said.count("WARNING: clip skipped") == len(broken)
+
+
+def test_nothing_but_broken_clips_is_an_error_not_an_endless_loop(tmp_path, label_map, monkeypatch):
+    monkeypatch.setattr(clip_dataset, "_MOST_BROKEN_IN_A_ROW", 5)
+    frames = tiny_pipeline.gray_frames(4)
+    path = tiny_pipeline.write_records(
+        tmp_path / "records", [_record("cut", [*frames[:3], frames[3][:-10]])]
     )
-    assert said.count("WARNING: clip skipped") == 2
-    assert "Clips skipped so far: 1" in said and "Clips skipped so far: 2" in said
-
-
-def test_pictures_that_are_broken_inside_are_skipped_counted_and_named(tmp_path, label_map, capfd):
-    frames = tiny_pipeline.gray_frames(4)
-    broken = [*frames[:3], _undecodable_jpeg()]
-    other_size = [*frames[:3], tiny_pipeline.gray_frames(1, size=32)[0]]
-    records = [
-        _record("fine0"),
-        _record("noise", broken),
-        _record("sizes", other_size),
-        _record("fine1"),
-        _record("more noise", broken),
-        _record("fine2"),
-    ]
-    path = tiny_pipeline.write_records(tmp_path / "records", records)
-    assert _names(_reader(label_map, path)) == ["fine0,2", "fine1,2", "fine2,2"]
-    said = capfd.readouterr().err
-    lost = "clip(s) skipped that could not be decoded, just before record"
-    assert f'2 {lost} 3 of "{path}"' in said
-    assert f'1 {lost} 5 of "{path}"' in said
-    assert "Clips skipped so far: 3" in said
+    reader = _reader(label_map, path)
+    reader.num_epochs = 0  # for ever
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)Only broken clips.*cut,2"):
+        next(iter(clip_dataset.build(reader, num_frames=4)))
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

@@ -104,24 +104,22 @@ def test_only_the_frames_of_the_clip_are_decoded(label_map):
     [b"", b"\xff", b"no JPEG at all", b"\xff\xd8 begins only", b"ends only \xff\xd9"],
 )
 @pytest.mark.parametrize("position", [0, 3])
-def test_first_broken_frame(label_map, broken, position):
+def test_broken_frames_are_refused(label_map, broken, position):
     decoder = clip_decoder.ClipDecoder(str(label_map), 4)
     frames = tiny_pipeline.gray_frames(4)
-    assert int(decoder.first_broken_frame({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})) == -1
+    decoder.decode_frames({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})
     frames[position] = broken
-    assert (
-        int(decoder.first_broken_frame({clip_decoder.ENCODED_FRAMES: tf.constant(frames)}))
-        == position
-    )
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decoder.decode_frames({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})
 
 
-def test_cut_jpeg_is_broken_and_png_is_not(label_map):
+def test_cut_jpeg_is_refused_and_png_is_not(label_map):
     decoder = clip_decoder.ClipDecoder(str(label_map), 2)
     jpeg = tiny_pipeline.gray_frames(1)[0]
     png = tf.io.encode_png(tf.zeros([64, 64, 3], tf.uint8)).numpy()
-    for frames, expected in (([jpeg, png], -1), ([png, jpeg[:-2]], 1)):
-        found = decoder.first_broken_frame({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})
-        assert int(found) == expected
+    decoder.decode_frames({clip_decoder.ENCODED_FRAMES: tf.constant([jpeg, png])})
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decoder.decode_frames({clip_decoder.ENCODED_FRAMES: tf.constant([png, jpeg[:-9]])})
 
 
 def test_frames_of_different_sizes_are_refused(label_map):
