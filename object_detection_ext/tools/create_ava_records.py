@@ -127,19 +127,29 @@ class _Skips:
 
     def listing(self, found: Sequence[Skip] | None = None) -> str:
         """Returns one line per video and reason, the first 20."""
-        groups: dict[tuple, list[Skip]] = {}
-        for skip in self.found if found is None else found:
-            groups.setdefault((skip.video_id, skip.reason), []).append(skip)
-        lines = []
-        for (video_id, reason), skips in list(groups.items())[:_MAX_LISTED]:
-            more = f" (and {len(skips) - 1} more keyframes)" if len(skips) > 1 else ""
-            lines.append(f"  {self._path}:{skips[0].row}: {video_id}: {reason}{more}")
-        if len(groups) > _MAX_LISTED:
-            lines.append(f"  ... and {len(groups) - _MAX_LISTED} more")
-        return "\n".join(lines)
+        return "\n".join(list_skips(self._path, self.found if found is None else found))
 
     def counts(self) -> dict[str, int]:
         return dict(sorted(collections.Counter(skip.kind for skip in self.found).items()))
+
+
+def list_skips(path: str, skips: Sequence[Skip]) -> list[str]:
+    """Returns one line per video and reason, with the first row in the annotations; the first 20.
+
+    Args:
+      path: the annotations.
+      skips: what was left out.
+    """
+    groups: dict[tuple, list[Skip]] = {}
+    for skip in skips:
+        groups.setdefault((skip.video_id, skip.reason), []).append(skip)
+    lines = []
+    for (video_id, reason), same in list(groups.items())[:_MAX_LISTED]:
+        more = f" (and {len(same) - 1} more keyframes)" if len(same) > 1 else ""
+        lines.append(f"  {path}:{same[0].row}: {video_id}: {reason}{more}")
+    if len(groups) > _MAX_LISTED:
+        lines.append(f"  ... and {len(groups) - _MAX_LISTED} more")
+    return lines
 
 
 # --- Before the first decode ----------------------------------------------------------------------
@@ -409,6 +419,7 @@ def summary(options: Options, report: dict) -> str:
     ]
     for kind, count in report["skipped_keyframes_by_reason"].items():
         lines.append(f"Left out: {count} keyframes, {kind}.")
+    lines += list_skips(options.annotations, [Skip(**skip) for skip in report["skipped_keyframes"]])
     damaged = [name for name, video in report["videos"].items() if video["damaged_frames"]]
     if damaged:
         more = " and more" if len(damaged) > _MAX_LISTED else ""

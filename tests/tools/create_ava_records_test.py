@@ -160,6 +160,11 @@ def test_what_is_left_out_is_counted_and_told(toy, tmp_path):
     assert set(_records(tmp_path / "a")) == {"good,0001", "good,0002"}
     text = create_ava_records.summary(options, report)
     assert "Left out: 2 keyframes, missing video." in text
+    # For each video and reason: the file, its first row there, and why.
+    first = {(s["video_id"], s["reason"]): s["row"] for s in report["skipped_keyframes"][::-1]}
+    assert len(first) > 1
+    for (video_id, reason), row in first.items():
+        assert f"{path}:{row}: {video_id}: {reason}" in text
     assert f"{tmp_path / 'a'}-?????-of-00002" in text
 
 
