@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 
+import av
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -315,3 +316,40 @@ def test_real_videos(shared_dir, tmp_path):
     assert report["totals"]["keyframes_kept"] == report["totals"]["keyframes"] == 14
     assert report["totals"]["rows"] == 48
     assert len(_records(tmp_path / "real")) == 14
+
+
+def _video_with_broken_jpegs(path, broken):
+    """Writes 4 s of MJPEG at 25 fps whose frames at the given numbers are no JPEGs any more."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for _ in range(100):
+            pixels = rng.integers(0, 255, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        spans = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for number in broken:
+        position, size = spans[number]
+        data[position + 16 : position + size - 16] = bytes(size - 32)
+    path.write_bytes(data)
+
+
+def test_broken_jpegs_are_told_and_an_error_under_strict(toy, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    _video_with_broken_jpegs(folder / "v.avi", broken=range(48, 52))
+    path = tmp_path / "v.csv"
+    # Both keyframes have whole clips: what is broken lies between them.
+    path.write_text("v,1,0.1,0.1,0.5,0.9,1,0\nv,3,0.1,0.1,0.5,0.9,1,0\n")
+    changes = {"annotations": path, "videos": folder, "fps": 25.0}
+    options = _options(toy, tmp_path / "a", **changes)
+    report = create_ava_records.convert(options)
+    assert report["totals"]["keyframes_kept"] == 2
+    assert report["videos"]["v"]["damaged_frames"] >= 4
+    assert "Damaged parts were left out of 1 videos" in create_ava_records.summary(options, report)
+    with pytest.raises(ConversionError, match=r"--strict.*v\.avi: .*cannot be decoded"):
+        create_ava_records.convert(_options(toy, tmp_path / "b", strict=True, **changes))
+    assert not list(tmp_path.glob("b-*"))
