@@ -302,8 +302,8 @@ class _Converter:
                 yield None
         if self._options.strict and reader.stats.damaged:
             raise ConversionError(
-                f"--strict: {info.path}: {reader.stats.damaged} frames cannot be decoded. Repair or "
-                "re-encode the video, or leave --strict out to convert what is whole."
+                f"--strict: {info.path}: {reader.stats.damaged} frames cannot be decoded. Repair "
+                "or re-encode the video, or leave --strict out to convert what is whole."
             )
         self.videos[keyframes[0].video_id] = {
             "path": info.path,
