@@ -12,30 +12,40 @@ from object_detection.protos import box_predictor_pb2, faster_rcnn_pb2
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_dataset
 from object_detection_ext.detection import video_feature_extractor, video_meta_arch
-from object_detection_ext.heads import location_embedding, query_preprocessors, tx_head
+from object_detection_ext.heads import (
+    combined_head,
+    i3d_head,
+    location_embedding,
+    query_preprocessors,
+    tx_head,
+)
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
-from object_detection_ext.trunks import i3d
-
-# Section 3.1.
-DEFAULT_I3D_ENDPOINT = "Mixed_4f"
+from object_detection_ext.trunks import i3d, r3d50, s3dg
+from object_detection_ext.trunks.trunk import Trunk
 
 _stock_faster_rcnn_builder = model_builder._build_faster_rcnn_model
 
 
-def _build_i3d(options: vat_pb2.Trunk, train_batch_norm: bool, **layer_kwargs) -> tf.keras.Model:
-    return i3d.I3D(
-        final_endpoint=options.final_endpoint or DEFAULT_I3D_ENDPOINT,
-        depth_multiplier=options.depth_multiplier,
-        train_batch_norm=train_batch_norm,
-        batch_norm_momentum=options.batch_norm_momentum,
-        **layer_kwargs,
-    )
-
-
-# `feature_extractor.type` to the trunk's builder.
-TRUNKS: dict[str, Callable[..., tf.keras.Model]] = {
-    "faster_rcnn_i3d_keras": _build_i3d,
+# `feature_extractor.type` to the trunk.
+TRUNKS: dict[str, Trunk] = {
+    "faster_rcnn_i3d_keras": i3d.TRUNK,
+    "faster_rcnn_r3d50_keras": r3d50.TRUNK,
+    "faster_rcnn_r3d50_non_local_keras": r3d50.NON_LOCAL_TRUNK,
+    "faster_rcnn_s3dg_keras": s3dg.TRUNK,
 }
+
+# Heads that take over the layers behind the trunk's endpoint.
+HEADS_WITH_TAIL = frozenset({"i3d_head", "tx_i3d_head"})
+
+
+def head_kind(options: vat_pb2.VideoActionTransformer) -> str:
+    """Which of the options' heads it is; the Tx head if they name none."""
+    return options.WhichOneof("head") or "tx_head"
+
+
+def final_endpoint(trunk: Trunk, options: vat_pb2.Trunk) -> str:
+    """Where the trunk ends."""
+    return options.final_endpoint or trunk.default_endpoint
 
 
 def build_faster_rcnn(
@@ -54,9 +64,11 @@ def build_faster_rcnn(
     if config.feature_extractor.type not in TRUNKS:
         return _stock_faster_rcnn_builder(config, is_training, add_summaries)
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
+    tail = _build_tail(options, config.feature_extractor)
     meta_arch = functools.partial(
         video_meta_arch.VideoActionTransformerMetaArch,
-        action_head=_build_head(options, config.second_stage_box_predictor),
+        action_head=_build_head(options, config.second_stage_box_predictor, tail),
+        proposals_from_groundtruth=options.proposals.source == vat_pb2.Proposals.GROUND_TRUTH,
         output_attention=options.outputs.attention,
         picture_every_n_steps=options.summaries.training_picture_every_n_steps,
     )
@@ -64,7 +76,7 @@ def build_faster_rcnn(
     namespace = dict(_stock_faster_rcnn_builder.__globals__)
     namespace["faster_rcnn_meta_arch"] = types.SimpleNamespace(FasterRCNNMetaArch=meta_arch)
     namespace["_build_faster_rcnn_keras_feature_extractor"] = functools.partial(
-        _build_feature_extractor, options
+        _build_feature_extractor, options, tail
     )
     build = types.FunctionType(_stock_faster_rcnn_builder.__code__, namespace)
     return build(config, is_training, add_summaries)
@@ -72,33 +84,71 @@ def build_faster_rcnn(
 
 def _build_feature_extractor(
     options: vat_pb2.VideoActionTransformer,
+    tail: tf.keras.layers.Layer | None,
     config: faster_rcnn_pb2.FasterRcnnFeatureExtractor,
     is_training: bool,
     inplace_batchnorm_update: bool = False,
 ) -> video_feature_extractor.VideoFeatureExtractor:
     if inplace_batchnorm_update:
         raise ValueError("inplace_batchnorm_update is not supported in TF2.")
-    build_trunk = functools.partial(
-        TRUNKS[config.type],
-        options.trunk,
-        train_batch_norm=config.batch_norm_trainable,
-        **(_layer_kwargs(config.conv_hyperparams) if config.HasField("conv_hyperparams") else {}),
-    )
+    trunk = TRUNKS[config.type]
     return video_feature_extractor.VideoFeatureExtractor(
         is_training,
         config.first_stage_features_stride,
         config.batch_norm_trainable,
-        build_trunk=build_trunk,
+        build_trunk=functools.partial(
+            trunk.build,
+            final_endpoint=final_endpoint(trunk, options.trunk),
+            **_trunk_kwargs(options.trunk, config),
+        ),
+        tail=tail,
         num_frames=options.clip.num_frames,
     )
 
 
+def _build_tail(
+    options: vat_pb2.VideoActionTransformer, config: faster_rcnn_pb2.FasterRcnnFeatureExtractor
+) -> tf.keras.layers.Layer | None:
+    """The layers behind the trunk's endpoint, for heads that take them over."""
+    if head_kind(options) not in HEADS_WITH_TAIL:
+        return None
+    trunk = TRUNKS[config.type]
+    return trunk.build_tail(
+        endpoint=final_endpoint(trunk, options.trunk), **_trunk_kwargs(options.trunk, config)
+    )
+
+
+def _trunk_kwargs(
+    options: vat_pb2.Trunk, config: faster_rcnn_pb2.FasterRcnnFeatureExtractor
+) -> dict:
+    kwargs = _layer_kwargs(config.conv_hyperparams) if config.HasField("conv_hyperparams") else {}
+    return {
+        "depth_multiplier": options.depth_multiplier,
+        "train_batch_norm": config.batch_norm_trainable,
+        "batch_norm_momentum": options.batch_norm_momentum,
+        **kwargs,
+    }
+
+
 def _build_head(
-    options: vat_pb2.VideoActionTransformer, predictor: box_predictor_pb2.BoxPredictor
+    options: vat_pb2.VideoActionTransformer,
+    predictor: box_predictor_pb2.BoxPredictor,
+    tail: tf.keras.layers.Layer | None,
 ) -> tf.keras.layers.Layer:
     """The action head; its linear layers follow `fc_hyperparams`."""
-    head = options.tx_head
     layer_kwargs = _layer_kwargs(predictor.mask_rcnn_box_predictor.fc_hyperparams)
+    kind = head_kind(options)
+    if kind == "i3d_head":
+        return i3d_head.I3DHead(tail=tail)
+    if kind == "tx_i3d_head":
+        return combined_head.TxI3DHead(
+            tx_head=_build_tx_head(options.tx_i3d_head.tx_head, layer_kwargs),
+            i3d_head=i3d_head.I3DHead(tail=tail),
+        )
+    return _build_tx_head(options.tx_head, layer_kwargs)
+
+
+def _build_tx_head(head: vat_pb2.TxHead, layer_kwargs: dict) -> tx_head.TxHead:
     if head.query_preprocessor == vat_pb2.TxHead.LOW_RES:
         query_preprocessor = query_preprocessors.LowResQueryPreprocessor()
     else:

@@ -18,7 +18,6 @@ from object_detection.utils import label_map_util
 from object_detection_ext import builders, errors
 from object_detection_ext import options as options_lib
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
-from object_detection_ext.trunks import i3d
 
 _EXTENSION_NAME = "[object_detection_ext.protos.video_action_transformer]"
 
@@ -62,7 +61,14 @@ def check(pipeline: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> None:
     faults = list(_feature_extractor_faults(pipeline))
     if not faults and is_video_pipeline(pipeline):
         options = pipeline.Extensions[options_lib.EXTENSION]
-        for faults_of in (_option_faults, _model_faults, _augmentation_faults, _label_map_faults):
+        for faults_of in (
+            _option_faults,
+            _trunk_faults,
+            _head_faults,
+            _model_faults,
+            _augmentation_faults,
+            _label_map_faults,
+        ):
             faults.extend(faults_of(pipeline, options))
     if faults:
         raise PipelineError(f"{source}:\n" + "\n".join(f"  - {fault}" for fault in faults))
@@ -88,23 +94,8 @@ def _feature_extractor_faults(pipeline) -> Iterator[str]:
 
 
 def _option_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
-    head = options.tx_head
-    at_least_one = {
-        "clip.num_frames": options.clip.num_frames,
-        "tx_head.num_heads": head.num_heads,
-        "tx_head.num_layers": head.num_layers,
-        "tx_head.feature_size": head.feature_size,
-        "tx_head.ffn_size": head.ffn_size,
-        "tx_head.query_channels": head.query_channels,
-        "tx_head.location_embedding.embedding_size": head.location_embedding.embedding_size,
-    }
-    for field, value in at_least_one.items():
-        if value < 1:
-            yield f"{_EXTENSION_NAME}.{field}: {value}; it must be at least 1."
-    if not 0.0 <= head.dropout_rate < 1.0:
-        yield (
-            f"{_EXTENSION_NAME}.tx_head.dropout_rate: {head.dropout_rate:g}; it must be in [0, 1)."
-        )
+    if options.clip.num_frames < 1:
+        yield f"{_EXTENSION_NAME}.clip.num_frames: {options.clip.num_frames}; at least 1."
     if not options.trunk.depth_multiplier > 0.0:
         yield (
             f"{_EXTENSION_NAME}.trunk.depth_multiplier: {options.trunk.depth_multiplier:g}; it "
@@ -115,11 +106,93 @@ def _option_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterato
             f"{_EXTENSION_NAME}.trunk.batch_norm_momentum: "
             f"{options.trunk.batch_norm_momentum:g}; it must be in [0, 1)."
         )
-    endpoint = options.trunk.final_endpoint
-    if endpoint and endpoint not in i3d.VALID_ENDPOINTS:
+
+
+def _trunk_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    kind = pipeline.model.faster_rcnn.feature_extractor.type
+    trunk = builders.TRUNKS[kind]
+    endpoint = builders.final_endpoint(trunk, options.trunk)
+    if endpoint not in trunk.endpoints:
         yield (
-            f"{_EXTENSION_NAME}.trunk.final_endpoint: '{endpoint}' does not exist. There are: "
-            f"{', '.join(i3d.VALID_ENDPOINTS)}."
+            f"{_EXTENSION_NAME}.trunk.final_endpoint: '{endpoint}' does not exist in '{kind}'. "
+            f"There are: {', '.join(trunk.endpoints)}."
+        )
+        return
+    yield from _stride_faults(pipeline.model.faster_rcnn, endpoint, trunk.strides(endpoint)[1])
+    head = builders.head_kind(options)
+    if head not in builders.HEADS_WITH_TAIL or endpoint in trunk.endpoints_with_tail():
+        return
+    if trunk.endpoints_with_tail():
+        yield (
+            f"{_EXTENSION_NAME}.trunk.final_endpoint: '{endpoint}' is the last layer of '{kind}', "
+            f"but {head} needs layers behind it. It can be: "
+            f"{', '.join(trunk.endpoints_with_tail())}."
+        )
+    else:
+        yield (
+            f"{_EXTENSION_NAME}.{head}: feature_extractor.type '{kind}' has no layers for it. Set "
+            "tx_head, or one of these types: "
+            + ", ".join(sorted(k for k, t in builders.TRUNKS.items() if t.endpoints_with_tail()))
+            + "."
+        )
+
+
+def _stride_faults(model, endpoint: str, stride: int) -> Iterator[str]:
+    anchors = model.first_stage_anchor_generator.grid_anchor_generator
+    strides = {
+        "feature_extractor.first_stage_features_stride": (
+            model.feature_extractor.first_stage_features_stride
+        ),
+        "first_stage_anchor_generator.grid_anchor_generator.height_stride": anchors.height_stride,
+        "first_stage_anchor_generator.grid_anchor_generator.width_stride": anchors.width_stride,
+    }
+    for field, value in strides.items():
+        if value != stride:
+            yield (
+                f"model.faster_rcnn.{field}: {value}; the trunk's {endpoint} has a cell every "
+                f"{stride} pixels."
+            )
+
+
+def _head_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    kind = builders.head_kind(options)
+    if kind == "i3d_head":
+        if options.outputs.attention:
+            yield (
+                f"{_EXTENSION_NAME}.outputs.attention: i3d_head has no attention. Set false, or "
+                "tx_head or tx_i3d_head."
+            )
+        return
+    is_combined = kind == "tx_i3d_head"
+    head = options.tx_i3d_head.tx_head if is_combined else options.tx_head
+    where = f"{_EXTENSION_NAME}.{'tx_i3d_head.' if is_combined else ''}tx_head"
+    yield from _tx_head_faults(head, where)
+
+
+def _tx_head_faults(head: vat_pb2.TxHead, where: str) -> Iterator[str]:
+    at_least_one = {
+        "num_heads": head.num_heads,
+        "num_layers": head.num_layers,
+        "feature_size": head.feature_size,
+        "ffn_size": head.ffn_size,
+        "query_channels": head.query_channels,
+        "location_embedding.embedding_size": head.location_embedding.embedding_size,
+    }
+    for field, value in at_least_one.items():
+        if value < 1:
+            yield f"{where}.{field}: {value}; it must be at least 1."
+    if not 0.0 <= head.dropout_rate < 1.0:
+        yield f"{where}.dropout_rate: {head.dropout_rate:g}; it must be in [0, 1)."
+    if head.query_preprocessor == vat_pb2.TxHead.LOW_RES and head.HasField("query_channels"):
+        yield (
+            f"{where}.query_channels: the LOW_RES query preprocessor has no such layer. Take the "
+            "field out, or set query_preprocessor: HIGH_RES."
+        )
+    embedding = head.location_embedding
+    if not embedding.enabled and embedding.HasField("embedding_size"):
+        yield (
+            f"{where}.location_embedding.embedding_size: the location embedding is not enabled. "
+            "Take the field out, or set enabled: true."
         )
 
 
@@ -147,28 +220,6 @@ def _model_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator
             f"{where}.second_stage_post_processing.score_converter: set SIGMOID, as the classes "
             "do not exclude each other."
         )
-    yield from _stride_faults(model, options)
-
-
-def _stride_faults(model, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
-    endpoint = options.trunk.final_endpoint or builders.DEFAULT_I3D_ENDPOINT
-    if endpoint not in i3d.VALID_ENDPOINTS:
-        return
-    stride = i3d.endpoint_strides(endpoint)[1]
-    anchors = model.first_stage_anchor_generator.grid_anchor_generator
-    strides = {
-        "feature_extractor.first_stage_features_stride": (
-            model.feature_extractor.first_stage_features_stride
-        ),
-        "first_stage_anchor_generator.grid_anchor_generator.height_stride": anchors.height_stride,
-        "first_stage_anchor_generator.grid_anchor_generator.width_stride": anchors.width_stride,
-    }
-    for field, value in strides.items():
-        if value != stride:
-            yield (
-                f"model.faster_rcnn.{field}: {value}; the trunk's {endpoint} has a cell every "
-                f"{stride} pixels."
-            )
 
 
 def _augmentation_faults(pipeline, options) -> Iterator[str]:

@@ -45,6 +45,10 @@ def _build_and_run(pipeline, *, is_training: bool = False, num_frames: int = 4):
     return model
 
 
+def _trunk(model):
+    return model._feature_extractor_for_proposal_features.trunk
+
+
 def _parameters(model) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
@@ -90,7 +94,7 @@ def test_head_options_reach_the_head():
     assert unit.query_projection.kernel.shape == [72, 24]
     assert unit.ffn_hidden.kernel.shape == [24, 40]
     assert unit.attention_dropout.rate == unit.ffn_dropout.rate == 0.25
-    channels = model._feature_extractor.classification_backbone.output_channels
+    channels = _trunk(model).output_channels
     assert unit.key_projection.kernel.shape == [channels + 2 * 6, 24]
     assert head.query_preprocessor.reduce.kernel.shape == [channels + 12, 5]
 
@@ -102,14 +106,14 @@ def test_location_embedding_can_be_left_out():
     head = model._mask_rcnn_box_predictor.action_head
     assert head.location_embedding is None
     assert isinstance(head.query_preprocessor, query_preprocessors.LowResQueryPreprocessor)
-    channels = model._feature_extractor.classification_backbone.output_channels
+    channels = _trunk(model).output_channels
     assert head.units[0][0].key_projection.kernel.shape == [channels, 16]
 
 
 def test_trunk_options_reach_the_trunk():
     override = f"{_EXTENSION} {{ trunk {{ final_endpoint: 'Mixed_4b' depth_multiplier: 0.5 }} }}"
     model = _build_and_run(tiny_pipeline.make_pipeline(override))
-    trunk = model._feature_extractor.classification_backbone
+    trunk = _trunk(model)
     variables = trunk.variables_by_path()
     assert any("Mixed_4b" in path for path in variables)
     assert not any("Mixed_4c" in path for path in variables)
@@ -125,7 +129,7 @@ def test_batch_norm_statistics_move_only_if_they_are_to(trainable):
         f"{_EXTENSION} {{ trunk {{ batch_norm_momentum: 0.75 }} }}"
     )
     model = _build_and_run(tiny_pipeline.make_pipeline(override), is_training=True)
-    variables = model._feature_extractor.classification_backbone.variables_by_path()
+    variables = _trunk(model).variables_by_path()
     (kernel,) = (v for path, v in variables.items() if path.endswith("1a_7x7/conv_3d/w"))
     (variance,) = (
         v for p, v in variables.items() if p.endswith("1a_7x7/batch_norm/moving_variance")

@@ -11,7 +11,7 @@ from object_detection.predictors import mask_rcnn_keras_box_predictor
 
 
 class ActionBoxPredictor(box_predictor.KerasBoxPredictor):
-    """Predicts the actions and the box refinement of each proposal (sections 3.2 and 3.4)."""
+    """Predicts the actions and the box refinement of each proposal (sections 3.2 to 3.4)."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class ActionBoxPredictor(box_predictor.KerasBoxPredictor):
         """Creates the predictor.
 
         Args:
-            action_head: from person features and memory to one feature per person, such as
+            action_head: from the feature map and the proposals to features per proposal, such as
                 `heads.tx_head.TxHead`.
             linear_layers: the stock second-stage predictor, which makes logits and box encodings
                 of that feature. Built from the stock `mask_rcnn_box_predictor` field.
@@ -41,16 +41,13 @@ class ActionBoxPredictor(box_predictor.KerasBoxPredictor):
         self._box_head = linear_layers._box_prediction_head
         self._class_head = linear_layers._class_prediction_head
 
-    def embed_location(self, feature_map: tf.Tensor) -> tf.Tensor:
-        """The memory [B, t, h, w, C'] of a feature map [B, t, h, w, C]."""
-        return self.action_head.embed_location(feature_map)
-
-    def call(self, image_features, training=None, prediction_stage=2):
+    def call(self, image_features, roi_pool, training=None, prediction_stage=2):
         """Predicts classes and boxes.
 
         Args:
-            image_features: person features [B R, 7, 7, C'] and memory [B, t, h, w, C'].
-            training: whether dropout acts.
+            image_features: a list with the feature map [B, t, h, w, C].
+            roi_pool: pools the proposals, see `heads.roi_pooling`.
+            training: whether dropout and batch statistics act.
             prediction_stage: 2, the only one; part of the stock call.
 
         Returns:
@@ -63,8 +60,8 @@ class ActionBoxPredictor(box_predictor.KerasBoxPredictor):
         """
         if prediction_stage != 2:
             raise ValueError("The action box predictor has no third stage (masks, keypoints).")
-        person_features, memory = image_features
-        outputs = self.action_head(person_features, memory, training=training)
+        (features,) = image_features
+        outputs = self.action_head(features, roi_pool, training=training)
         return {
             # The stock heads take feature maps: one cell.
             box_predictor.BOX_ENCODINGS: self._box_head(

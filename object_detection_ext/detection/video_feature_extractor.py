@@ -10,6 +10,7 @@ import tensorflow as tf
 from object_detection.meta_architectures import faster_rcnn_meta_arch
 
 from object_detection_ext.data import clip_packing
+from object_detection_ext.trunks import pretrained
 
 
 class _PackedClipTrunk(tf.keras.Model):
@@ -35,6 +36,7 @@ class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtracto
         batch_norm_trainable: bool,
         *,
         build_trunk: Callable[[], tf.keras.Model],
+        tail: tf.keras.layers.Layer | None,
         num_frames: int,
     ):
         """Creates the feature extractor.
@@ -45,13 +47,15 @@ class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtracto
             batch_norm_trainable: as in the base class; the trunk was built with the same.
             build_trunk: makes the trunk, from clips [B, T, H, W, 3] in [-1, 1] to a feature map
                 [B, t, h, w, C]. Called once, when the model is first applied.
+            tail: the trunk's left-out layers, if the head uses them: they are restored with it.
             num_frames: T.
         """
         super().__init__(is_training, first_stage_features_stride, batch_norm_trainable)
         self._build_trunk = build_trunk
+        self._tail = tail
         self.num_frames = num_frames
         # The stock `fine_tune_checkpoint_type: 'classification'` restores into this.
-        self.classification_backbone = None
+        self.classification_backbone: pretrained.PretrainedVariables | None = None
 
     def preprocess(self, resized_inputs: tf.Tensor) -> tf.Tensor:
         """Scales pixels from [0, 255] to [-1, 1], as the published I3D takes them.
@@ -63,8 +67,10 @@ class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtracto
 
     def get_proposal_feature_extractor_model(self, name: str | None = None) -> tf.keras.Model:
         """The trunk, from packed clips [B, H, W, 3 T] to a feature map [B, t, h, w, C]."""
-        self.classification_backbone = self._build_trunk()
-        return _PackedClipTrunk(self.classification_backbone, self.num_frames, name=name)
+        trunk = self._build_trunk()
+        tails = [] if self._tail is None else [self._tail]
+        self.classification_backbone = pretrained.PretrainedVariables(trunk, *tails)
+        return _PackedClipTrunk(trunk, self.num_frames, name=name)
 
     def get_box_classifier_feature_extractor_model(self, name: str | None = None):
         """Nothing: the action head stands in the box predictor, where it also sees the clip."""

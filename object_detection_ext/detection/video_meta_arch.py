@@ -4,9 +4,8 @@
 Overrides the seams where a clip differs from an image. Losses, target assignment, sampling,
 non-maximum suppression and restoring stay stock.
 
-Shapes: B clips, T frames, H W pixels, t h w cells of the feature map, C channels (C' with location
-channels), R proposals, K classes, G ground-truth rows, N detections, L layers and M heads of Tx
-units.
+Shapes: B clips, T frames, H W pixels, t h w cells of the feature map, C channels, R proposals, K
+classes, G ground-truth rows, N detections, L layers and M heads of Tx units.
 """
 
 import tensorflow as tf
@@ -15,7 +14,8 @@ from object_detection.meta_architectures import faster_rcnn_meta_arch
 from object_detection.utils import ops
 
 from object_detection_ext.data import clip_packing
-from object_detection_ext.detection import action_box_predictor
+from object_detection_ext.detection import action_box_predictor, groundtruth_proposals
+from object_detection_ext.heads.roi_pooling import RoiPool, middle_of_time
 
 DETECTION_ATTENTION = "detection_attention"
 
@@ -29,6 +29,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         self,
         *,
         action_head: tf.keras.layers.Layer,
+        proposals_from_groundtruth: bool = False,
         output_attention: bool = False,
         picture_every_n_steps: int = 0,
         **faster_rcnn_kwargs,
@@ -36,7 +37,9 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         """Creates the model.
 
         Args:
-            action_head: from person features and memory to one feature per person.
+            action_head: from the feature map and the proposals to features per proposal.
+            proposals_from_groundtruth: whether the ground truth's boxes take the place of the
+                region proposal network's (section 4.2), in training and in evaluation.
             output_attention: whether detections hold `detection_attention`, float
                 [B, N, L, M, t, h, w].
             picture_every_n_steps: steps between two training pictures in TensorBoard; 0: none.
@@ -54,8 +57,14 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
                 name=self.second_stage_feature_extractor_scope
             )
         )
+        self._proposals_from_groundtruth = proposals_from_groundtruth
         self._output_attention = output_attention
         self._picture_every_n_steps = picture_every_n_steps
+
+    @property
+    def proposals_from_groundtruth(self) -> bool:
+        """Whether the model classifies boxes that it is given, in place of its own proposals."""
+        return self._proposals_from_groundtruth
 
     def predict(self, preprocessed_inputs, true_image_shapes, **side_inputs):
         """Predicts raw tensors; see the base class.
@@ -63,7 +72,12 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         Args:
             preprocessed_inputs: packed clips [B, H, W, 3 T] in [-1, 1].
             true_image_shapes: int32 [B, 3], sizes in pixels before padding.
-            **side_inputs: none is used.
+            **side_inputs: `proposal_boxes`, float [B, any number up to R, 4], normalized by the
+                true image: boxes that take the place of the proposals. Boxes without an area are
+                padding if they stand last.
+
+        Raises:
+            ValueError: if proposals come from the ground truth and there is none.
         """
         # Who trains with a loop of their own need not tell the step.
         if self._is_training and self._picture_every_n_steps and self._training_step is not None:
@@ -91,30 +105,78 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         return trunk(preprocessed_inputs, training=self._is_training), {}
 
     def _extract_rpn_feature_maps(self, preprocessed_inputs):
-        """Proposals come from the raw middle frame; queries and memory carry the location.
+        """Proposals come from the middle frame, the second stage sees the whole clip.
 
-        In place of the stock 4-D map, `rpn_features_to_crop` holds the memory [B, t, h, w, C'], so
-        that the second stage gets it without state in between.
+        In place of the stock 4-D map, `rpn_features_to_crop` holds the feature map
+        [B, t, h, w, C], so that the second stage gets it without state in between.
         """
         feature_map, self.endpoints = self._extract_proposal_features(preprocessed_inputs)
-        middle = _middle_of_time(feature_map)  # [B, h, w, C]
+        middle = middle_of_time(feature_map)  # [B, h, w, C]
         rpn_features = self._first_stage_box_predictor_first_conv(middle)
         cells = tf.shape(middle)
         anchors = box_list_ops.concatenate(
             self._first_stage_anchor_generator.generate([(cells[1], cells[2])])
         )
-        memory = self._mask_rcnn_box_predictor.embed_location(feature_map)
-        return [rpn_features], [memory], anchors, tf.shape(preprocessed_inputs)
+        return [rpn_features], [feature_map], anchors, tf.shape(preprocessed_inputs)
 
-    def _compute_second_stage_input_feature_maps(
-        self, features_to_crop, proposal_boxes_normalized, image_shape, **side_inputs
+    def _predict_second_stage(
+        self,
+        rpn_box_encodings,
+        rpn_objectness_predictions_with_background,
+        rpn_features_to_crop,
+        anchors,
+        image_shape,
+        true_image_shapes,
+        proposal_boxes=None,
     ):
-        """RoI features of the middle frame, [B R, 7, 7, C']."""
-        return super()._compute_second_stage_input_feature_maps(
-            [_middle_of_time(memory) for memory in features_to_crop],
-            proposal_boxes_normalized,
+        """As the base class; boxes that are given take the place of the proposals."""
+        if proposal_boxes is None and not self._proposals_from_groundtruth:
+            return super()._predict_second_stage(
+                rpn_box_encodings,
+                rpn_objectness_predictions_with_background,
+                rpn_features_to_crop,
+                anchors,
+                image_shape,
+                true_image_shapes,
+            )
+        if proposal_boxes is None:
+            boxes, num_proposals = self._groundtruth_proposals()
+        else:
+            boxes, num_proposals = groundtruth_proposals.padded_boxes(
+                proposal_boxes, self.max_num_proposals
+            )
+        prediction_dict = self._box_prediction(
+            rpn_features_to_crop,
+            groundtruth_proposals.to_padded_image(boxes, true_image_shapes, image_shape),
             image_shape,
-            **side_inputs,
+            true_image_shapes,
+        )
+        return {**prediction_dict, "num_proposals": num_proposals}
+
+    def _groundtruth_proposals(self):
+        """The people of each clip, [B, R, 4] normalized by the true image, and their number [B]."""
+        if not self.groundtruth_has_field(standard_fields.BoxListFields.boxes):
+            raise ValueError(
+                "This model takes the ground truth's boxes as proposals, but has no ground truth: "
+                "call provide_groundtruth, or predict(..., proposal_boxes=boxes)."
+            )
+        boxes = self.groundtruth_lists(standard_fields.BoxListFields.boxes)
+        weights = [None] * len(boxes)
+        if self.groundtruth_has_field(standard_fields.BoxListFields.weights):
+            weights = self.groundtruth_lists(standard_fields.BoxListFields.weights)
+        people, counts = zip(
+            *(
+                groundtruth_proposals.distinct_boxes(*clip, self.max_num_proposals)
+                for clip in zip(boxes, weights, strict=True)
+            ),
+            strict=True,
+        )
+        return tf.stack(people), tf.stack(counts)
+
+    def _roi_pool(self, proposal_boxes_normalized: tf.Tensor, image_shape: tf.Tensor) -> RoiPool:
+        """The stock crop and max pool of these boxes, for the heads (see `heads.roi_pooling`)."""
+        return lambda feature_map: self._compute_second_stage_input_feature_maps(
+            [feature_map], proposal_boxes_normalized, image_shape
         )
 
     def _box_prediction(
@@ -123,15 +185,12 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         proposal_boxes_normalized,
         image_shape,
         true_image_shapes,
-        **side_inputs,
     ):
         """As the base class, with the action head in place of a per-region classifier."""
-        (memory,) = rpn_features_to_crop
-        person_features = self._compute_second_stage_input_feature_maps(
-            rpn_features_to_crop, proposal_boxes_normalized, image_shape, **side_inputs
-        )
         predictions = self._mask_rcnn_box_predictor(
-            [person_features, memory], training=self._is_training
+            rpn_features_to_crop,
+            roi_pool=self._roi_pool(proposal_boxes_normalized, image_shape),
+            training=self._is_training,
         )
         box_encodings = tf.squeeze(predictions[box_predictor.BOX_ENCODINGS], axis=1)
         class_logits = tf.squeeze(
@@ -195,11 +254,3 @@ def merge_actions_of_equal_boxes(boxes: tf.Tensor, classes: tf.Tensor) -> tf.Ten
     """
     equal = tf.reduce_all(tf.equal(boxes[:, tf.newaxis], boxes[tf.newaxis]), axis=-1)  # [G, G]
     return tf.minimum(tf.matmul(tf.cast(equal, classes.dtype), classes), 1.0)
-
-
-def _middle_of_time(feature_map: tf.Tensor) -> tf.Tensor:
-    """The cells [B, h, w, C] of the middle frame: index t // 2 of [B, t, h, w, C]."""
-    steps = feature_map.shape[1]
-    if steps is None:
-        steps = tf.shape(feature_map)[1]
-    return feature_map[:, steps // 2]

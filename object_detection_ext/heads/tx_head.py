@@ -5,32 +5,11 @@ Shapes: B clips, R proposals per clip, t h w cells of the feature map, C channel
 the memory's channels (C plus the location embedding), P P cells of a RoI feature, D query size.
 """
 
-from typing import NamedTuple
-
 import tensorflow as tf
 
+from object_detection_ext.heads.head_outputs import HeadOutputs
+from object_detection_ext.heads.roi_pooling import RoiPool, middle_of_time
 from object_detection_ext.heads.tx_unit import TxUnit
-
-
-class HeadOutputs(NamedTuple):
-    """What an action head gives the predictor and the pictures.
-
-    Proposals are numbered clip by clip: row b * R + r is proposal r of clip b.
-    """
-
-    class_features: tf.Tensor  # [B*R, F], classifies the action
-    box_features: tf.Tensor  # [B*R, F'], regresses the box; the Tx head uses one for both
-    # By layer, then by head; every tensor sums to 1 over its cells.
-    attention_weights: tuple[tuple[tf.Tensor, ...], ...]  # each [B, R, t, h, w]
-    key_embeddings: tuple[tuple[tf.Tensor, ...], ...]  # each [B, t, h, w, D]
-
-    def stacked_attention_weights(self) -> tf.Tensor:
-        """All attention weights as one tensor, [B, R, layers, heads, t, h, w]."""
-        return tf.stack([tf.stack(heads, axis=2) for heads in self.attention_weights], axis=2)
-
-    def stacked_key_embeddings(self) -> tf.Tensor:
-        """All key embeddings as one tensor, [B, layers, heads, t, h, w, D]."""
-        return tf.stack([tf.stack(heads, axis=1) for heads in self.key_embeddings], axis=1)
 
 
 class TxHead(tf.keras.layers.Layer):
@@ -39,9 +18,6 @@ class TxHead(tf.keras.layers.Layer):
     The first layer's query is the preprocessed RoI feature of the person in the middle frame, and
     that of each further layer the concatenated outputs of the layer before; every unit has its own
     linear layer from there to D.
-
-    Use: `memory = head.embed_location(features)`, crop the people from the memory's middle frame,
-    then `head(crops, memory)`.
 
     Args:
       query_preprocessor: [N, P, P, L] -> [N, any] layer, see `query_preprocessors`.
@@ -99,13 +75,27 @@ class TxHead(tf.keras.layers.Layer):
         return self.location_embedding(features)
 
     def call(
-        self, person_features: tf.Tensor, memory: tf.Tensor, training: bool | None = None
+        self, features: tf.Tensor, roi_pool: RoiPool, training: bool | None = None
     ) -> HeadOutputs:
-        """One feature per proposal.
+        """One feature per proposal, and what each attended to.
 
         Args:
-          person_features: [B*R, P, P, L], RoI features of the proposals, cropped from the memory's
-            middle frame, the R of the first clip first.
+          features: [B, t, h, w, C], the trunk's feature map.
+          roi_pool: pools the proposals, see `roi_pooling`.
+          training: whether dropout acts.
+        """
+        memory = self.embed_location(features)
+        # The query carries the location as the memory does (section 3.4).
+        return self.attend(roi_pool(middle_of_time(memory)), memory, training=training)
+
+    def attend(
+        self, person_features: tf.Tensor, memory: tf.Tensor, training: bool | None = None
+    ) -> HeadOutputs:
+        """The same, for people that were cut out already.
+
+        Args:
+          person_features: [B*R, P, P, L], RoI features from the memory's middle frame, the R of
+            the first clip first.
           memory: [B, t, h, w, L], from `embed_location`.
           training: whether dropout acts.
         """

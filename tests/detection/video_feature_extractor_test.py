@@ -12,20 +12,32 @@ from object_detection_ext.detection import video_feature_extractor
 class _RecordingTrunk(tf.keras.Model):
     """Returns the clip and remembers how it was called."""
 
+    def __init__(self, path="stage/w"):
+        super().__init__()
+        self._by_path = {path: tf.Variable(1.0)}
+
     def call(self, clips, training=None):
         self.last_call = (clips, training)
         return clips
 
+    def variables_by_path(self):
+        return dict(self._by_path)
 
-@pytest.fixture
-def extractor():
+
+def _make_extractor(tail=None):
     return video_feature_extractor.VideoFeatureExtractor(
         is_training=True,
         first_stage_features_stride=16,
         batch_norm_trainable=False,
         build_trunk=_RecordingTrunk,
+        tail=tail,
         num_frames=3,
     )
+
+
+@pytest.fixture
+def extractor():
+    return _make_extractor()
 
 
 def test_pixels_are_scaled_as_the_published_trunk_takes_them(extractor):
@@ -40,12 +52,22 @@ def test_trunk_gets_frames_in_order_and_the_mode(extractor, training):
     model = extractor.get_proposal_feature_extractor_model()
     features = model(clip_packing.pack_clip(clip)[tf.newaxis], training=training)
     np.testing.assert_array_equal(features[0], clip)
-    assert extractor.classification_backbone.last_call[1] is training
+    assert model.trunk.last_call[1] is training
 
 
 def test_classification_checkpoints_restore_into_the_trunk(extractor):
     assert extractor.classification_backbone is None
     model = extractor.get_proposal_feature_extractor_model()
-    assert extractor.classification_backbone is model.trunk
+    assert dict(extractor.classification_backbone.by_path) == model.trunk.variables_by_path()
     # The second stage's part is empty: the head stands in the box predictor.
     assert extractor.get_box_classifier_feature_extractor_model().variables == []
+
+
+def test_classification_checkpoints_restore_into_the_tail_too():
+    tail = _RecordingTrunk("last_stage/w")
+    extractor = _make_extractor(tail)
+    trunk = extractor.get_proposal_feature_extractor_model().trunk
+    assert dict(extractor.classification_backbone.by_path) == {
+        **trunk.variables_by_path(),
+        **tail.variables_by_path(),
+    }

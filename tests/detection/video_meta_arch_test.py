@@ -238,7 +238,7 @@ def test_proposals_see_the_raw_middle_frame_only(num_frames):
     before = predict(clip)
     # 3 channels: without the location's.
     assert model._first_stage_box_predictor_first_conv.trainable_variables[0].shape[2] == 3
-    assert before["rpn_features_to_crop"][0].shape == [1, num_frames, 4, 4, 3 + 2 * 8]
+    assert before["rpn_features_to_crop"][0].shape == [1, num_frames, 4, 4, 3]
     for frame in range(num_frames):
         changed = clip.copy()
         changed[:, :, :, frame] = 255 - changed[:, :, :, frame]
@@ -253,19 +253,16 @@ def test_proposals_see_the_raw_middle_frame_only(num_frames):
         assert np.abs(before[logits] - after[logits]).max() > 1e-6, f"frame {frame}"
 
 
-def test_person_features_are_cropped_from_the_middle_of_the_memory():
+def test_heads_pool_the_proposals_with_the_stock_crop():
     model = _model_with_transparent_trunk(4)
-    memory = np.zeros([1, 4, 4, 4, 2], np.float32)
-    memory[0, :, :, :, 0] = np.arange(4)[:, np.newaxis, np.newaxis]  # channel 0: the frame
-    memory[0, :, :, :, 1] = np.arange(4)  # channel 1: the column
+    feature_map = np.zeros([1, 4, 4, 1], np.float32)
+    feature_map[0, :, :, 0] = np.arange(4)  # the column
     boxes = tf.constant([[[0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 1.0]]])  # left and right edge
-    crops = model._compute_second_stage_input_feature_maps(
-        [tf.constant(memory)], boxes, tf.constant([1, 64, 64, 12])
-    )
-    assert crops.shape == [2, 7, 7, 2]
-    np.testing.assert_allclose(crops[..., 0], 2.0)
-    np.testing.assert_allclose(crops[0, ..., 1], 0.0)
-    np.testing.assert_allclose(crops[1, ..., 1], 3.0)
+    roi_pool = model._roi_pool(boxes, tf.constant([1, 64, 64, 12]))
+    crops = roi_pool(tf.constant(feature_map))
+    assert crops.shape == [2, 7, 7, 1]
+    np.testing.assert_allclose(crops[0], 0.0)
+    np.testing.assert_allclose(crops[1], 3.0)
 
 
 def test_clips_of_another_length_are_refused_with_the_numbers(inference):
@@ -308,7 +305,7 @@ def test_a_training_loop_of_ones_own_need_not_tell_the_step(trained_mode):
 
 def test_one_more_prediction_stage_is_refused(inference):
     with pytest.raises(ValueError, match="no third stage"):
-        inference._mask_rcnn_box_predictor([None, None], prediction_stage=3)
+        inference._mask_rcnn_box_predictor([None], roi_pool=None, prediction_stage=3)
 
 
 @pytest.mark.slow

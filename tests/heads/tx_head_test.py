@@ -30,7 +30,7 @@ def run(head, seed=0, training=None):
     rng = np.random.default_rng(seed)
     memory = head.embed_location(rng.normal(size=(B, *GRID, C)).astype(np.float32))
     people = tf.constant(rng.normal(size=(B * R, 7, 7, memory.shape[-1])), tf.float32)
-    return head(people, memory, training=training), people, memory
+    return head.attend(people, memory, training=training), people, memory
 
 
 def count(layer):
@@ -67,6 +67,26 @@ def test_each_layer_reads_all_heads_of_the_layer_before():
     np.testing.assert_allclose(outputs.class_features, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_people_are_cut_out_of_the_memorys_middle_frame():
+    head = make_head()
+    features = np.random.default_rng(0).normal(size=(B, 5, 3, 4, C)).astype(np.float32)
+    seen = []
+
+    def roi_pool(feature_map):
+        seen.append(feature_map)
+        return tf.repeat(feature_map[:, :2, :2], R, axis=0)
+
+    outputs = head(features, roi_pool)
+    memory = head.embed_location(features)
+    (middle,) = seen
+    np.testing.assert_array_equal(middle, memory[:, 2])
+    expected = head.attend(roi_pool(memory[:, 2]), memory)
+    np.testing.assert_array_equal(outputs.class_features, expected.class_features)
+    np.testing.assert_array_equal(
+        outputs.stacked_attention_weights(), expected.stacked_attention_weights()
+    )
+
+
 def test_units_share_nothing():
     head = make_head()
     run(head)
@@ -81,7 +101,7 @@ def test_permuted_proposals_permute_the_outputs():
     head = make_head(HighResQueryPreprocessor)
     outputs, people, memory = run(head)
     order = np.array([2, 0, 1, 4, 5, 3])  # within each clip
-    permuted = head(tf.gather(people, order), memory)
+    permuted = head.attend(tf.gather(people, order), memory)
     np.testing.assert_allclose(
         permuted.class_features, outputs.class_features.numpy()[order], rtol=1e-4, atol=1e-5
     )
@@ -96,7 +116,7 @@ def test_batched_is_single():
     outputs, people, memory = run(head)
     assert np.abs(outputs.class_features[:R] - outputs.class_features[R:]).max() > 1e-2
     for clip in range(B):
-        single = head(people[clip * R : (clip + 1) * R], memory[clip : clip + 1])
+        single = head.attend(people[clip * R : (clip + 1) * R], memory[clip : clip + 1])
         np.testing.assert_allclose(
             single.class_features,
             outputs.class_features[clip * R : (clip + 1) * R],
@@ -112,7 +132,7 @@ def test_only_high_res_sees_the_persons_layout():
     ]:
         head = make_head(preprocessor)
         outputs, people, memory = run(head)
-        flipped = head(people[:, :, ::-1], memory)
+        flipped = head.attend(people[:, :, ::-1], memory)
         change = np.abs(flipped.class_features - outputs.class_features).max()
         assert (change > 1e-2) == differs, preprocessor
 
@@ -130,7 +150,10 @@ def test_location_matters_exactly_if_embedded():
         channels = head.embed_location(features).shape[-1]
         people = tf.constant(rng.normal(size=(R, 7, 7, channels)), tf.float32)
         # Sharper than at the start, where all cells weigh nearly the same.
-        a, b = (head(people, 10 * head.embed_location(f)).class_features for f in (features, moved))
+        a, b = (
+            head.attend(people, 10 * head.embed_location(f)).class_features
+            for f in (features, moved)
+        )
         assert (np.abs(a - b).max() > 1e-3) == differs
 
 
@@ -138,9 +161,9 @@ def test_dropout_acts_in_training_only():
     head = make_head()
     (inference, people, memory) = run(head)
     np.testing.assert_array_equal(
-        inference.class_features, head(people, memory, training=False).class_features
+        inference.class_features, head.attend(people, memory, training=False).class_features
     )
-    training = head(people, memory, training=True).class_features
+    training = head.attend(people, memory, training=True).class_features
     assert np.abs(training - inference.class_features).max() > 1e-2
 
 
@@ -166,7 +189,7 @@ def test_xla_compiles_it_forward_and_backward():
 
     def step(people, memory):
         with tf.GradientTape() as tape:
-            outputs = head(people, memory, training=True)
+            outputs = head.attend(people, memory, training=True)
             loss = tf.reduce_sum(outputs.class_features**3)
         return outputs, tape.gradient(loss, head.units[0][0].value_projection.kernel)
 
@@ -181,20 +204,20 @@ def test_dynamic_shapes_and_no_proposals():
     head = make_head(HighResQueryPreprocessor)
     outputs, people, memory = run(head)
     spec = [tf.TensorSpec([None, 7, 7, C + 16]), tf.TensorSpec([None, None, None, None, C + 16])]
-    dynamic = tf.function(lambda p, m: head(p, m), input_signature=spec)
+    dynamic = tf.function(lambda p, m: head.attend(p, m), input_signature=spec)
     np.testing.assert_allclose(
         dynamic(people, memory).class_features, outputs.class_features, rtol=1e-4, atol=1e-5
     )
     none = dynamic(people[:0], memory)
     assert none.class_features.shape == (0, 16)
     assert none.stacked_attention_weights().shape == (B, 0, 3, 2, *GRID)
-    assert head(people[:0], memory).class_features.shape == (0, 16)
+    assert head.attend(people[:0], memory).class_features.shape == (0, 16)
 
 
 def test_regularizer_reaches_every_kernel_of_the_units():
     head = make_head(kernel_regularizer=tf.keras.regularizers.L2(0.5))
     run(head)
-    kernels = [v.numpy() for v in head.weights if "/layer_" in v.name and "kernel" in v.name]
+    kernels = [v.numpy() for v in head.weights if "layer_" in v.name and "kernel" in v.name]
     assert len(kernels) == len(head.losses) == 6 * 5
     expected = 0.5 * sum(np.sum(np.square(kernel)) for kernel in kernels)
     np.testing.assert_allclose(sum(head.losses), expected, rtol=1e-5)
@@ -217,7 +240,7 @@ def test_parameters_at_the_papers_size(preprocessor, head_parameters, total, pri
     trunk = i3d.I3D()
     head = TxHead(query_preprocessor=preprocessor(), location_embedding=LocationEmbedding())
     memory = head.embed_location(tf.zeros([1, 1, 2, 2, trunk.output_channels]))
-    head(tf.zeros([1, 7, 7, memory.shape[-1]]), memory)
+    head.attend(tf.zeros([1, 7, 7, memory.shape[-1]]), memory)
     assert [count(unit) for unit in head.units[0]] == [458_240] * 2
     assert [count(unit) for layer in head.units[1:] for unit in layer] == [382_464] * 4
     assert count(head) == head_parameters

@@ -5,16 +5,15 @@ The slim network calls its convolutions Conv2d_* and Mixed_5b's last one of Bran
 name; everything else is the same structure.
 """
 
-import importlib
+import functools
 import json
 import pathlib
-import sys
 
 import numpy as np
 import pytest
 
-from object_detection_ext import compat  # noqa: F401  (before any object_detection module)
 from object_detection_ext.trunks import i3d
+from tests import slim_networks
 
 # isort: split
 import tensorflow as tf
@@ -38,59 +37,23 @@ def slim_name(path):
 
 @pytest.fixture(scope="module")
 def s3dg():
-    """The API's slim networks, which import each other from a top-level package `nets`.
-
-    And slim looks for Keras's TF1 layers where tf-keras no longer has them.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        for alias, module in (
-            ("nets", "object_detection.nets"),
-            ("tf_keras.legacy_tf_layers", "tf_keras.src.legacy_tf_layers"),
-            ("tf_keras.legacy_tf_layers.base", "tf_keras.src.legacy_tf_layers.base"),
-            (
-                "tf_keras.legacy_tf_layers.convolutional",
-                "tf_keras.src.legacy_tf_layers.convolutional",
-            ),
-            (
-                "tf_keras.legacy_tf_layers.normalization",
-                "tf_keras.src.legacy_tf_layers.normalization",
-            ),
-            ("tf_keras.legacy_tf_layers.pooling", "tf_keras.src.legacy_tf_layers.pooling"),
-        ):
-            patch.setitem(sys.modules, alias, importlib.import_module(module))
-        yield (
-            importlib.import_module("object_detection.nets.s3dg"),
-            importlib.import_module("object_detection.nets.i3d"),
-        )
+    with slim_networks.modules() as modules:
+        yield modules
 
 
 def run_slim(modules, values, clip, is_training):
-    """{endpoint: array} and {variable: array} after one run of the slim I3D with `values`."""
     s3dg_module, i3d_module = modules
-    import tf_slim as slim
-
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        with (
-            slim.arg_scope(i3d_module.i3d_arg_scope()),
-            slim.arg_scope([slim.batch_norm], is_training=is_training),
-        ):
-            # What `i3d_base` calls, with the channels of our depth multiplier.
-            _, endpoints = s3dg_module.s3dg_base(
-                tf.constant(clip),
-                first_temporal_kernel_size=7,
-                temporal_conv_startat="Conv2d_2c_3x3",
-                gating_startat=None,
-                final_endpoint="Mixed_5c",
-                min_depth=8,
-                depth_multiplier=MULTIPLIER,
-            )
-        variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
-        assert set(variables) == set(values)
-        for name, variable in variables.items():
-            variable.load(values[name], session)
-        updates = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
-        outputs, _ = session.run([endpoints, updates])
-        return outputs, session.run(variables)
+    base = functools.partial(
+        # What `i3d_base` calls, with the channels of our depth multiplier.
+        s3dg_module.s3dg_base,
+        first_temporal_kernel_size=7,
+        temporal_conv_startat="Conv2d_2c_3x3",
+        gating_startat=None,
+        final_endpoint="Mixed_5c",
+        min_depth=8,
+        depth_multiplier=MULTIPLIER,
+    )
+    return slim_networks.run(base, i3d_module.i3d_arg_scope(), values, clip, is_training)
 
 
 def random_model(seed, **options):

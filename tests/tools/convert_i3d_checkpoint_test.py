@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints in the published form, converted, against the slim I3D of the installed API.
+
+The published values are not at hand: the names and shapes are the published ones, the values are
+random, of a size that keeps the features alive.
+
+Shapes: B clips, T frames, H W pixels, C channels.
+"""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+
+from object_detection_ext import (
+    compat,  # noqa: F401  (before any object_detection module)
+    errors,
+)
+from object_detection_ext.tools import convert_i3d_checkpoint as tool
+from object_detection_ext.trunks import i3d, pretrained
+
+# isort: split
+import tensorflow as tf
+
+PREFIX = "RGB/inception_i3d/"
+LOGITS = "Logits/Conv3d_0c_1x1/conv_3d/"
+FIRST_KERNEL = "Conv3d_1a_7x7/conv_3d/w"
+
+
+def published_values(seed=0, classes=400):
+    """{path: array}, batch norm's as [1, 1, 1, 1, C], as Sonnet writes it."""
+    rng = np.random.default_rng(seed)
+    values = {}
+    for path, variable in i3d.I3D(final_endpoint="Mixed_5c").variables_by_path().items():
+        shape = tuple(variable.shape)
+        if path.endswith("/w"):
+            scale = np.sqrt(2 / np.prod(shape[:-1]))
+            values[path] = (scale * rng.standard_normal(shape, np.float32)).astype(np.float32)
+        elif path.endswith("moving_variance"):
+            values[path] = rng.uniform(0.5, 2, (1, 1, 1, 1, *shape)).astype(np.float32)
+        else:
+            values[path] = rng.normal(0, 0.3, (1, 1, 1, 1, *shape)).astype(np.float32)
+    values[LOGITS + "w"] = np.zeros([1, 1, 1, 1024, classes], np.float32)
+    values[LOGITS + "b"] = np.zeros([classes], np.float32)
+    return values
+
+
+def write_checkpoint(path, values, prefix=PREFIX):
+    """A TF1 checkpoint, by the TF1 saver."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        feeds = {}
+        for name, value in values.items():
+            initial = tf.compat.v1.placeholder(value.dtype, value.shape)
+            tf.compat.v1.Variable(initial, name=prefix + name, use_resource=False)
+            feeds[initial] = value
+        session.run(tf.compat.v1.global_variables_initializer(), feeds)
+        tf.compat.v1.train.Saver().save(session, str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def source_values():
+    return published_values()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, source_values):
+    return write_checkpoint(tmp_path_factory.mktemp("rgb") / "model.ckpt", source_values)
+
+
+@pytest.fixture(scope="module")
+def conversion(tmp_path_factory, source):
+    return tool.convert(source, str(tmp_path_factory.mktemp("converted")))
+
+
+def test_the_checkpoint_of_these_tests_has_the_published_names_and_shapes(
+    shared_dir, source, source_values
+):
+    published = json.loads((shared_dir / "reference/kinetics_i3d_variables.json").read_text())
+    ours = {
+        PREFIX + path: [value.shape[-1]] if "batch_norm" in path else list(value.shape)
+        for path, value in source_values.items()
+    }
+    assert ours == published
+    assert tf.train.load_checkpoint(source).get_variable_to_shape_map().keys() == published.keys()
+
+
+def slim_name(path):
+    path = path.replace("Mixed_5b/Branch_2/Conv3d_0a_3x3", "Mixed_5b/Branch_2/Conv3d_0b_3x3")
+    path = path.replace("conv_3d/w", "weights").replace("batch_norm/", "BatchNorm/")
+    return "InceptionV1/" + path.replace("Conv3d", "Conv2d")
+
+
+@pytest.fixture(scope="module")
+def slim_i3d():
+    """The API's slim I3D, which wants a top-level package `nets` and Keras's TF1 layers."""
+    aliases = {"nets": "object_detection.nets"} | {
+        f"tf_keras.legacy_tf_layers{name}": f"tf_keras.src.legacy_tf_layers{name}"
+        for name in ("", ".base", ".convolutional", ".normalization", ".pooling")
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for alias, module in aliases.items():
+            patch.setitem(sys.modules, alias, importlib.import_module(module))
+        yield importlib.import_module("object_detection.nets.i3d")
+
+
+def slim_features(module, values, clip):
+    """The features at Mixed_4f and Mixed_5c of the slim I3D with the checkpoint's values."""
+    import tf_slim as slim
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        with (
+            slim.arg_scope(module.i3d_arg_scope()),
+            slim.arg_scope([slim.batch_norm], is_training=False),
+        ):
+            _, endpoints = module.i3d_base(tf.constant(clip), final_endpoint="Mixed_5c")
+        variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
+        values = {slim_name(p): v for p, v in values.items() if not p.startswith("Logits/")}
+        assert variables.keys() == values.keys()
+        # Runs the initializers with the checkpoint's values in place of random ones.
+        session.run(
+            [variable.initializer for variable in variables.values()],
+            {v.initializer.inputs[1]: values[n].reshape(v.shape) for n, v in variables.items()},
+        )
+        return session.run([endpoints["Mixed_4f"], endpoints["Mixed_5c"]])
+
+
+def relative_error(ours, theirs):
+    assert ours.shape == theirs.shape
+    return np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs))
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 64, 64, 3), (2, 9, 37, 50, 3)])
+def test_a_restored_network_has_the_features_of_the_source(
+    slim_i3d, source_values, conversion, shape
+):
+    clip = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
+    at_4f, at_5c = slim_features(slim_i3d, source_values, clip)
+    trunk = i3d.I3D()
+    tail = i3d.I3DStages(first="MaxPool3d_5a_2x2", last="Mixed_5c")
+    variables = pretrained.PretrainedVariables(trunk, tail)
+    checkpoint = tf.train.Checkpoint(feature_extractor=variables)
+    checkpoint.restore(conversion.prefix).expect_partial().assert_existing_objects_matched()
+    features = trunk(clip)
+    assert min(np.max(at_4f), np.max(at_5c)) > 0.1
+    assert relative_error(features.numpy(), at_4f) < 1e-5
+    assert relative_error(tail(features).numpy(), at_5c) < 1e-5
+
+
+def test_every_value_arrives(conversion, source_values):
+    target = pretrained.PretrainedVariables(i3d.I3D(final_endpoint="Mixed_5c"))
+    tf.train.Checkpoint(feature_extractor=target).restore(conversion.prefix).expect_partial()
+    assert target.by_path.keys() | {LOGITS + "w", LOGITS + "b"} == source_values.keys()
+    for path, variable in target.by_path.items():
+        np.testing.assert_array_equal(variable.numpy(), source_values[path].reshape(variable.shape))
+    assert conversion.num_variables == 228
+    assert conversion.num_values == sum(v.numpy().size for v in target.by_path.values())
+    assert conversion.left_out == (PREFIX + LOGITS + "b", PREFIX + LOGITS + "w")
+
+
+def test_kinetics_600_has_no_prefix_and_batch_norm_may_be_flat(tmp_path, source_values):
+    values = {
+        path: value.reshape(-1) if "batch_norm" in path else value
+        for path, value in source_values.items()
+        if not path.startswith("Logits/")
+    }
+    values[LOGITS + "b"] = np.zeros([600], np.float32)
+    source = write_checkpoint(tmp_path / "model.ckpt", values, prefix="")
+    conversion = tool.convert(source, str(tmp_path / "out"))
+    target = pretrained.PretrainedVariables(i3d.I3D(final_endpoint="Conv3d_2c_3x3"))
+    tf.train.Checkpoint(feature_extractor=target).restore(conversion.prefix).expect_partial()
+    for path, variable in target.by_path.items():
+        np.testing.assert_array_equal(variable, values[path])
+    assert conversion.left_out == (LOGITS + "b",)
+
+
+@pytest.mark.parametrize("suffix", [".index", ".meta", ".data-00000-of-00001"])
+def test_a_file_of_the_checkpoint_names_it_too(tmp_path, source, suffix):
+    assert tool.convert(source + suffix, str(tmp_path)).num_variables == 228
+
+
+def failure(tmp_path, source):
+    """The message; nothing may have been written."""
+    output = tmp_path / "out"
+    with pytest.raises(errors.InputError) as caught:
+        tool.convert(str(source), str(output))
+    assert not output.exists()
+    return str(caught.value)
+
+
+def test_no_such_file(tmp_path):
+    message = failure(tmp_path, tmp_path / "model.ckpt")
+    assert f"there is no checkpoint {tmp_path}/model.ckpt. It consists of" in message
+
+
+def test_a_directory_is_answered_with_what_is_in_it(tmp_path, source):
+    folder = os.path.dirname(source)
+    assert f"is a directory, not a checkpoint. Did you mean {source}?" in failure(tmp_path, folder)
+    assert "It has no checkpoint." in failure(tmp_path, tmp_path)
+
+
+def test_a_damaged_checkpoint(tmp_path, source):
+    for suffix in (".index", ".data-00000-of-00001"):
+        shutil.copy(source + suffix, tmp_path / ("model.ckpt" + suffix))
+    with open(tmp_path / "model.ckpt.data-00000-of-00001", "r+b") as file:
+        file.truncate(1000)
+    assert "model.ckpt cannot be read as a checkpoint" in failure(tmp_path, tmp_path / "model.ckpt")
+    (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
+    assert "model.ckpt cannot be read as a checkpoint" in failure(tmp_path, tmp_path / "model.ckpt")
+    (tmp_path / "model.ckpt.index").write_text("<html>Not found</html>")
+    assert "model.ckpt cannot be read as a checkpoint" in failure(tmp_path, tmp_path / "model.ckpt")
+
+
+def test_an_object_based_checkpoint(tmp_path, conversion):
+    assert "is an object-based (TF2) checkpoint" in failure(tmp_path, conversion.prefix)
+
+
+@pytest.mark.parametrize("prefix", ["Flow/inception_i3d/", "RGB/inception_i3d/", ""])
+def test_optical_flow(tmp_path, prefix):
+    values = {FIRST_KERNEL: np.zeros([7, 7, 7, 2, 64], np.float32)}
+    source = write_checkpoint(tmp_path / "model.ckpt", values, prefix)
+    message = failure(tmp_path, source)
+    assert "is I3D for optical flow, whose frames have 2 channels" in message
+
+
+def test_another_network(tmp_path):
+    values = {"resnet/w": np.zeros([3, 3, 8], np.float32), "global_step": np.array(7)}
+    message = failure(tmp_path, write_checkpoint(tmp_path / "model.ckpt", values, prefix=""))
+    assert "model.ckpt: not the weights of this network, which has 228 variables." in message
+    assert "228 missing:\n  Conv3d_1a_7x7/batch_norm/beta [64]\n" in message
+    assert "and 208 more" in message
+    assert "2 left over:\n  global_step []\n  resnet/w [3, 3, 8]" in message
+
+
+def test_all_differences_are_listed(tmp_path, source_values):
+    values = dict(source_values)
+    del values["Mixed_3b/Branch_0/Conv3d_0a_1x1/conv_3d/w"]
+    values["Conv3d_2b_1x1/conv_3d/w/Momentum"] = np.zeros([2], np.float32)
+    values["Conv3d_2b_1x1/batch_norm/beta"] = np.zeros([2, 1, 1, 1, 32], np.float32)
+    values["Conv3d_2c_3x3/batch_norm/beta"] = np.zeros([1, 1, 1, 1, 64], np.float32)
+    values["Mixed_5c/Branch_3/Conv3d_0b_1x1/batch_norm/beta"] = np.full(
+        [1, 1, 1, 1, 128], np.inf, np.float32
+    )
+    message = failure(tmp_path, write_checkpoint(tmp_path / "model.ckpt", values))
+    assert message.splitlines()[1:] == [
+        "1 missing:",
+        "  Mixed_3b/Branch_0/Conv3d_0a_1x1/conv_3d/w [1, 1, 1, 192, 64]",
+        "1 left over:",
+        "  Conv3d_2b_1x1/conv_3d/w/Momentum [2]",
+        "2 of another shape:",
+        "  Conv3d_2b_1x1/batch_norm/beta [2, 1, 1, 1, 32] instead of [64]",
+        "  Conv3d_2c_3x3/batch_norm/beta [64] instead of [192]",
+        "1 not finite numbers:",
+        "  Mixed_5c/Branch_3/Conv3d_0b_1x1/batch_norm/beta",
+    ]
+
+
+def run_main(*arguments):
+    values = flags.FlagValues()
+    tool.define_flags(values)
+    tool.main(values(["convert_i3d_checkpoint", *arguments]), values)
+
+
+def test_the_command_refuses_to_replace_a_checkpoint(tmp_path, source, capsys):
+    arguments = [f"--input={source}", f"--output={tmp_path}"]
+    run_main(*arguments)
+    first = (tmp_path / "ckpt.index").stat().st_mtime_ns
+    printed = capsys.readouterr().out
+    assert "I3D up to Mixed_5c: 228 variables, 12,294,544 values" in printed
+    assert f'fine_tune_checkpoint: "{tmp_path}/ckpt"' in printed
+    with pytest.raises(SystemExit) as caught:
+        run_main(*arguments)
+    assert caught.value.code == 2
+    assert "has a checkpoint already" in capsys.readouterr().err
+    assert (tmp_path / "ckpt.index").stat().st_mtime_ns == first
+    run_main(*arguments, "--overwrite")
+    assert (tmp_path / "ckpt.index").stat().st_mtime_ns > first
+
+
+def test_the_program_ends_with_status_2_and_a_message(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", tool.__name__, f"--input={tmp_path}/no", f"--output={tmp_path}/out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"error: --input: there is no checkpoint {tmp_path}/no." in done.stderr
+    assert "Traceback" not in done.stderr
