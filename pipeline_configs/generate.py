@@ -38,8 +38,15 @@ FIGURE_NAMES = ("parameters", "multiply_adds", "training_step", "evaluation_step
 # Columns of a config.
 _WIDTH = 100
 
-I3D_CHECKPOINT = "MODELS/i3d_kinetics/ckpt-1"
-R3D50_CHECKPOINT = "MODELS/r3d50_imagenet/ckpt-1"
+# As the converters write them.
+I3D_CHECKPOINT = "MODELS/i3d_rgb_imagenet/ckpt"
+R3D50_CHECKPOINT = "MODELS/r3d50_imagenet/ckpt"
+_I3D_SOURCE = (
+    "# Section 3.5: I3D pre-trained on Kinetics-400, written by tools/convert_i3d_checkpoint.py."
+)
+_R3D50_SOURCE = (
+    "# ResNet-50 pre-trained on ImageNet, written by tools/inflate_resnet50.py (paper: Kinetics)."
+)
 
 I3D_HEAD = """\
   # Section 3.3; it has no sizes of its own.
@@ -88,9 +95,7 @@ class Model:
     trunk_type: str = "faster_rcnn_i3d_keras"
     # None: from scratch, with trained batch-norm statistics.
     checkpoint: str | None = I3D_CHECKPOINT
-    checkpoint_source: str = (
-        "# Section 3.5: I3D pre-trained on Kinetics-400, converted as docs/pretrained.md says."
-    )
+    checkpoint_source: str = _I3D_SOURCE
     num_frames: int = 64
     num_steps: int = 500_000
     groundtruth_boxes: bool = False
@@ -109,10 +114,6 @@ _GT_I3D_NOTE = (
 )
 _GT_TX_NOTE = (
     _GT_I3D_NOTE + " Training stops at 300000 steps of a schedule of 500000 (section 3.5)."
-)
-_R3D50_SOURCE = (
-    "# ResNet-50 pre-trained on ImageNet, inflated as docs/pretrained.md says (the paper: on "
-    "Kinetics)."
 )
 _R3D50_NOTE = (
     "The paper's trunk was pre-trained on Kinetics-400; this file starts from an inflated ImageNet "

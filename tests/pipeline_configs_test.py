@@ -101,7 +101,7 @@ _FROM_SCRATCH = {
 }
 _R3D50 = {
     "model.faster_rcnn.feature_extractor.type": "faster_rcnn_r3d50_keras",
-    "train_config.fine_tune_checkpoint": "MODELS/r3d50_imagenet/ckpt-1",
+    "train_config.fine_tune_checkpoint": "MODELS/r3d50_imagenet/ckpt",
 }
 _CROP = "train_config.data_augmentation_options.1.random_crop_image"
 _NO_AUGMENTATION = {
@@ -430,3 +430,97 @@ def test_readme_has_the_table():
     readme = generate.README.read_text("utf-8")
     table = generate.render_table(generate.read_figures())
     assert readme == generate.with_table(readme, table), _RENEW
+
+
+_PACKAGE = _ROOT / "object_detection_ext"
+
+
+def _check_code(reference: str) -> None:
+    """`file::name`, the file below the package."""
+    file, _, name = reference.partition("::")
+    assert (_PACKAGE / file).is_file(), reference
+    found = importlib.import_module(
+        "object_detection_ext." + file.removesuffix(".py").replace("/", ".")
+    )
+    for part in name.split("."):
+        fields = getattr(found, "__dataclass_fields__", {})
+        assert part in fields or hasattr(found, part), reference
+        found = getattr(found, part, None)
+
+
+def _check_stock(reference: str) -> None:
+    """`object_detection.module.name`."""
+    module, _, name = reference.rpartition(".")
+    assert hasattr(importlib.import_module(module), name), reference
+
+
+def _check_field(reference: str, pipeline) -> None:
+    """`a.b.c` or `a.b.c: value`, of the pipeline.config or of our options."""
+    path, _, value = reference.partition(": ")
+    first, *rest = path.split(".")
+    message = pipeline
+    if first not in pipeline.DESCRIPTOR.fields_by_name:
+        message = pipeline.Extensions[options_lib.EXTENSION]
+    for name in (first, *rest):
+        assert name in message.DESCRIPTOR.fields_by_name, reference
+        field, parent = message.DESCRIPTOR.fields_by_name[name], message
+        message = getattr(message, name)
+        if (
+            field.label == field.LABEL_REPEATED
+            and field.message_type
+            and name != path.split(".")[-1]
+        ):
+            (message,) = message
+    if value:
+        field_text = text_format.MessageToString(
+            type(parent)(**{name: message}), float_format=".6g"
+        ).strip()
+        wanted = text_format.MessageToString(
+            text_format.Parse(f"{name}: {value}", type(parent)()), float_format=".6g"
+        ).strip()
+        assert field_text == wanted, reference
+
+
+def test_paper_map_names_what_exists():
+    """Every name in backquotes: code, stock code, a file, or a field with its value."""
+    pipeline = _read(_MAIN)
+    references = re.findall(r"`([^`]+)`", _PAPER_MAP.read_text("utf-8"))
+    references.remove("file::name")  # the introduction's example
+    references.remove("object_detection.")
+    references.remove("object_detection_ext/")
+    assert len(references) > 100
+    for reference in references:
+        if "::" in reference:
+            _check_code(reference)
+        elif reference.startswith("object_detection."):
+            _check_stock(reference)
+        elif (_ROOT / reference.partition(": ")[0]).is_file():
+            continue
+        else:
+            _check_field(reference, pipeline)
+
+
+def test_paper_map_s_readings_are_all_there():
+    text = _PAPER_MAP.read_text("utf-8")
+    listed = [int(number) for number in re.findall(r"(?m)^(\d+)\. ", text)]
+    assert listed == list(range(1, len(listed) + 1))
+    used = {int(number) for number in re.findall(r"reading (\d+)", text)}
+    assert used <= set(listed)
+    # Those about the paper's figures stand by themselves.
+    assert set(listed) - used == {28, 29}
+
+
+@pytest.mark.parametrize(
+    ("reference", "checked_by"),
+    [
+        ("heads/tx_unit.py::TxUnit.recall", _check_code),
+        ("heads/tx_units.py::TxUnit", _check_code),
+        ("object_detection.core.losses.Smooth", _check_stock),
+        ("train_config.batches", lambda reference: _check_field(reference, _read(_MAIN))),
+        ("train_config.batch_size: 32", lambda reference: _check_field(reference, _read(_MAIN))),
+        ("tx_head.num_heads: 3", lambda reference: _check_field(reference, _read(_MAIN))),
+    ],
+)
+def test_a_wrong_name_in_the_paper_map_would_be_found(reference, checked_by):
+    with pytest.raises(AssertionError, match=re.escape(reference)):
+        checked_by(reference)

@@ -38,6 +38,17 @@ def test_high_res_is_a_shared_map_of_each_cell_then_one_of_all():
     np.testing.assert_allclose(layer(people), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_high_res_can_be_the_mean_that_low_res_is():
+    """With a 1x1 convolution that changes nothing and a linear layer that averages the cells."""
+    people = crops()
+    channels = people.shape[-1]
+    high = HighResQueryPreprocessor(reduced_channels=channels)
+    high(people)
+    identity, nothing = np.eye(channels), np.zeros(channels)
+    high.set_weights([identity, nothing, np.tile(identity, [49, 1]) / 49, nothing])
+    np.testing.assert_allclose(high(people), LowResQueryPreprocessor()(people), atol=1e-5)
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_a_flipped_person_is_another_one_to_high_res_only(axis):
     people = crops()

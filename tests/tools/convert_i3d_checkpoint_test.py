@@ -18,15 +18,16 @@ import numpy as np
 import pytest
 from absl import flags
 
-from object_detection_ext import (
-    compat,  # noqa: F401  (before any object_detection module)
-    errors,
-)
+from object_detection_ext import errors, registration
 from object_detection_ext.tools import convert_i3d_checkpoint as tool
 from object_detection_ext.trunks import i3d, pretrained
 
 # isort: split
 import tensorflow as tf
+from object_detection import model_lib_v2
+from object_detection.protos import train_pb2
+
+from tests import tiny_pipeline
 
 PREFIX = "RGB/inception_i3d/"
 LOGITS = "Logits/Conv3d_0c_1x1/conv_3d/"
@@ -153,6 +154,53 @@ def test_a_restored_network_has_the_features_of_the_source(
     assert relative_error(tail(features).numpy(), at_5c) < 1e-5
 
 
+def load_by_the_stock_loop(model, prefix):
+    """What `model_lib_v2.train_loop` does with the three fields of the pipeline.config."""
+    model_lib_v2.load_fine_tune_checkpoint(
+        model,
+        prefix,
+        "classification",
+        train_pb2.CheckpointVersion.V2,
+        run_model_on_dummy_input=False,
+        input_dataset=None,
+        unpad_groundtruth_tensors=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "num_variables"),
+    [
+        ("i3d_head { }", 4 * 57),
+        ("tx_head { num_heads: 1 num_layers: 1 feature_size: 16 ffn_size: 16 }", 4 * 45),
+    ],
+)
+def test_a_detector_that_the_stock_loop_restores_has_them_too(
+    slim_i3d, source_values, conversion, head, num_variables
+):
+    registration.register()
+    pipeline = tiny_pipeline.make_pipeline(
+        "[object_detection_ext.protos.video_action_transformer] "
+        f"{{ trunk {{ depth_multiplier: 1.0 }} {head} }}"
+    )
+    model = tiny_pipeline.build_model(pipeline, is_training=True)
+    pixels = np.random.default_rng(2).integers(0, 256, [1, tiny_pipeline.NUM_FRAMES, 64, 64, 3])
+    clip = (pixels * (2.0 / 255.0) - 1.0).astype(np.float32)
+    packed = pixels.transpose(0, 2, 3, 1, 4).reshape([1, 64, 64, 3 * tiny_pipeline.NUM_FRAMES])
+    images, true_shapes = model.preprocess(tf.constant(packed, tf.float32))
+    model.provide_groundtruth([tf.constant([[0.1, 0.1, 0.9, 0.9]])], [tf.constant([[1.0, 0, 0]])])
+    model.predict(images, true_shapes)  # Makes the variables.
+
+    load_by_the_stock_loop(model, conversion.prefix)
+
+    extractor = model._feature_extractor
+    assert len(extractor.classification_backbone.by_path) == num_variables
+    at_4f, at_5c = slim_features(slim_i3d, source_values, clip)
+    features = model._feature_extractor_for_proposal_features(images, training=False)
+    assert relative_error(features.numpy(), at_4f) < 1e-5
+    if num_variables == 4 * 57:
+        assert relative_error(extractor._tail(features).numpy(), at_5c) < 1e-5
+
+
 def test_every_value_arrives(conversion, source_values):
     target = pretrained.PretrainedVariables(i3d.I3D(final_endpoint="Mixed_5c"))
     tf.train.Checkpoint(feature_extractor=target).restore(conversion.prefix).expect_partial()
@@ -164,25 +212,22 @@ def test_every_value_arrives(conversion, source_values):
     assert conversion.left_out == (PREFIX + LOGITS + "b", PREFIX + LOGITS + "w")
 
 
-def test_kinetics_600_has_no_prefix_and_batch_norm_may_be_flat(tmp_path, source_values):
+def test_kinetics_600_has_no_prefix_and_batch_norm_may_be_flat(
+    tmp_path, source, source_values, monkeypatch
+):
     values = {
         path: value.reshape(-1) if "batch_norm" in path else value
         for path, value in source_values.items()
         if not path.startswith("Logits/")
     }
     values[LOGITS + "b"] = np.zeros([600], np.float32)
-    source = write_checkpoint(tmp_path / "model.ckpt", values, prefix="")
-    conversion = tool.convert(source, str(tmp_path / "out"))
+    monkeypatch.setattr(tool, "read_checkpoint", lambda prefix: values)
+    conversion = tool.convert(source, str(tmp_path))
     target = pretrained.PretrainedVariables(i3d.I3D(final_endpoint="Conv3d_2c_3x3"))
     tf.train.Checkpoint(feature_extractor=target).restore(conversion.prefix).expect_partial()
     for path, variable in target.by_path.items():
         np.testing.assert_array_equal(variable, values[path])
     assert conversion.left_out == (LOGITS + "b",)
-
-
-@pytest.mark.parametrize("suffix", [".index", ".meta", ".data-00000-of-00001"])
-def test_a_file_of_the_checkpoint_names_it_too(tmp_path, source, suffix):
-    assert tool.convert(source + suffix, str(tmp_path)).num_variables == 228
 
 
 def failure(tmp_path, source):
@@ -194,8 +239,9 @@ def failure(tmp_path, source):
     return str(caught.value)
 
 
-def test_no_such_file(tmp_path):
-    message = failure(tmp_path, tmp_path / "model.ckpt")
+@pytest.mark.parametrize("suffix", ["", ".index", ".meta", ".data-00000-of-00001"])
+def test_no_such_file(tmp_path, suffix):
+    message = failure(tmp_path, tmp_path / f"model.ckpt{suffix}")
     assert f"there is no checkpoint {tmp_path}/model.ckpt. It consists of" in message
 
 
@@ -238,7 +284,7 @@ def test_another_network(tmp_path):
     assert "2 left over:\n  global_step []\n  resnet/w [3, 3, 8]" in message
 
 
-def test_all_differences_are_listed(tmp_path, source_values):
+def test_all_differences_are_listed(tmp_path, source, source_values, monkeypatch):
     values = dict(source_values)
     del values["Mixed_3b/Branch_0/Conv3d_0a_1x1/conv_3d/w"]
     values["Conv3d_2b_1x1/conv_3d/w/Momentum"] = np.zeros([2], np.float32)
@@ -247,7 +293,10 @@ def test_all_differences_are_listed(tmp_path, source_values):
     values["Mixed_5c/Branch_3/Conv3d_0b_1x1/batch_norm/beta"] = np.full(
         [1, 1, 1, 1, 128], np.inf, np.float32
     )
-    message = failure(tmp_path, write_checkpoint(tmp_path / "model.ckpt", values))
+    values = {PREFIX + path: value for path, value in values.items()}
+    monkeypatch.setattr(tool, "read_checkpoint", lambda prefix: values)
+    message = failure(tmp_path, source)
+    assert message.splitlines()[0].startswith(f"{source}: not the weights of this network")
     assert message.splitlines()[1:] == [
         "1 missing:",
         "  Mixed_3b/Branch_0/Conv3d_0a_1x1/conv_3d/w [1, 1, 1, 192, 64]",
@@ -268,7 +317,8 @@ def run_main(*arguments):
 
 
 def test_the_command_refuses_to_replace_a_checkpoint(tmp_path, source, capsys):
-    arguments = [f"--input={source}", f"--output={tmp_path}"]
+    # Any file of the checkpoint names it.
+    arguments = [f"--input={source}.index", f"--output={tmp_path}"]
     run_main(*arguments)
     first = (tmp_path / "ckpt.index").stat().st_mtime_ns
     printed = capsys.readouterr().out

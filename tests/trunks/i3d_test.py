@@ -142,65 +142,6 @@ def test_the_papers_trunk_divides_time_by_4_and_space_by_16():
     assert i3d.endpoint_channels("Mixed_5c") == 1024
 
 
-def test_stages_split_where_the_head_takes_over():
-    whole = random_model(4)
-    trunk = i3d.I3D(depth_multiplier=MULTIPLIER)
-    head = i3d.I3DStages(first="MaxPool3d_5a_2x2", last="Mixed_5c", depth_multiplier=MULTIPLIER)
-    assert head.in_channels == trunk.output_channels
-    parts = trunk.variables_by_path() | head.variables_by_path()
-    assert set(parts) == set(whole.variables_by_path())
-    for path, variable in whole.variables_by_path().items():
-        parts[path].assign(variable)
-    clip = tf.random.stateless_uniform([1, 8, 32, 32, 3], seed=[0, 1], minval=-1)
-    np.testing.assert_allclose(head(trunk(clip)), whole(clip), rtol=1e-5, atol=1e-6)
-
-
-def test_a_regularizer_reaches_the_losses_of_the_kernels_only():
-    model = i3d.I3D(
-        final_endpoint="Mixed_3b",
-        depth_multiplier=MULTIPLIER,
-        kernel_regularizer=tf.keras.regularizers.L2(0.5),
-    )
-    kernels = [v.numpy() for path, v in model.variables_by_path().items() if path.endswith("/w")]
-    assert len(model.losses) == len(kernels) == 9
-    expected = 0.5 * sum(np.sum(np.square(kernel)) for kernel in kernels)
-    np.testing.assert_allclose(sum(model.losses), expected, rtol=1e-5)
-    assert not i3d.I3D(final_endpoint="Mixed_3b", depth_multiplier=MULTIPLIER).losses
-
-
-def test_batched_is_single_and_shapes_may_be_dynamic():
-    model = random_model(5)
-    clips = tf.random.stateless_uniform([2, 8, 32, 48, 3], seed=[0, 2], minval=-1)
-    dynamic = tf.function(
-        lambda clip: model(clip), input_signature=[tf.TensorSpec([None, None, None, None, 3])]
-    )
-    singles = tf.concat([dynamic(clips[:1]), dynamic(clips[1:])], axis=0)
-    np.testing.assert_allclose(model(clips), singles, rtol=1e-4, atol=1e-5)
-
-
-def test_training_flag_reaches_the_units_and_gradients_every_variable():
-    model = i3d.I3D(depth_multiplier=MULTIPLIER, train_batch_norm=True)
-    clip = tf.random.stateless_uniform([1, 8, 64, 64, 3], seed=[0, 3], minval=-1)
-    path = "Mixed_4f/Branch_3/Conv3d_0b_1x1/batch_norm/moving_mean"
-    moving_mean = model.variables_by_path()[path]
-    start = moving_mean.numpy()
-    model(clip, training=False)
-    np.testing.assert_array_equal(moving_mean, start)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(clip, training=True) ** 2)
-    assert np.any(moving_mean.numpy() != start)
-    gradients = tape.gradient(loss, model.trainable_variables)
-    assert all(g is not None and np.any(g.numpy()) for g in gradients)
-
-
-def test_a_checkpoint_restores_every_variable(tmp_path):
-    model, other = random_model(6), random_model(7)
-    path = tf.train.Checkpoint(trunk=model).save(str(tmp_path / "trunk"))
-    tf.train.Checkpoint(trunk=other).restore(path).assert_consumed()
-    for saved, restored in zip(model.weights, other.weights, strict=True):
-        np.testing.assert_array_equal(saved, restored)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
