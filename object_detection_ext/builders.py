@@ -118,6 +118,18 @@ def _build_tail(
     )
 
 
+def pretrained_variables(config: faster_rcnn_pb2.FasterRcnn) -> dict[str, tf.Variable]:
+    """Fresh variables that a pretrained checkpoint must hold for this model, by their path."""
+    options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
+    trunk = TRUNKS[config.feature_extractor.type]
+    variables = trunk.build(
+        final_endpoint=final_endpoint(trunk, options.trunk),
+        **_trunk_kwargs(options.trunk, config.feature_extractor),
+    ).variables_by_path()
+    tail = _build_tail(options, config.feature_extractor)
+    return variables if tail is None else {**variables, **tail.variables_by_path()}
+
+
 def _trunk_kwargs(
     options: vat_pb2.Trunk, config: faster_rcnn_pb2.FasterRcnnFeatureExtractor
 ) -> dict:

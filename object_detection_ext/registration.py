@@ -19,7 +19,14 @@ from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 
-from object_detection_ext import builders, errors, exporting, pipeline_check, training
+from object_detection_ext import (
+    builders,
+    checkpoint_check,
+    errors,
+    exporting,
+    pipeline_check,
+    training,
+)
 from object_detection_ext import options as options_lib
 from object_detection_ext.detection import video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
@@ -89,11 +96,12 @@ def _register_configs() -> None:
 
 
 def _register_loops() -> None:
-    def facts(pipeline_config_path, config_override):
-        pipeline = read_pipeline(pipeline_config_path, config_override)
-        return pipeline_check.is_video_pipeline(pipeline), pipeline.train_config.num_steps
-
-    model_lib_v2.train_loop = training.wrap_train_loop(model_lib_v2.train_loop, facts)
+    model_lib_v2.train_loop = training.wrap_train_loop(
+        model_lib_v2.train_loop,
+        read_pipeline=read_pipeline,
+        is_video_pipeline=pipeline_check.is_video_pipeline,
+        check_checkpoint=checkpoint_check.check,
+    )
     model_lib_v2.eval_continuously = training.wrap_eval_continuously(model_lib_v2.eval_continuously)
 
 
@@ -140,8 +148,14 @@ def _check_required_flags() -> None:
             raise errors.InputError(f"The flag --{name} is missing.")
 
 
-def run(stock_main: Callable) -> None:
-    """Runs a stock main; a wrong input ends with a message and status 2, not with a traceback."""
+def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = None) -> None:
+    """Runs a stock main; a wrong input ends with a message and status 2, not with a traceback.
+
+    Args:
+        stock_main: takes the command line's rest.
+        override: flag of a text proto that is merged into the pipeline.config, for a stock main
+            that has none itself.
+    """
 
     def main(argv):
         try:
@@ -150,6 +164,12 @@ def run(stock_main: Callable) -> None:
             read_pipeline(
                 flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)
             )
+            if override is not None:
+                for name in ("train_loop", "eval_continuously"):
+                    loop = getattr(model_lib_v2, name)
+                    setattr(
+                        model_lib_v2, name, functools.partial(loop, config_override=override.value)
+                    )
             stock_main(argv)
         except errors.InputError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)

@@ -36,13 +36,21 @@ _STEP_PATTERN = re.compile(r"^Step (\d+) per-step time ([\d.]+)s")
 _LOSS_PATTERN = re.compile(r"'Loss/total_loss': (?:np\.float32\()?([-+.\deE]+|nan|inf)")
 
 
-def wrap_train_loop(stock_train_loop: Callable, is_video_pipeline: Callable) -> Callable:
+def wrap_train_loop(
+    stock_train_loop: Callable,
+    *,
+    read_pipeline: Callable,
+    is_video_pipeline: Callable,
+    check_checkpoint: Callable,
+) -> Callable:
     """Surrounds `model_lib_v2.train_loop`; same arguments.
 
     Args:
         stock_train_loop: the stock function.
-        is_video_pipeline: from a pipeline's path and its override to (whether it is one of ours,
-            its number of training steps).
+        read_pipeline: from a pipeline.config's path and its override to the pipeline.
+        is_video_pipeline: from a pipeline to whether it is one of ours.
+        check_checkpoint: takes a pipeline and its path; raises if training cannot start from its
+            `fine_tune_checkpoint`. Not called when training goes on.
     """
 
     @functools.wraps(stock_train_loop)
@@ -56,8 +64,9 @@ def wrap_train_loop(stock_train_loop: Callable, is_video_pipeline: Callable) -> 
         record_summaries=True,
         **kwargs,
     ):
-        is_video, config_steps = is_video_pipeline(pipeline_config_path, config_override)
-        total = train_steps or config_steps
+        pipeline = read_pipeline(pipeline_config_path, config_override)
+        is_video = is_video_pipeline(pipeline)
+        total = train_steps or pipeline.train_config.num_steps
         if not total:
             raise errors.InputError(
                 f"{pipeline_config_path}: the number of training steps is missing: set "
@@ -66,6 +75,8 @@ def wrap_train_loop(stock_train_loop: Callable, is_video_pipeline: Callable) -> 
         if is_video and not record_summaries:
             config_override = _without_pictures(config_override)
         per_call = _steps_per_call(total, use_tpu)
+        if tf.train.latest_checkpoint(model_dir) is None:
+            check_checkpoint(pipeline, pipeline_config_path)
         done = checkpointed_step(model_dir)
         if done >= total:
             _say(f"training: {model_dir} is at step {done} of {total} already; nothing to do")

@@ -66,14 +66,14 @@ def test_stock_names_stay():
 def run(monkeypatch):
     """`registration.run` with given flags, without parsing the test's own command line."""
 
-    def run_with(stock_main, **values) -> None:
+    def run_with(stock_main, override=None, **values) -> None:
         given = flags.FlagValues()
         for name, value in values.items():
             flags.DEFINE_string(name, value, "", flag_values=given)
         given.mark_as_parsed()
         monkeypatch.setattr(registration, "flags", types.SimpleNamespace(FLAGS=given))
         monkeypatch.setattr(registration, "app", types.SimpleNamespace(run=lambda main: main([])))
-        registration.run(stock_main)
+        registration.run(stock_main, override)
 
     return run_with
 
@@ -105,6 +105,26 @@ def test_override_of_the_exporter_is_read_too(run, tmp_path, capsys):
         )
     assert ended.value.code == 2
     assert "number_of_stages: 3" in capsys.readouterr().err
+
+
+def test_override_reaches_the_loops_of_a_main_that_has_none(run, tmp_path, monkeypatch):
+    path = tiny_pipeline.write_pipeline(tmp_path / "pipeline.config")
+    got = {}
+    for name in ("train_loop", "eval_continuously"):
+        monkeypatch.setattr(
+            model_lib_v2, name, lambda name=name, **kwargs: got.update({name: kwargs})
+        )
+    override = types.SimpleNamespace(value="train_config { num_steps: 3 }")
+
+    def stock_main(argv):
+        model_lib_v2.train_loop(model_dir="a")
+        model_lib_v2.eval_continuously(model_dir="b")
+
+    run(stock_main, override, pipeline_config_path=str(path), model_dir="somewhere")
+    assert got == {
+        "train_loop": {"model_dir": "a", "config_override": override.value},
+        "eval_continuously": {"model_dir": "b", "config_override": override.value},
+    }
 
 
 def test_wrong_input_inside_the_stock_main_ends_with_a_message(run, tmp_path, capsys):

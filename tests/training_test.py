@@ -8,6 +8,7 @@ import time
 import pytest
 import tensorflow as tf
 from object_detection import model_lib_v2
+from object_detection.protos import pipeline_pb2
 
 from object_detection_ext import errors, training
 
@@ -99,8 +100,15 @@ class _FakeLoop:
         _LOGGER.info("another message")
 
 
-def _wrapped(loop, *, is_video: bool = True, steps: int = 5):
-    return training.wrap_train_loop(loop, lambda path, override: (is_video, steps))
+def _wrapped(loop, *, is_video: bool = True, steps: int = 5, check_checkpoint=lambda *args: None):
+    pipeline = pipeline_pb2.TrainEvalPipelineConfig()
+    pipeline.train_config.num_steps = steps
+    return training.wrap_train_loop(
+        loop,
+        read_pipeline=lambda path, override: pipeline,
+        is_video_pipeline=lambda of_pipeline: is_video and of_pipeline is pipeline,
+        check_checkpoint=check_checkpoint,
+    )
 
 
 def test_wrapped_loop_runs_the_plan(tmp_path):
@@ -125,6 +133,23 @@ def test_wrapped_loop_resumes_at_the_checkpoint_and_stops_at_the_total(tmp_path,
     _wrapped(loop, steps=4)("a.config", str(tmp_path))
     assert len(loop.calls) == 1
     assert f"{tmp_path} is at step 4 of 4 already" in capsys.readouterr().err
+
+
+def test_start_of_a_training_is_checked_its_continuation_is_not(tmp_path):
+    checked = []
+
+    def check_checkpoint(pipeline, path):
+        checked.append(path)
+        raise errors.InputError("wrong weights")
+
+    loop = _FakeLoop()
+    train_loop = _wrapped(loop, check_checkpoint=check_checkpoint)
+    with pytest.raises(errors.InputError, match="wrong weights"):
+        train_loop("a.config", str(tmp_path))
+    assert (checked, loop.calls) == (["a.config"], [])
+    _save_checkpoint(tmp_path, 4)
+    train_loop("a.config", str(tmp_path))
+    assert len(checked) == len(loop.calls) == 1
 
 
 def test_number_of_steps_comes_from_the_caller_before_the_config(tmp_path):

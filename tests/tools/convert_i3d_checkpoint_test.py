@@ -99,7 +99,7 @@ def slim_name(path):
 
 
 @pytest.fixture(scope="module")
-def slim_i3d():
+def slim_module():
     """The API's slim I3D, which wants a top-level package `nets` and Keras's TF1 layers."""
     aliases = {"nets": "object_detection.nets"} | {
         f"tf_keras.legacy_tf_layers{name}": f"tf_keras.src.legacy_tf_layers{name}"
@@ -111,25 +111,30 @@ def slim_i3d():
         yield importlib.import_module("object_detection.nets.i3d")
 
 
-def slim_features(module, values, clip):
-    """The features at Mixed_4f and Mixed_5c of the slim I3D with the checkpoint's values."""
+@pytest.fixture(scope="module")
+def slim_features(slim_module, source_values):
+    """From a clip to the slim I3D's features at Mixed_4f and Mixed_5c, with the source's values."""
     import tf_slim as slim
 
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with tf.Graph().as_default() as graph:
+        clips = tf.compat.v1.placeholder(tf.float32, [None, None, None, None, 3])
         with (
-            slim.arg_scope(module.i3d_arg_scope()),
+            slim.arg_scope(slim_module.i3d_arg_scope()),
             slim.arg_scope([slim.batch_norm], is_training=False),
         ):
-            _, endpoints = module.i3d_base(tf.constant(clip), final_endpoint="Mixed_5c")
+            _, endpoints = slim_module.i3d_base(clips, final_endpoint="Mixed_5c")
         variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
-        values = {slim_name(p): v for p, v in values.items() if not p.startswith("Logits/")}
-        assert variables.keys() == values.keys()
-        # Runs the initializers with the checkpoint's values in place of random ones.
-        session.run(
-            [variable.initializer for variable in variables.values()],
-            {v.initializer.inputs[1]: values[n].reshape(v.shape) for n, v in variables.items()},
-        )
-        return session.run([endpoints["Mixed_4f"], endpoints["Mixed_5c"]])
+    values = {slim_name(p): v for p, v in source_values.items() if not p.startswith("Logits/")}
+    assert variables.keys() == values.keys()
+    session = tf.compat.v1.Session(graph=graph)
+    # Runs the initializers with the checkpoint's values in place of random ones.
+    session.run(
+        [variable.initializer for variable in variables.values()],
+        {v.initializer.inputs[1]: values[n].reshape(v.shape) for n, v in variables.items()},
+    )
+    fetches = [endpoints["Mixed_4f"], endpoints["Mixed_5c"]]
+    yield lambda clip: session.run(fetches, {clips: clip})
+    session.close()
 
 
 def relative_error(ours, theirs):
@@ -138,11 +143,9 @@ def relative_error(ours, theirs):
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 64, 64, 3), (2, 9, 37, 50, 3)])
-def test_a_restored_network_has_the_features_of_the_source(
-    slim_i3d, source_values, conversion, shape
-):
+def test_a_restored_network_has_the_features_of_the_source(slim_features, conversion, shape):
     clip = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
-    at_4f, at_5c = slim_features(slim_i3d, source_values, clip)
+    at_4f, at_5c = slim_features(clip)
     trunk = i3d.I3D()
     tail = i3d.I3DStages(first="MaxPool3d_5a_2x2", last="Mixed_5c")
     variables = pretrained.PretrainedVariables(trunk, tail)
@@ -175,7 +178,7 @@ def load_by_the_stock_loop(model, prefix):
     ],
 )
 def test_a_detector_that_the_stock_loop_restores_has_them_too(
-    slim_i3d, source_values, conversion, head, num_variables
+    slim_features, conversion, head, num_variables
 ):
     registration.register()
     pipeline = tiny_pipeline.make_pipeline(
@@ -194,7 +197,7 @@ def test_a_detector_that_the_stock_loop_restores_has_them_too(
 
     extractor = model._feature_extractor
     assert len(extractor.classification_backbone.by_path) == num_variables
-    at_4f, at_5c = slim_features(slim_i3d, source_values, clip)
+    at_4f, at_5c = slim_features(clip)
     features = model._feature_extractor_for_proposal_features(images, training=False)
     assert relative_error(features.numpy(), at_4f) < 1e-5
     if num_variables == 4 * 57:

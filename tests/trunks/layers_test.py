@@ -125,3 +125,102 @@ def test_layers_given_one_initializer_object_start_out_different():
         for _ in range(2)
     ]
     assert not np.allclose(units[0].kernel, units[1].kernel)
+
+
+def pad_evenly(features, padding, fill):
+    return np.pad(features, [(0, 0), *((p, p) for p in padding), (0, 0)], constant_values=fill)
+
+
+def slide_without_padding(features, window, strides, reduce):
+    sizes = [(n - k) // s + 1 for n, k, s in zip(features.shape[1:4], window, strides, strict=True)]
+    rows = []
+    for position in itertools.product(*map(range, sizes)):
+        at = [slice(p * s, p * s + k) for p, s, k in zip(position, strides, window, strict=True)]
+        rows.append(reduce(features[:, at[0], at[1], at[2], :]))
+    return np.stack(rows, axis=1).reshape(features.shape[0], *sizes, -1)
+
+
+def test_max_pool_with_padding_on_both_sides_is_the_formula():
+    # All negative: padding must not win.
+    features = -np.random.default_rng(4).uniform(1, 2, size=(2, 4, 6, 5, 3)).astype(np.float32)
+    expected = slide_without_padding(
+        pad_evenly(features, (1, 1, 0), -np.inf), (3, 3, 2), (2, 2, 1), lambda x: x.max((1, 2, 3))
+    )
+    pooled = layers.max_pool3d(tf.constant(features), (3, 3, 2), (2, 2, 1), padding=(1, 1, 0))
+    np.testing.assert_array_equal(pooled, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_conv_unit_with_every_option_is_the_formula(training):
+    rng = np.random.default_rng(5)
+    unit = make_unit(
+        rng,
+        padding=(1, 0, 1),
+        use_bias=True,
+        use_gamma=True,
+        epsilon=0.2,
+        activation=tf.math.tanh,
+        train_batch_norm=True,
+        batch_norm_momentum=0.9,
+    )
+    unit.bias.assign(rng.normal(size=4))
+    unit.gamma.assign(rng.normal(size=4))
+    clip = rng.normal(size=(2, 4, 5, 6, 3))
+    kernel = unit.kernel.numpy().astype(np.float64)
+    convolved = unit.bias.numpy() + slide_without_padding(
+        pad_evenly(clip, (1, 0, 1), 0),
+        (3, 3, 2),
+        (2, 1, 2),
+        lambda cells: np.einsum("nthwc,thwcf->nf", cells, kernel),
+    )
+    mean, variance = unit.moving_mean.numpy(), unit.moving_variance.numpy()
+    if training:
+        stored, (mean, variance) = mean, (convolved.mean((0, 1, 2, 3)), convolved.var((0, 1, 2, 3)))
+    expected = np.tanh(
+        (convolved - mean) / np.sqrt(variance + 0.2) * unit.gamma.numpy() + unit.beta.numpy()
+    )
+    np.testing.assert_allclose(
+        unit(clip.astype(np.float32), training=training), expected, rtol=1e-4, atol=1e-5
+    )
+    if training:
+        np.testing.assert_allclose(unit.moving_mean, 0.9 * stored + 0.1 * mean, rtol=1e-4)
+
+
+def test_variables_of_a_conv_unit_have_their_names():
+    unit = layers.ConvUnit(
+        in_channels=3, filters=4, kernel_size=(1, 1, 1), use_bias=True, use_gamma=True, name="unit"
+    )
+    for path, variable in unit.variables_by_path().items():
+        assert variable.name == f"unit/{path}:0"
+    assert len(unit.variables_by_path()) == len(unit.weights) == 6
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_conv_is_the_formula(use_bias):
+    rng = np.random.default_rng(6)
+    conv = layers.Conv(
+        in_channels=3,
+        filters=4,
+        kernel_size=(3, 3, 2),
+        strides=(2, 1, 2),
+        use_bias=use_bias,
+        name="conv",
+    )
+    for variable in conv.weights:
+        variable.assign(rng.normal(size=variable.shape))
+    clip = rng.normal(size=(2, 5, 4, 3, 3))
+    expected = convolve(conv, clip) + (conv.bias.numpy() if use_bias else 0)
+    np.testing.assert_allclose(conv(clip.astype(np.float32)), expected, rtol=1e-4, atol=1e-5)
+    assert {f"conv/{path}:0" for path in conv.variables_by_path()} == {v.name for v in conv.weights}
+
+
+def test_self_gating_is_the_formula():
+    rng = np.random.default_rng(7)
+    gating = layers.SelfGating(channels=3, name="self_gating")
+    (kernel,) = gating.variables_by_path().values()
+    kernel.assign(rng.normal(size=kernel.shape))
+    features = rng.normal(size=(2, 4, 3, 5, 3))
+    gates = 1 / (1 + np.exp(-features.mean((1, 2, 3)) @ kernel.numpy()[0, 0, 0]))
+    expected = features * gates[:, np.newaxis, np.newaxis, np.newaxis]
+    np.testing.assert_allclose(gating(features.astype(np.float32)), expected, rtol=1e-5)
+    assert kernel.name == "self_gating/transformer_W/w:0"
