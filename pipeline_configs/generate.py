@@ -42,10 +42,10 @@ _WIDTH = 100
 I3D_CHECKPOINT = "MODELS/i3d_rgb_imagenet/ckpt"
 R3D50_CHECKPOINT = "MODELS/r3d50_imagenet/ckpt"
 _I3D_SOURCE = (
-    "# Section 3.5: I3D pre-trained on Kinetics-400, written by tools/convert_i3d_checkpoint.py."
+    "# Section 3.5: I3D pre-trained on Kinetics-400, converted as docs/pretrained.md says."
 )
 _R3D50_SOURCE = (
-    "# ResNet-50 pre-trained on ImageNet, written by tools/inflate_resnet50.py (paper: Kinetics)."
+    "# ResNet-50 pre-trained on ImageNet, inflated as docs/pretrained.md says (paper: Kinetics)."
 )
 
 I3D_HEAD = """\
@@ -297,7 +297,7 @@ echo '[object_detection_ext.protos.video_action_transformer] {
         notes=(
             "No row of the paper. S3D-G is the trunk of the compared ARCN (Table 7, row 3), whose "
             "relation network is not built here.",
-            "It trains from scratch, as there is no converter for pre-trained S3D-G weights here.",
+            "It trains from scratch: no weights of its structure are known (docs/pretrained.md).",
         ),
     ),
 )

@@ -308,6 +308,7 @@ def learning_phase():
     tf.keras.backend.set_learning_phase(False)
 
 
+@pytest.mark.filterwarnings("ignore:.*set_learning_phase")
 @pytest.mark.parametrize("name", _NAMES)
 def test_model_trains_and_evaluates_a_step(name, learning_phase):
     """The stock training step (eagerly), with the file's own optimizer and clipping; then NMS."""

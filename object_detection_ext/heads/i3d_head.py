@@ -31,8 +31,8 @@ class I3DHead(tf.keras.layers.Layer):
         Args:
             features: [B, t, h, w, C], the trunk's feature map (no location channels).
             roi_pool: pools the proposals, see `roi_pooling`.
-            training: for the tail's batch norm.
+            training: for the tail's batch norm, and see `pool_tubes`.
         """
-        tubes = pool_tubes(features, roi_pool)  # [B*R, t, P, P, C]
+        tubes = pool_tubes(features, roi_pool, training=training)  # [B*R, t, P, P, C]
         pooled = tf.reduce_mean(self.tail(tubes, training=training), axis=[1, 2, 3])  # [B*R, F]
         return HeadOutputs(class_features=pooled, box_features=pooled)

@@ -88,31 +88,64 @@ def check(
     """
     wanted = {path: tuple(shape) for path, shape in shapes.items()}
     given = {path: tuple(value.shape) for path, value in values.items()}
-    missing = [f"{path} {list(wanted[path])}" for path in sorted(wanted.keys() - given.keys())]
-    left_over = [f"{path} {list(given[path])}" for path in sorted(given.keys() - wanted.keys())]
-    other_shape = [
-        f"{path} {list(given[path])} instead of {list(wanted[path])}"
-        for path in sorted(wanted.keys() & given.keys())
-        if given[path] != wanted[path]
-    ]
-    not_finite = [
+    differences = _shape_differences(wanted, given)
+    differences["left over"] = [f"{p} {list(given[p])}" for p in sorted(given.keys() - wanted)]
+    differences["not finite numbers"] = [
         path for path in sorted(wanted.keys() & given.keys()) if not _finite(values[path])
     ]
-    groups = (
-        ("missing", missing),
-        ("left over", left_over),
-        ("of another shape", other_shape),
-        ("not finite numbers", not_finite),
-    )
-    if any(entries for _, entries in groups):
-        listing = "".join(
-            f"\n{len(entries)} {what}:\n  " + _shortened(entries, separator="\n  ")
-            for what, entries in groups
-            if entries
-        )
+    _raise_if_any(differences, source, len(wanted))
+
+
+def check_checkpoint(variables: PretrainedVariables, prefix: str) -> None:
+    """Checks that a checkpoint that `save` wrote has what a model needs of it.
+
+    The stock restore fails too, but names few of the variables and not the file.
+
+    Args:
+      variables: the model's `classification_backbone`.
+      prefix: the `fine_tune_checkpoint`.
+
+    Raises:
+      errors.InputError: it lists what is missing and what has another shape; or there is no
+        checkpoint.
+    """
+    try:
+        stored = dict(tf.train.list_variables(prefix))
+    except (tf.errors.OpError, ValueError) as error:
+        raise errors.InputError(f"{prefix} cannot be read as a checkpoint: {error}") from error
+    wanted = {path: tuple(variable.shape) for path, variable in variables.by_path.items()}
+    given = {path: tuple(stored[_stored(path)]) for path in wanted if _stored(path) in stored}
+    _raise_if_any(_shape_differences(wanted, given), prefix, len(wanted))
+
+
+def _stored(path: str) -> str:
+    """TensorFlow's name for an entry of `by_path` in the file."""
+    escaped = path.replace(".", "..").replace("/", ".S")
+    return f"{_ROOT}/by_path/{escaped}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def _shape_differences(
+    wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]
+) -> dict[str, list[str]]:
+    return {
+        "missing": [f"{path} {list(wanted[path])}" for path in sorted(wanted.keys() - given)],
+        "of another shape": [
+            f"{path} {list(given[path])} instead of {list(wanted[path])}"
+            for path in sorted(wanted.keys() & given.keys())
+            if given[path] != wanted[path]
+        ],
+    }
+
+
+def _raise_if_any(differences: Mapping[str, list[str]], source: str, num_wanted: int) -> None:
+    if any(differences.values()):
         raise errors.InputError(
-            f"{source}: not the weights of this network, which has {len(wanted)} variables."
-            + listing
+            f"{source}: not the weights of this network, which has {num_wanted} variables."
+            + "".join(
+                f"\n{len(entries)} {what}:\n  " + _shortened(entries, separator="\n  ")
+                for what, entries in differences.items()
+                if entries
+            )
         )
 
 

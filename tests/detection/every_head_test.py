@@ -6,6 +6,8 @@ Everything runs eagerly: tracing a training step takes half a minute, running it
 Shapes: B clips, G boxes, R proposals, K classes, N detections.
 """
 
+import tempfile
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -315,3 +317,24 @@ def test_every_trunk_goes_with_every_head(kind, head):
     paths = model.feature_extractor.classification_backbone.by_path
     last = {"r3d50": "res5/", "r3d50_non_local": "res5/", "s3dg": "Mixed_5c/"}[kind]
     assert any(path.startswith(last) for path in paths) == head.startswith("i3d")
+
+
+@pytest.mark.parametrize("name", ["tx high", "tx+i3d"])
+@pytest.mark.parametrize("num_frames", [8, 3])
+def test_a_model_runs_on_clips_of_another_length_with_the_same_weights(models, name, num_frames):
+    """Table 7, last row: trained at 64 frames, evaluated at 96."""
+    trained = models(name)
+    options = f"clip {{ num_frames: {num_frames} }} {_MODELS[name]} outputs {{ attention: true }}"
+    other = _build(_pipeline(options))
+    for variable in other.variables:
+        variable.assign(tf.zeros_like(variable))
+    checkpoint = tf.train.Checkpoint(model=trained)
+    with tempfile.TemporaryDirectory() as folder:
+        path = checkpoint.save(f"{folder}/ckpt")
+        tf.train.Checkpoint(model=other).restore(path).assert_consumed()
+    assert [v.shape for v in other.variables] == [v.shape for v in trained.variables]
+    predictions, detections, _ = _predict(other, _clips(1, num_frames=num_frames))
+    assert np.isfinite(predictions["class_predictions_with_background"]).all()
+    attention = detections["detection_attention"].numpy()
+    assert attention.shape[-3:] == (-(-num_frames // 4), 4, 4)
+    np.testing.assert_allclose(attention.sum(axis=(-3, -2, -1)), 1.0, atol=1e-5)

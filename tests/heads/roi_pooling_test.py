@@ -49,3 +49,29 @@ def test_a_tube_is_the_same_box_on_every_frame():
             np.testing.assert_array_equal(
                 tubes[row, time, ..., 0], [[corner, corner + 1], [corner + 10, corner + 11]]
             )
+
+
+def test_pooling_again_for_gradients_changes_none():
+    features = tf.random.stateless_uniform([2, 3, 4, 4, 5], seed=[1, 2])
+    box = tf.constant([[0.1, 0.2, 0.8, 0.9]])
+    pooled = []
+
+    def roi_pool(feature_map):
+        pooled.append(1)
+        crops = tf.image.crop_and_resize(feature_map, tf.repeat(box, 2, 0), [0, 1], [4, 4])
+        return tf.nn.max_pool2d(crops, 2, 2, "VALID")
+
+    def run(training):
+        pooled.clear()
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            tubes = roi_pooling.pool_tubes(features, roi_pool, training=training)
+            loss = tf.reduce_sum(tubes**3)
+        return tubes, tape.gradient(loss, features), len(pooled)
+
+    tubes, gradient, times = run(training=False)
+    again_tubes, again_gradient, again_times = run(training=True)
+    assert (times, again_times) == (3, 6)
+    assert np.abs(gradient).max() > 0
+    np.testing.assert_array_equal(tubes, again_tubes)
+    np.testing.assert_allclose(gradient, again_gradient, rtol=1e-6)

@@ -303,11 +303,11 @@ def test_all_differences_are_listed(tmp_path, source, source_values, monkeypatch
     assert message.splitlines()[1:] == [
         "1 missing:",
         "  Mixed_3b/Branch_0/Conv3d_0a_1x1/conv_3d/w [1, 1, 1, 192, 64]",
-        "1 left over:",
-        "  Conv3d_2b_1x1/conv_3d/w/Momentum [2]",
         "2 of another shape:",
         "  Conv3d_2b_1x1/batch_norm/beta [2, 1, 1, 1, 32] instead of [64]",
         "  Conv3d_2c_3x3/batch_norm/beta [64] instead of [192]",
+        "1 left over:",
+        "  Conv3d_2b_1x1/conv_3d/w/Momentum [2]",
         "1 not finite numbers:",
         "  Mixed_5c/Branch_3/Conv3d_0b_1x1/batch_norm/beta",
     ]

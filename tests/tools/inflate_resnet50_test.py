@@ -212,10 +212,10 @@ def test_all_differences_are_listed(tmp_path, source):
     assert failure(tmp_path, path).splitlines()[1:] == [
         "1 missing:",
         "  conv4_block6_3_conv/bias [1024]",
-        "1 left over:",
-        "  conv4_block7_1_conv/bias [3]",
         "1 of another shape:",
         "  conv5_block1_0_bn/gamma [3] instead of [2048]",
+        "1 left over:",
+        "  conv4_block7_1_conv/bias [3]",
         "1 not finite numbers:",
         "  conv1_conv/kernel",
     ]

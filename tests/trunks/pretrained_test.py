@@ -131,10 +131,10 @@ def test_the_error_lists_everything_and_nothing_is_assigned():
         "2 missing:",
         "  c [4]",
         "  e [1]",
-        "1 left over:",
-        "  x/y [1, 5]",
         "1 of another shape:",
         "  b [4] instead of [3]",
+        "1 left over:",
+        "  x/y [1, 5]",
         "2 not finite numbers:",
         "  d",
         "  f",
@@ -166,19 +166,55 @@ def test_save_replaces_a_checkpoint_and_leaves_nothing_else(tmp_path):
     np.testing.assert_array_equal(target.by_path["a/b"], [1, 2, 3])
 
 
-def test_an_interrupted_save_leaves_no_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", [".data-00000-of-00001", ".index"])
+def test_an_interrupted_save_leaves_no_checkpoint(tmp_path, monkeypatch, suffix):
     pretrained.save(two_variables(), str(tmp_path))
     replace = pretrained.os.replace
 
-    def fail_at_the_index(source, target):
-        if target.endswith(".index"):
+    def fail_at_one(source, target):
+        if target.endswith(suffix):
             raise OSError("disk full")
         replace(source, target)
 
-    monkeypatch.setattr(pretrained.os, "replace", fail_at_the_index)
+    monkeypatch.setattr(pretrained.os, "replace", fail_at_one)
     with pytest.raises(OSError, match="disk full"):
         pretrained.save(two_variables(), str(tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["ckpt.data-00000-of-00001"]
+
+
+def test_a_checkpoint_that_fits_passes_the_check(tmp_path):
+    prefix = pretrained.save(pretrained.PretrainedVariables(whole_network(2)), str(tmp_path))
+    trunk, tail = trunk_and_tail("Mixed_4f", "MaxPool3d_5a_2x2")
+    pretrained.check_checkpoint(pretrained.PretrainedVariables(trunk, tail), prefix)
+    pretrained.check_checkpoint(pretrained.PretrainedVariables(trunk), prefix)
+
+
+def test_a_checkpoint_of_another_network_is_told(tmp_path):
+    prefix = pretrained.save(
+        pretrained.PretrainedVariables(Part(a__w=[2, 3], v1__x=[2])), str(tmp_path)
+    )
+    variables = pretrained.PretrainedVariables(Part(a__w=[2, 4], a__b=[4], v1__x=[2]))
+    with pytest.raises(errors.InputError) as caught:
+        pretrained.check_checkpoint(variables, prefix)
+    assert str(caught.value).splitlines() == [
+        f"{prefix}: not the weights of this network, which has 3 variables.",
+        "1 missing:",
+        "  a/b [4]",
+        "1 of another shape:",
+        "  a/w [2, 3] instead of [2, 4]",
+    ]
+
+
+def test_dots_in_a_path_survive(tmp_path):
+    part = Part(x=[1])
+    part._variables = {"v1.5/S.S/w": tf.Variable([1.0]), ".S/..": tf.Variable([2.0])}
+    variables = pretrained.PretrainedVariables(part)
+    pretrained.check_checkpoint(variables, pretrained.save(variables, str(tmp_path)))
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path):
+    with pytest.raises(errors.InputError, match="no/ckpt cannot be read as a checkpoint"):
+        pretrained.check_checkpoint(two_variables(), str(tmp_path / "no" / "ckpt"))
 
 
 def test_an_output_with_a_checkpoint_is_refused_unless_told(tmp_path):

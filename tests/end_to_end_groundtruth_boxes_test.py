@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An I3D-head model on ground-truth boxes: from pretrained weights through the stock loops."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from object_detection import exporter_lib_v2, model_lib_v2
+
+from object_detection_ext import registration, training
+from object_detection_ext.data import clip_packing
+from object_detection_ext.trunks import i3d, pretrained
+from tests import tiny_pipeline
+
+registration.register()
+
+_PEOPLE = [
+    ([0.1, 0.1, 0.7, 0.5], "stand"),
+    ([0.1, 0.1, 0.7, 0.5], "watch (a person)"),
+    ([0.3, 0.5, 0.9, 0.9], "walk"),
+]
+_BOXES = np.float32([[0.1, 0.1, 0.7, 0.5], [0.3, 0.5, 0.9, 0.9]])
+
+
+class _Run:
+    """Trained 2 steps from a checkpoint of the whole I3D, evaluated, exported."""
+
+    def __init__(self, folder):
+        frames = tiny_pipeline.gray_frames(4, step=40)
+        records = [
+            tiny_pipeline.make_record(frames, {2: _PEOPLE}, video_id="people"),
+            tiny_pipeline.make_record(frames, {2: []}, video_id="empty"),
+        ]
+        path = tiny_pipeline.write_records(folder / "clips.record", records)
+        self.source = i3d.I3D(final_endpoint="Mixed_5c", depth_multiplier=0.1)
+        weights = pretrained.save(
+            pretrained.PretrainedVariables(self.source), str(folder / "pretrained")
+        )
+        self.config = tiny_pipeline.write_pipeline(
+            folder / "pipeline.config",
+            f"""train_config {{
+              fine_tune_checkpoint: '{weights}' fine_tune_checkpoint_type: 'classification'
+              fine_tune_checkpoint_version: V2
+              optimizer {{ momentum_optimizer {{ learning_rate {{ constant_learning_rate {{
+                learning_rate: 1e-9 }} }} }} }}
+            }}
+            model {{ faster_rcnn {{ feature_extractor {{ batch_norm_trainable: false }} }} }}
+            [object_detection_ext.protos.video_action_transformer] {{
+              i3d_head {{ }} proposals {{ source: GROUND_TRUTH }}
+            }}""",
+            label_map=tiny_pipeline.write_label_map(folder / "label_map.pbtxt"),
+            train=path,
+            evaluation=path,
+        )
+        self.model_dir = folder / "model"
+        common = {
+            "pipeline_config_path": str(self.config),
+            "model_dir": str(self.model_dir),
+        }
+        model_lib_v2.train_loop(**common, train_steps=2, checkpoint_every_n=2)
+        model_lib_v2.eval_continuously(**common, checkpoint_dir=str(self.model_dir), timeout=1)
+        exporter_lib_v2.export_inference_graph(
+            "clip_and_boxes",
+            registration.read_pipeline(str(self.config)),
+            str(self.model_dir),
+            str(folder / "exported"),
+        )
+        loaded = tf.saved_model.load(str(folder / "exported" / "saved_model"))
+        self.detect = loaded.signatures["serving_default"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return _Run(tmp_path_factory.mktemp("groundtruth_boxes"))
+
+
+def _restored_model(run: _Run):
+    model = tiny_pipeline.build_model(
+        tiny_pipeline.parse(run.config.read_text()), is_training=False
+    )
+    images, shapes = model.preprocess(tf.zeros([1, 64, 64, 12]))
+    model.predict(images, shapes, proposal_boxes=_BOXES[np.newaxis])  # makes the variables
+    path = tf.train.latest_checkpoint(str(run.model_dir))
+    restored = tf.train.Checkpoint(model=model).restore(path)
+    restored.expect_partial().assert_existing_objects_matched()
+    return model
+
+
+@pytest.mark.slow
+def test_training_starts_from_the_pretrained_trunk_and_tail(run):
+    assert training.checkpointed_step(str(run.model_dir)) == 2
+    restored = _restored_model(run).feature_extractor.classification_backbone.by_path
+    source = run.source.variables_by_path()
+    assert restored.keys() == source.keys()
+    assert any(path.startswith("Mixed_5c") for path in restored)
+    for path, variable in source.items():
+        # The learning rate is next to nothing.
+        np.testing.assert_allclose(restored[path], variable, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.slow
+def test_evaluation_has_metrics_and_losses(run):
+    events = tiny_pipeline.read_events(run.model_dir / "eval")
+    for metric in (
+        "AvaDetectionBoxes_Precision/mAP@0.5IOU",
+        "Loss/total_loss",
+        "Loss/BoxClassifierLoss/classification_loss",
+    ):
+        ((step, value),) = events.scalars[metric]
+        assert step == 2 and np.isfinite(value) and value >= 0, metric
+    # Every person is a proposal, and next to nothing was learned that would move the boxes away.
+    ((_, recall),) = events.scalars["PascalBoxes_Precision/mAP@0.5IOU"]
+    assert recall > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boxes", [_BOXES, _BOXES[:1], np.zeros([0, 4], np.float32)])
+def test_saved_model_takes_boxes_and_gives_what_the_checkpoint_gives(run, boxes):
+    clip = np.random.default_rng(5).integers(0, 256, [4, 64, 64, 3], np.uint8)
+    actual = run.detect(
+        input_tensor=tf.constant(clip[np.newaxis]), boxes=tf.constant(boxes[np.newaxis])
+    )
+    model = _restored_model(run)
+    packed = tf.cast(clip_packing.pack_clip(tf.constant(clip)), tf.float32)[tf.newaxis]
+    images, shapes = model.preprocess(packed)
+    expected = model.postprocess(
+        model.predict(images, shapes, proposal_boxes=boxes[np.newaxis]), shapes
+    )
+    assert (expected["num_detections"][0] > 0) == (len(boxes) > 0)
+    for name in ("num_detections", "detection_boxes", "detection_scores"):
+        np.testing.assert_allclose(actual[name], expected[name], atol=1e-5, err_msg=name)
