@@ -138,6 +138,8 @@ def prepare(folder: str) -> str:
         reader.label_map_path = label_map
         reader.tf_record_input_reader.input_path[:] = [path]
     pipeline.train_config.batch_size = _BATCH.value
+    # The time of a step does not depend on the weights either.
+    pipeline.train_config.ClearField("fine_tune_checkpoint")
     config = os.path.join(folder, "pipeline.config")
     with open(config, "w", encoding="utf-8") as file:
         file.write(text_format.MessageToString(pipeline))

@@ -177,13 +177,12 @@ MODELS = (
             _GT_TX_NOTE,
             "The paper prints 29.1 and 28.5 for what reads as one model; it gives 0.45 as the "
             "standard deviation of three trainings.",
-            "Table 5's grid, from 2, 3 and 6 layers and heads: append both numbers, here 6 layers "
-            "and 3 heads. A later setting replaces an earlier one.",
+            "Table 5's grid, from 2, 3 and 6 layers and heads: add both numbers to the command, "
+            "here 6 layers and 3 heads; to those of evaluation and export too.",
         ),
         example="""\
-echo '[object_detection_ext.protos.video_action_transformer] {
-  tx_head { num_layers: 6 num_heads: 3 }
-}' | cat pipeline_configs/ava_i3d_tx_lowres_gt_r64.config - > layers6_heads3.config""",
+--config_override='[object_detection_ext.protos.video_action_transformer] {
+  tx_head { num_layers: 6 num_heads: 3 } }'""",
     ),
     Model(
         name="ava_i3d_tx_highres_gt_r64",
