@@ -20,6 +20,18 @@ def test_clips_and_images_are_not_mixed_up(tmp_path):
         exporter_lib_v2.export_inference_graph("clip_tensor", stock, str(tmp_path), "out")
 
 
+def test_model_on_groundtruth_boxes_takes_boxes(tmp_path):
+    override = (
+        "[object_detection_ext.protos.video_action_transformer] "
+        "{ proposals { source: GROUND_TRUTH } }"
+    )
+    pipeline = tiny_pipeline.make_pipeline(override)
+    with pytest.raises(errors.InputError, match="takes boxes as an input: clip_and_boxes"):
+        exporter_lib_v2.export_inference_graph("clip_tensor", pipeline, str(tmp_path), "out")
+    with pytest.raises(errors.InputError, match="no checkpoint"):  # the type is right
+        exporter_lib_v2.export_inference_graph("clip_and_boxes", pipeline, str(tmp_path), "out")
+
+
 def test_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(errors.InputError, match=f"no checkpoint in '{tmp_path}'"):
         exporter_lib_v2.export_inference_graph(

@@ -105,9 +105,7 @@ def test_loop_and_branch_with_a_product_are_errors():
 
     for build in (loop, branch):
         function = tf.function(build)
-        with pytest.raises(
-            flops.UncountableError, match=r"runs .*MatMul.* unknown number of times"
-        ):
+        with pytest.raises(flops.UncountableError, match="runs .*MatMul.* unknown number"):
             count(function, [3, 3])
 
 

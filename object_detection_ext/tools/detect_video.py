@@ -104,6 +104,12 @@ class ClipModel:
         self._call = self._model.signatures.get("serving_default")
         inputs = {} if self._call is None else self._call.structured_input_signature[1]
         spec = inputs.get(_INPUT)
+        if "boxes" in inputs:
+            raise DetectionError(
+                f"{path}: this model classifies boxes that it is given (input 'boxes'), and there "
+                "are none here. Export a model with proposals of its own with "
+                "--input_type=clip_tensor."
+            )
         if spec is None or spec.dtype != tf.uint8 or spec.shape.rank != 5 or len(inputs) != 1:
             raise DetectionError(
                 f"{path}: the default signature must take {_INPUT} uint8 [1, T, H, W, 3], not "

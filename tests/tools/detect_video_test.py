@@ -45,6 +45,17 @@ class _ImageModel(tf.Module):
         return {"detection_boxes": tf.cast(input_tensor, tf.float32)}
 
 
+class _BoxModel(tf.Module):
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([1, 4, None, None, 3], tf.uint8),
+            tf.TensorSpec([1, None, 4], tf.float32),
+        ]
+    )
+    def detect(self, input_tensor, boxes):
+        return {"detection_boxes": boxes + tf.reduce_mean(tf.cast(input_tensor, tf.float32))}
+
+
 class _OpenLengthModel(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, None, 3], tf.uint8)])
     def detect(self, input_tensor):
@@ -145,6 +156,9 @@ def test_open_clip_length(files, tmp_path):
 def test_models_that_take_no_clips(tmp_path):
     path = _save(_ImageModel(), tmp_path / "image")
     with pytest.raises(detect_video.DetectionError, match=r"must take input_tensor uint8 \[1, T"):
+        detect_video.ClipModel(path)
+    path = _save(_BoxModel(), tmp_path / "boxes")
+    with pytest.raises(detect_video.DetectionError, match="classifies boxes that it is given"):
         detect_video.ClipModel(path)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "saved_model.pb").write_bytes(b"nothing")

@@ -10,7 +10,6 @@ import pathlib
 
 import pytest
 from absl import flags
-from google.protobuf import text_format
 
 from object_detection_ext import errors, flops, registration
 from object_detection_ext.tools import model_summary as tool
@@ -200,11 +199,31 @@ def test_paper_profile_terms_of_a_tx_head(paper):
     assert left_out["BatchMatMulV2, head"] == 2 * 6 * 2 * R * MEMORY * D
 
 
-def summarize_tiny(tmp_path, override="", **sizes):
+# The trunk's first 3 convolutions, of 8, 8 and 19 channels: half as many steps as frames, and a cell
+# every 8 pixels.
+SHORT_TRUNK = """
+model { faster_rcnn {
+  feature_extractor { first_stage_features_stride: 8 }
+  first_stage_anchor_generator { grid_anchor_generator { height_stride: 8 width_stride: 8 } }
+} }
+[object_detection_ext.protos.video_action_transformer] {
+  trunk { final_endpoint: 'MaxPool3d_3a_3x3' }
+}
+"""
+
+
+def write_tiny(folder, override=SHORT_TRUNK):
     # A summary needs no data: the label map does not exist.
-    path = tmp_path / "pipeline.config"
-    tiny_pipeline.write_pipeline(path, override, label_map="DATA/no_such.pbtxt", train="DATA/none")
-    return tool.summarize(str(path), **sizes)
+    path = folder / "pipeline.config"
+    return str(
+        tiny_pipeline.write_pipeline(
+            path, override, label_map="DATA/no_such.pbtxt", train="DATA/none"
+        )
+    )
+
+
+def summarize_tiny(tmp_path, **sizes):
+    return tool.summarize(write_tiny(tmp_path), **sizes)
 
 
 def test_heads_grow_with_proposals_and_trunk_with_frames(tmp_path):
@@ -220,7 +239,7 @@ def test_heads_grow_with_proposals_and_trunk_with_frames(tmp_path):
     one, more_people, more_cells = (
         multiply_adds(summary, tool.HEAD)[attention] for summary in (few, many, long)
     )
-    assert one == 2 * 2 * 10 * (2 * 4 * 4) * 16  # heads, products, R, cells, D
+    assert one == 2 * 2 * 10 * (4 * 8 * 8) * 16  # heads, products, R, cells, D
     assert more_people == more_cells == 2 * one
     # Parameters do not know the clip.
     assert many.total().trainable_parameters == long.total().trainable_parameters
@@ -233,41 +252,63 @@ def test_size_is_the_given_one(tmp_path):
     assert first == 2 * 16 * 48 * 7**3 * 3 * 8  # 8 channels at the least
 
 
+@pytest.fixture(scope="module")
+def both_heads(tmp_path_factory):
+    """Both heads on given boxes, by the trunk; made once."""
+    head = """[object_detection_ext.protos.video_action_transformer] {
+      tx_i3d_head { tx_head { num_layers: 1 feature_size: 16 } }
+      proposals { source: GROUND_TRUTH }
+    }"""
+    summaries = {}
+    for kind in ("i3d", "s3dg", "r3d50", "r3d50_non_local"):
+        trunk = f"feature_extractor {{ type: 'faster_rcnn_{kind}_keras' }}"
+        override = f"model {{ faster_rcnn {{ {trunk} }} }}\n{head}"
+        path = write_tiny(tmp_path_factory.mktemp(kind), override)
+        summaries[kind] = tool.summarize(path, with_paper_profile=True)
+    return summaries
+
+
 @pytest.mark.parametrize("kind", ["i3d", "s3dg", "r3d50", "r3d50_non_local"])
-def test_every_trunk_with_both_heads(tmp_path, kind):
-    override = (
-        f"model {{ faster_rcnn {{ feature_extractor {{ type: 'faster_rcnn_{kind}_keras' }} }} }}"
-        "[object_detection_ext.protos.video_action_transformer] { tx_i3d_head {} "
-        "proposals { source: GROUND_TRUTH } }"
-    )
-    summary = summarize_tiny(tmp_path, override, with_paper_profile=True)
+def test_every_trunk_with_both_heads(both_heads, kind):
+    summary = both_heads[kind]
     names = {(part.section, part.name) for part in summary.parts}
     assert not [name for name in names if tool.OTHER in name]
     assert {name for section, name in names if section == tool.HEAD} >= {
-        "Tx layer 3 attention products",
+        "Tx layer 1 attention products",
         "I3D res5" if kind.startswith("r3d50") else "I3D Mixed_5c",
     }
     for part in summary.parts:
-        assert part.multiply_adds > 0 and part.trainable_parameters >= 0
+        assert part.multiply_adds > 0
+        assert part.trainable_parameters > 0 or "attention" in part.name
     assert summary.paper_gflops is None
 
 
-def test_non_local_blocks_attend(tmp_path):
-    totals = []
-    for kind in ("r3d50", "r3d50_non_local"):
-        override = f"model {{ faster_rcnn {{ feature_extractor {{ type: 'faster_rcnn_{kind}_keras' }} }} }}"
-        summary = summarize_tiny(tmp_path, override, num_frames=8)
-        totals.append(multiply_adds(summary, tool.TRUNK)["res4"])
+def test_both_heads_pool_one_tube_in_the_paper(both_heads):
+    """A tube of 832 and a frame of 848 channels here; there a tube of 848 for both."""
+    profile = both_heads["i3d"].paper_profile
+    trunk_channels = 25 + 32 + 12 + 12  # Mixed_4f's branches, a tenth of the paper's
+    one_frame = 4 * 6 * 49
+    counted = {term.name: term.flops for term in profile.counted}
+    corrections = {term.name: term.flops for term in profile.corrections}
+    # At 4 frames, t is 1.
+    assert counted["MaxPool, head"] == one_frame * (2 * trunk_channels + 16)
+    assert corrections["RoI max pool of the whole tube"] == -one_frame * trunk_channels
+
+
+def test_non_local_blocks_attend(both_heads):
+    plain, attending = (
+        multiply_adds(both_heads[kind], tool.TRUNK)["res4"] for kind in ("r3d50", "r3d50_non_local")
+    )
     # 3 blocks on 1 x 4 x 4 cells of 102 channels, 51 inside: theta and out on all cells, phi and g
     # and the other side of attention on 2 x 2.
     cells, fewer, channels, inner = 16, 4, 102, 51
     block = 2 * channels * inner * (cells + fewer) + 2 * cells * fewer * inner
-    assert totals[1] - totals[0] == 3 * block
+    assert attending - plain == 3 * block
 
 
 def test_traced_parts_are_those_of_the_served_graph(tmp_path):
     """The same model as a tf.function with post-processing, as the exporter has it."""
-    pipeline = tiny_pipeline.make_pipeline()
+    pipeline = tiny_pipeline.make_pipeline(SHORT_TRUNK)
     registration.register()
     model = tiny_pipeline.build_model(pipeline, is_training=False)
 
@@ -279,7 +320,7 @@ def test_traced_parts_are_those_of_the_served_graph(tmp_path):
     graph = detect.get_concrete_function(tf.TensorSpec([1, 64, 64, 12], tf.float32)).graph
     served = sum(op.multiply_adds for op in flops.count_multiply_adds(graph.outputs))
     summary = summarize_tiny(tmp_path)
-    # Post-processing adds nothing, and it does not need the embedding's or other outputs less.
+    # Post-processing adds nothing, and leaves nothing unneeded.
     assert summary.total().multiply_adds == served
     own = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     assert summary.total().trainable_parameters == own
@@ -297,7 +338,7 @@ def run_main(capsys, *arguments):
 
 @pytest.fixture
 def tiny_path(tmp_path):
-    return tiny_pipeline.write_pipeline(tmp_path / "pipeline.config")
+    return write_tiny(tmp_path)
 
 
 def test_json_holds_what_the_table_prints(capsys, tiny_path):
@@ -324,9 +365,7 @@ def test_text_compares_with_the_paper(paper):
     text = tool.to_text(paper["highres"])
     assert "As the paper counts: 39.6 GFLOPs" in text
     assert "True: 744.2 GFLOPs" in text
-    assert (
-        "The paper: 39.6 GFLOPs (Table 1), which is at T = 64, 400 x 400 pixels, R = 300." in text
-    )
+    assert "The paper: 39.6 GFLOPs (Table 1), which is at T = 64, 400 x 400 pixels" in text
     assert "another clip" not in text
     clip = tool.Clip(num_frames=64, height=400, width=400, proposals=64)
     smaller = tool.Summary(**{**vars(paper["highres"]), "clip": clip})
@@ -375,7 +414,8 @@ def test_bad_files(tmp_path, capsys):
 def test_clip_of_other_resizers():
     pipeline = tiny_pipeline.make_pipeline()
     resizer = pipeline.model.faster_rcnn.image_resizer
-    text_format.Parse("keep_aspect_ratio_resizer { min_dimension: 40 max_dimension: 80 }", resizer)
+    resizer.keep_aspect_ratio_resizer.min_dimension = 40
+    resizer.keep_aspect_ratio_resizer.max_dimension = 80
     with pytest.raises(
         errors.InputError, match="x.config.*keep_aspect_ratio.*--height and --width"
     ):
