@@ -199,8 +199,8 @@ def test_paper_profile_terms_of_a_tx_head(paper):
     assert left_out["BatchMatMulV2, head"] == 2 * 6 * 2 * R * MEMORY * D
 
 
-# The trunk's first 3 convolutions, of 8, 8 and 19 channels: half as many steps as frames, and a cell
-# every 8 pixels.
+# The first 3 convolutions of the trunk, 8, 8 and 19 channels: half as many steps as frames, and a
+# cell every 8 pixels.
 SHORT_TRUNK = """
 model { faster_rcnn {
   feature_extractor { first_stage_features_stride: 8 }
