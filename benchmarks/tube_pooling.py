@@ -3,9 +3,9 @@ r"""Memory and time of the I3D head's tubes, forward and backward, with and with
 
     python benchmarks/tube_pooling.py --proposals 300
 
-pools tubes out of a full-size feature map [1, 16, 25, 25, 832] as the I3D head does: once keeping the
-crops, once as in training, where `pool_tubes` pools again for the gradients. Each has a process of
-its own, since a process's peak memory never falls.
+pools tubes out of a full-size feature map [1, 16, 25, 25, 832] as the I3D head does: once keeping
+the crops, once as in training, where `pool_tubes` pools again for the gradients. Each has a process
+of its own, since a process's peak memory never falls.
 """
 
 import multiprocessing

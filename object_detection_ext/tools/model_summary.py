@@ -20,6 +20,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from object_detection_ext import compat  # isort: skip  # before any module of the stock API
 
@@ -99,9 +100,19 @@ class TracedModel:
     """A model and the graph of its inference on one clip."""
 
     model: video_meta_arch.VideoActionTransformerMetaArch
-    outputs: tuple[tf.Tensor, ...]
-    time_steps: int  # t
+    prediction: dict[str, Any]  # the model's, of symbolic tensors
     endpoints: tuple[str, ...]  # names of the trunk's stages, also of those behind its end
+
+    @property
+    def outputs(self) -> tuple[tf.Tensor, ...]:
+        """All tensors of the prediction."""
+        return tuple(v for v in tf.nest.flatten(self.prediction) if tf.is_tensor(v))
+
+    @property
+    def time_steps(self) -> int:
+        """The feature map's size in time, t."""
+        (feature_map,) = self.prediction["rpn_features_to_crop"]
+        return feature_map.shape[1]
 
     @property
     def head(self) -> tf.keras.layers.Layer:
@@ -118,6 +129,7 @@ class Summary:
     parts: tuple[Part, ...]
     paper_profile: flops.PaperProfile | None
     paper_gflops: tuple[str, float] | None  # where the paper prints it, and what
+    has_given_boxes: bool  # in place of the RPN's proposals
 
     def total(self, section: str | None = None) -> Part:
         """The sum over a section, or over everything."""
@@ -228,11 +240,9 @@ def trace(pipeline: pipeline_pb2.TrainEvalPipelineConfig, clip: Clip) -> TracedM
             boxes = tf.compat.v1.placeholder(tf.float32, [1, clip.proposals, 4])
             side_inputs["proposal_boxes"] = boxes
         prediction = model.predict(images, true_shapes, **side_inputs)
-    (feature_map,) = prediction["rpn_features_to_crop"]
     return TracedModel(
         model=model,
-        outputs=tuple(value for value in tf.nest.flatten(prediction) if tf.is_tensor(value)),
-        time_steps=feature_map.shape[1],
+        prediction=prediction,
         endpoints=builders.TRUNKS[config.feature_extractor.type].endpoints,
     )
 
@@ -263,7 +273,7 @@ def summarize(path: str, *, with_paper_profile: bool = False, **overrides) -> Su
         millions = sum(part.trainable_parameters for part in parts) / 1e6
         kind = pipeline.model.faster_rcnn.feature_extractor.type
         paper = _PAPER_GFLOPS.get((kind, type(traced.head), f"{millions:.1f}"))
-    return Summary(path, clip, parts, profile, paper)
+    return Summary(path, clip, parts, profile, paper, traced.model.proposals_from_groundtruth)
 
 
 def count_parts(traced: TracedModel) -> tuple[Part, ...]:
@@ -382,6 +392,11 @@ def to_text(summary: Summary) -> str:
         "GFLOPs: 2 per multiply-add. Biases, pooling, softmax, normalization and non-maximum",
         "suppression are not in either.",
     ]
+    if summary.has_given_boxes:
+        lines += [
+            "The boxes are given; the RPN is counted all the same, as training and evaluation need",
+            "it for its losses. An exported model leaves it out.",
+        ]
     if summary.paper_profile is not None:
         lines += ["", *_paper_lines(summary)]
     return "\n".join(lines)

@@ -283,6 +283,11 @@ def test_every_trunk_with_both_heads(both_heads, kind):
     assert summary.paper_gflops is None
 
 
+def test_given_boxes_are_told(both_heads, paper):
+    assert "The boxes are given" in tool.to_text(both_heads["i3d"])
+    assert "The boxes are given" not in tool.to_text(paper["i3d"])
+
+
 def test_both_heads_pool_one_tube_in_the_paper(both_heads):
     """A tube of 832 and a frame of 848 channels here; there a tube of 848 for both."""
     profile = both_heads["i3d"].paper_profile
@@ -308,7 +313,9 @@ def test_non_local_blocks_attend(both_heads):
 
 def test_traced_parts_are_those_of_the_served_graph(tmp_path):
     """The same model as a tf.function with post-processing, as the exporter has it."""
-    pipeline = tiny_pipeline.make_pipeline(SHORT_TRUNK)
+    # One class: each takes its time in non-maximum suppression.
+    short = SHORT_TRUNK + "model { faster_rcnn { num_classes: 1 } }"
+    pipeline = tiny_pipeline.make_pipeline(short)
     registration.register()
     model = tiny_pipeline.build_model(pipeline, is_training=False)
 
@@ -319,13 +326,35 @@ def test_traced_parts_are_those_of_the_served_graph(tmp_path):
 
     graph = detect.get_concrete_function(tf.TensorSpec([1, 64, 64, 12], tf.float32)).graph
     served = sum(op.multiply_adds for op in flops.count_multiply_adds(graph.outputs))
-    summary = summarize_tiny(tmp_path)
+    summary = tool.summarize(write_tiny(tmp_path, short))
     # Post-processing adds nothing, and leaves nothing unneeded.
     assert summary.total().multiply_adds == served
     own = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     assert summary.total().trainable_parameters == own
     statistics = sum(math.prod(variable.shape) for variable in model.non_trainable_variables)
     assert summary.total().statistics == statistics > 0
+
+
+def test_detections_on_given_boxes_do_not_need_the_rpn(tmp_path):
+    """So an exported model leaves it out, as the summary says."""
+    given = "model { faster_rcnn { num_classes: 1 } }" + (
+        "[object_detection_ext.protos.video_action_transformer] "
+        "{ proposals { source: GROUND_TRUTH } }"
+    )
+    pipeline = tool.read_pipeline(write_tiny(tmp_path, SHORT_TRUNK + given))
+    clip = tool.clip_of(pipeline, "tiny")
+    traced = tool.trace(pipeline, clip)
+    shapes = [[clip.height, clip.width, 3]]
+    with traced.outputs[0].graph.as_default():
+        detections = traced.model.postprocess(traced.prediction, tf.constant(shapes))
+
+    def sections(outputs):
+        return {
+            tool.part_of(op.name, traced.endpoints)[0]
+            for op in flops.count_multiply_adds(tf.nest.flatten(outputs))
+        }
+
+    assert sections(list(traced.outputs)) - sections(detections) == {tool.RPN}
 
 
 def run_main(capsys, *arguments):
