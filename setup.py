@@ -41,6 +41,7 @@ setup(
     install_requires=[
         "absl-py>=1.4",
         "av==18.1.0",
+        "h5py>=3.11",
         # TensorFlow 2.19 needs < 2.2; `compat` expects that NumPy 2 names exist.
         "numpy>=2.0,<2.2",
         "pillow>=12.1.1",

@@ -20,7 +20,7 @@ from object_detection_ext.heads import (
     tx_head,
 )
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
-from object_detection_ext.trunks import i3d, r3d50, s3dg
+from object_detection_ext.trunks import i3d, pretrained, r3d50, s3dg
 from object_detection_ext.trunks.trunk import Trunk
 
 _stock_faster_rcnn_builder = model_builder._build_faster_rcnn_model
@@ -118,16 +118,18 @@ def _build_tail(
     )
 
 
-def pretrained_variables(config: faster_rcnn_pb2.FasterRcnn) -> dict[str, tf.Variable]:
-    """Fresh variables that a pretrained checkpoint must hold for this model, by their path."""
+def pretrained_variables(config: faster_rcnn_pb2.FasterRcnn) -> pretrained.PretrainedVariables:
+    """Fresh variables of what a pretrained checkpoint must hold for this model."""
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
     trunk = TRUNKS[config.feature_extractor.type]
-    variables = trunk.build(
-        final_endpoint=final_endpoint(trunk, options.trunk),
-        **_trunk_kwargs(options.trunk, config.feature_extractor),
-    ).variables_by_path()
     tail = _build_tail(options, config.feature_extractor)
-    return variables if tail is None else {**variables, **tail.variables_by_path()}
+    return pretrained.PretrainedVariables(
+        trunk.build(
+            final_endpoint=final_endpoint(trunk, options.trunk),
+            **_trunk_kwargs(options.trunk, config.feature_extractor),
+        ),
+        *([] if tail is None else [tail]),
+    )
 
 
 def _trunk_kwargs(

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks at the checkpoint that a training is to start from, before the graph is built."""
 
-import re
-
 import tensorflow as tf
 from object_detection.protos import faster_rcnn_pb2, pipeline_pb2, train_pb2
 
-from object_detection_ext import builders, pipeline_check
+from object_detection_ext import builders, errors, pipeline_check
 from object_detection_ext import options as options_lib
+from object_detection_ext.trunks import pretrained
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# How a checkpoint names `PretrainedVariables.by_path`, see trunks/pretrained.py.
-_PRETRAINED = re.compile(r"^feature_extractor/by_path/(.+)/\.ATTRIBUTES/VARIABLE_VALUE$")
-_MAX_LISTED = 8
 _HOW_TO_CONVERT = (
     "object_detection_ext.tools.convert_i3d_checkpoint (I3D) and inflate_resnet50 (R3D-50) convert "
     "published weights, see docs/pretrained.md."
@@ -50,7 +46,13 @@ def check(pipeline: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> None:
             f"{source}: train_config.fine_tune_checkpoint_version: set V2, the form of '{path}'."
         )
     if _kind(train_config) == "classification":
-        _check_pretrained(pipeline, shapes, f"{where}: '{path}'")
+        if not any(name.startswith("feature_extractor/by_path/") for name in shapes):
+            raise pipeline_check.PipelineError(
+                f"{where}: '{path}' holds no trunk, as fine_tune_checkpoint_type 'classification' "
+                f"needs. Checkpoints of whole detectors go with 'full' or 'detection'. "
+                f"{_HOW_TO_CONVERT}"
+            )
+        _check_pretrained(pipeline, f"{where}: '{path}'")
     elif not any(name.startswith("model/") for name in shapes):
         raise pipeline_check.PipelineError(
             f"{where}: '{path}' holds no detector, as fine_tune_checkpoint_type "
@@ -65,42 +67,16 @@ def _kind(train_config: train_pb2.TrainConfig) -> str:
     return "detection" if train_config.from_detection_checkpoint else "classification"
 
 
-def _check_pretrained(pipeline, shapes: dict[str, list[int]], where: str) -> None:
+def _check_pretrained(pipeline, where: str) -> None:
     model = faster_rcnn_pb2.FasterRcnn()
     model.CopyFrom(pipeline.model.faster_rcnn)
-    given = {
-        # A checkpoint writes '.S' for a slash inside of a name and '..' for a dot.
-        match.group(1).replace(".S", "/").replace("..", "."): list(shape)
-        for name, shape in shapes.items()
-        if (match := _PRETRAINED.match(name))
-    }
-    if not given:
-        raise pipeline_check.PipelineError(
-            f"{where} holds no trunk, as fine_tune_checkpoint_type 'classification' needs. "
-            f"Checkpoints of whole detectors go with 'full' or 'detection'. {_HOW_TO_CONVERT}"
-        )
     options_lib.attach(model, pipeline.Extensions[options_lib.EXTENSION])
-    wanted = {
-        path: variable.shape.as_list()
-        for path, variable in builders.pretrained_variables(model).items()
-    }
-    missing = [f"{path} {shape}" for path, shape in wanted.items() if path not in given]
-    other_shape = [
-        f"{path} {given[path]} instead of {shape}"
-        for path, shape in wanted.items()
-        if given.get(path, shape) != shape
-    ]
-    if missing or other_shape:
+    try:
+        pretrained.check_checkpoint(
+            builders.pretrained_variables(model), pipeline.train_config.fine_tune_checkpoint
+        )
+    except errors.InputError as error:
         raise pipeline_check.PipelineError(
             f"{where} is of another network than feature_extractor.type "
-            f"'{model.feature_extractor.type}' of this depth_multiplier."
-            + _listed("missing", missing)
-            + _listed("of another shape", other_shape)
-        )
-
-
-def _listed(what: str, entries: list[str]) -> str:
-    if not entries:
-        return ""
-    more = f"\n    and {len(entries) - _MAX_LISTED} more" if len(entries) > _MAX_LISTED else ""
-    return f"\n  {len(entries)} {what}:\n    " + "\n    ".join(entries[:_MAX_LISTED]) + more
+            f"'{model.feature_extractor.type}' of this depth_multiplier.\n{error}"
+        ) from error

@@ -87,8 +87,7 @@ def test_version(whole_i3d):
 def test_network_of_another_width(whole_i3d):
     fault = _fault(_pipeline(whole_i3d, f"{_EXTENSION} {{ trunk {{ depth_multiplier: 0.5 }} }}"))
     assert "is of another network" in fault and "missing" not in fault
-    (count,) = re.findall(r"(\d+) of another shape", fault)
-    assert f"and {int(count) - 8} more" in fault
+    assert re.search(r"\d+ of another shape", fault)
     assert "Conv3d_1a_7x7/conv_3d/w [7, 7, 7, 3, 8] instead of [7, 7, 7, 3, 32]" in fault
 
 
