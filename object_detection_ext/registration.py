@@ -122,6 +122,17 @@ def read_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainE
     Raises:
         PipelineError: naming the file and the line or the field.
     """
+    pipeline = parse_pipeline(path, override)
+    pipeline_check.check(pipeline, path)
+    return pipeline
+
+
+def parse_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainEvalPipelineConfig:
+    """As `read_pipeline`, without checking what the fields say.
+
+    Raises:
+        PipelineError: naming the file and the line.
+    """
     pipeline = pipeline_pb2.TrainEvalPipelineConfig()
     if not tf.io.gfile.exists(path):
         raise pipeline_check.PipelineError(f"There is no pipeline.config at '{path}'.")
@@ -137,7 +148,6 @@ def read_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainE
             raise pipeline_check.PipelineError(
                 pipeline_check.describe_parse_error(source, error)
             ) from error
-    pipeline_check.check(pipeline, path)
     return pipeline
 
 

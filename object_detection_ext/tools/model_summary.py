@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import json
 import math
-import os
 import re
 import sys
 import textwrap
@@ -26,7 +25,6 @@ from object_detection_ext import compat  # isort: skip  # before any module of t
 
 import tensorflow as tf
 from absl import app, flags
-from google.protobuf import text_format
 from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
@@ -143,22 +141,13 @@ class Summary:
         )
 
 
-def read_pipeline(path: str) -> pipeline_pb2.TrainEvalPipelineConfig:
+def read_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainEvalPipelineConfig:
     """Reads a pipeline.config without its data, whose files need not exist.
 
     Raises:
         errors.InputError: naming the file and the line or the field.
     """
-    if not os.path.isfile(path):
-        raise errors.InputError(f"There is no pipeline.config at '{path}'.")
-    pipeline = pipeline_pb2.TrainEvalPipelineConfig()
-    try:
-        with open(path, encoding="utf-8") as file:
-            text_format.Parse(file.read(), pipeline)
-    except text_format.ParseError as error:
-        raise errors.InputError(pipeline_check.describe_parse_error(path, error)) from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise errors.InputError(f"{path}: not a readable text file: {error}") from error
+    pipeline = registration.parse_pipeline(path, override)
     pipeline.ClearField("train_input_reader")
     pipeline.ClearField("eval_input_reader")
     pipeline_check.check(pipeline, path)
@@ -247,18 +236,21 @@ def trace(pipeline: pipeline_pb2.TrainEvalPipelineConfig, clip: Clip) -> TracedM
     )
 
 
-def summarize(path: str, *, with_paper_profile: bool = False, **overrides) -> Summary:
+def summarize(
+    path: str, config_override: str | None = None, *, with_paper_profile: bool = False, **overrides
+) -> Summary:
     """The summary of a pipeline.config.
 
     Args:
         path: of the file.
+        config_override: text proto that is merged into it.
         with_paper_profile: whether to count as Table 1 does, too.
         **overrides: see `clip_of`.
 
     Raises:
         errors.InputError: see `read_pipeline` and `clip_of`.
     """
-    pipeline = read_pipeline(path)
+    pipeline = read_pipeline(path, config_override)
     clip = clip_of(pipeline, path, **overrides)
     traced = trace(pipeline, clip)
     parts = count_parts(traced)
@@ -490,6 +482,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "pipeline_config_path", None, "The pipeline.config.", required=True, flag_values=values
     )
+    flags.DEFINE_string(
+        "config_override",
+        None,
+        "Text proto that is merged into the pipeline.config.",
+        flag_values=values,
+    )
     integer("num_frames", help="T, frames of the clip; default: clip.num_frames.")
     integer("height", help="Pixels; default: image_resizer.")
     integer("width", help="Pixels; default: image_resizer.")
@@ -519,7 +517,9 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         overrides = _overrides(values)
         path = values.pipeline_config_path
         print(f"Building the graph of {path} ...", file=sys.stderr, flush=True)
-        summary = summarize(path, with_paper_profile=values.paper_profile, **overrides)
+        summary = summarize(
+            path, values.config_override, with_paper_profile=values.paper_profile, **overrides
+        )
     except (errors.InputError, flops.UncountableError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)

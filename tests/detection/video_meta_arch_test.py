@@ -309,8 +309,14 @@ def test_one_more_prediction_stage_is_refused(inference):
 
 
 @pytest.mark.slow
-def test_forward_and_loss_compile_with_the_stock_static_shapes():
-    override = """
+@pytest.mark.parametrize(
+    "options",
+    ["tx_head { }", "tx_i3d_head { } proposals { source: GROUND_TRUTH }"],
+    ids=["tx", "tx+i3d, groundtruth"],
+)
+def test_forward_and_loss_compile_with_the_stock_static_shapes(options):
+    override = f"[object_detection_ext.protos.video_action_transformer] {{ {options} }}"
+    override += """
       model { faster_rcnn {
         use_static_shapes: true use_static_shapes_for_eval: true
         use_matmul_crop_and_resize: true use_static_balanced_label_sampler: true

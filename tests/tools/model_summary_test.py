@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 
 from object_detection_ext import errors, flops, registration
+from object_detection_ext import options as options_lib
 from object_detection_ext.tools import model_summary as tool
 
 # isort: split
@@ -438,6 +439,18 @@ def test_bad_files(tmp_path, capsys):
     )
     with pytest.raises(errors.InputError, match="num_heads: 0; it must be at least 1"):
         tool.read_pipeline(str(path))
+
+
+def test_override_is_merged(tmp_path):
+    path = str(tiny_pipeline.write_pipeline(tmp_path / "pipeline.config"))
+    override = (
+        "[object_detection_ext.protos.video_action_transformer] { tx_head { num_layers: 5 } }"
+    )
+    options = tool.read_pipeline(path, override).Extensions[options_lib.EXTENSION]
+    assert options.tx_head.num_layers == 5
+    assert options.tx_head.num_heads == 2
+    with pytest.raises(errors.InputError, match="override of the pipeline.config.*layers"):
+        tool.read_pipeline(path, override.replace("num_layers", "layers"))
 
 
 def test_clip_of_other_resizers():
