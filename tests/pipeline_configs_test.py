@@ -456,7 +456,6 @@ def test_no_figure_is_missing():
     assert generate.missing_figures(generate.read_figures()) == {}
 
 
-@pytest.mark.xfail(strict=True, reason="README has no markers yet; remove this mark when it has")
 def test_readme_has_the_table():
     readme = generate.README.read_text("utf-8")
     table = generate.render_table(generate.read_figures())
