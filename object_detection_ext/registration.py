@@ -144,6 +144,10 @@ def parse_pipeline(path: str, override: str | None = None) -> pipeline_pb2.Train
     for source, content in ((path, text), ("override of the pipeline.config", override)):
         try:
             text_format.Merge(content or "", pipeline)
+            if source is path and pipeline_check.is_video_pipeline(pipeline):
+                # Merging lets the last of two values win, of two heads too. In an override that
+                # is wanted, in one file it is a mistake. (Stock files are read as ever.)
+                text_format.Parse(text, pipeline_pb2.TrainEvalPipelineConfig())
         except text_format.ParseError as error:
             raise pipeline_check.PipelineError(
                 pipeline_check.describe_parse_error(source, error)

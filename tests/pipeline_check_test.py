@@ -317,6 +317,28 @@ def test_unknown_option_names_file_and_line(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("tx_head {", "i3d_head { }\ntx_head {", "i3d_head"),
+        ("num_heads: 2", "num_heads: 2\n" * 2, ""),
+    ],
+    ids=["two heads", "the same field"],
+)
+def test_what_is_said_twice_names_file_and_line(tmp_path, old, new, named):
+    path = tmp_path / "wrong.config"
+    text = text_format.MessageToString(tiny_pipeline.make_pipeline())
+    line = text[: text.index(old)].count("\n") + 2
+    path.write_text(text.replace(old, new, 1))
+    message = _error_of_reading(path)
+    assert message.startswith(f"{path}:{line}:")
+    assert named in message and old.split()[0].rstrip(":") in message
+    # An override replaces what the file says.
+    path.write_text(text)
+    pipeline = registration.read_pipeline(str(path), _ours("i3d_head { }"))
+    assert builders.head_kind(pipeline.Extensions[registration.options_lib.EXTENSION]) == "i3d_head"
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [("depth_multiplier: 0.1", "depth_multiplier: 'thin'"), ("model {", "model ")],
     ids=["type", "brace"],
