@@ -3,11 +3,11 @@ r"""Time and memory of a training step and an evaluation step of several pipelin
 
     python benchmarks/step_of_each_config.py pipeline_configs/ava_*.config --output costs.json
 
-builds each model at its full size and runs it op by op (eagerly) on one clip of noise with two
-people: loss, gradients and optimizer update as in training, prediction and postprocessing as in
-evaluation. Building the graph, which takes the stock loops a minute or two before their first step,
-is left out, and so is the input pipeline; `full_size_step.py` measures with both. Training and
-evaluation have a process of their own each, since a process's peak memory never falls.
+builds each model at its full size and runs it on one clip of noise with two people: loss, gradients
+and optimizer update as in training, as one graph; prediction and postprocessing as in evaluation,
+op by op. Building the graph is left out of the time, and so is the input pipeline;
+`full_size_step.py` measures with both. Training and evaluation have a process of their own each,
+since a process's peak memory never falls.
 
 With --figures the results go into pipeline_configs/figures.json too, from which
 pipeline_configs/generate.py writes the configs' headers.
@@ -73,7 +73,12 @@ def _training_step(model, images, shapes, provide_groundtruth: Callable, train_c
     from object_detection.builders import optimizer_builder
 
     optimizer, _ = optimizer_builder.build(train_config.optimizer)
+    provide_groundtruth()
+    model.predict(images, shapes)
+    # Both made here, so that the graph is built once: it is built again where it makes variables.
+    optimizer._create_all_weights(model.trainable_variables)
 
+    @tf.function
     def train():
         provide_groundtruth()
         with tf.GradientTape() as tape:
@@ -84,7 +89,7 @@ def _training_step(model, images, shapes, provide_groundtruth: Callable, train_c
         optimizer.apply_gradients(zip(clipped, model.trainable_variables, strict=True))
         return total
 
-    return train
+    return lambda: train().numpy()
 
 
 def measure(path: str, is_training: bool, repeats: int) -> dict[str, float]:
@@ -97,7 +102,7 @@ def measure(path: str, is_training: bool, repeats: int) -> dict[str, float]:
         clock.append(time.monotonic() - start)
         cpu.append(time.process_time() - cpu_start)
     return {
-        # The first step makes the variables.
+        # The first one builds the graph or makes the variables.
         "seconds": round(statistics.median(clock[1:]), 2),
         "cpu_seconds": round(statistics.median(cpu[1:]), 2),
         "gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_GIB, 2),
@@ -108,8 +113,7 @@ def _write_figures(costs: dict[str, dict]) -> None:
     path = _ROOT / "pipeline_configs" / "figures.json"
     figures = json.loads(path.read_text(encoding="utf-8"))
     how = (
-        "one clip, eagerly, without input pipeline; 2 CPU cores, float32; "
-        "benchmarks/step_of_each_config.py"
+        "one clip, float32, 2 CPU cores, without input pipeline; benchmarks/step_of_each_config.py"
     )
     for name, steps in costs.items():
         for step, cost in steps.items():

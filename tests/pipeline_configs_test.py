@@ -451,7 +451,6 @@ def test_table_stands_between_the_markers():
     assert generate.with_table("no markers", "| new |") is None
 
 
-@pytest.mark.xfail(strict=True, reason="not all are measured yet; remove this mark when they are")
 def test_no_figure_is_missing():
     assert generate.missing_figures(generate.read_figures()) == {}
 
