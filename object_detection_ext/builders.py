@@ -91,18 +91,22 @@ def _build_feature_extractor(
 ) -> video_feature_extractor.VideoFeatureExtractor:
     if inplace_batchnorm_update:
         raise ValueError("inplace_batchnorm_update is not supported in TF2.")
-    trunk = TRUNKS[config.type]
     return video_feature_extractor.VideoFeatureExtractor(
         is_training,
         config.first_stage_features_stride,
         config.batch_norm_trainable,
-        build_trunk=functools.partial(
-            trunk.build,
-            final_endpoint=final_endpoint(trunk, options.trunk),
-            **_trunk_kwargs(options.trunk, config),
-        ),
+        build_trunk=functools.partial(_build_trunk, options, config),
         tail=tail,
         num_frames=options.clip.num_frames,
+    )
+
+
+def _build_trunk(
+    options: vat_pb2.VideoActionTransformer, config: faster_rcnn_pb2.FasterRcnnFeatureExtractor
+) -> tf.keras.Model:
+    trunk = TRUNKS[config.type]
+    return trunk.build(
+        final_endpoint=final_endpoint(trunk, options.trunk), **_trunk_kwargs(options.trunk, config)
     )
 
 
@@ -121,14 +125,9 @@ def _build_tail(
 def pretrained_variables(config: faster_rcnn_pb2.FasterRcnn) -> pretrained.PretrainedVariables:
     """Fresh variables of what a pretrained checkpoint must hold for this model."""
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
-    trunk = TRUNKS[config.feature_extractor.type]
     tail = _build_tail(options, config.feature_extractor)
     return pretrained.PretrainedVariables(
-        trunk.build(
-            final_endpoint=final_endpoint(trunk, options.trunk),
-            **_trunk_kwargs(options.trunk, config.feature_extractor),
-        ),
-        *([] if tail is None else [tail]),
+        _build_trunk(options, config.feature_extractor), *([] if tail is None else [tail])
     )
 
 

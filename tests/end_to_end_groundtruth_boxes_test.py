@@ -108,8 +108,8 @@ def test_evaluation_has_metrics_and_losses(run):
         ((step, value),) = events.scalars[metric]
         assert step == 2 and np.isfinite(value) and value >= 0, metric
     # Every person is a proposal, and next to nothing was learned that would move the boxes away.
-    ((_, recall),) = events.scalars["PascalBoxes_Precision/mAP@0.5IOU"]
-    assert recall > 0
+    ((_, precision),) = events.scalars["PascalBoxes_Precision/mAP@0.5IOU"]
+    assert precision > 0
 
 
 @pytest.mark.slow

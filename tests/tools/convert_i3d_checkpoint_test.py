@@ -7,7 +7,6 @@ random, of a size that keeps the features alive.
 Shapes: B clips, T frames, H W pixels, C channels.
 """
 
-import importlib
 import json
 import os
 import shutil
@@ -27,7 +26,7 @@ import tensorflow as tf
 from object_detection import model_lib_v2
 from object_detection.protos import train_pb2
 
-from tests import tiny_pipeline
+from tests import slim_networks, tiny_pipeline
 
 PREFIX = "RGB/inception_i3d/"
 LOGITS = "Logits/Conv3d_0c_1x1/conv_3d/"
@@ -100,15 +99,9 @@ def slim_name(path):
 
 @pytest.fixture(scope="module")
 def slim_module():
-    """The API's slim I3D, which wants a top-level package `nets` and Keras's TF1 layers."""
-    aliases = {"nets": "object_detection.nets"} | {
-        f"tf_keras.legacy_tf_layers{name}": f"tf_keras.src.legacy_tf_layers{name}"
-        for name in ("", ".base", ".convolutional", ".normalization", ".pooling")
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for alias, module in aliases.items():
-            patch.setitem(sys.modules, alias, importlib.import_module(module))
-        yield importlib.import_module("object_detection.nets.i3d")
+    """The API's slim I3D."""
+    with slim_networks.modules() as (_, module):
+        yield module
 
 
 @pytest.fixture(scope="module")
