@@ -28,7 +28,7 @@ from PIL import Image
 
 from object_detection_ext import errors
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data import annotations, video_files, video_reader
 
 _MAX_LISTED = 20
 _MISSING, _UNREADABLE = "missing video", "unreadable video"
@@ -155,53 +155,12 @@ def list_skips(path: str, skips: Sequence[Skip]) -> list[str]:
 # --- Before the first decode ----------------------------------------------------------------------
 
 
-def index_videos(folder: str | os.PathLike) -> dict[str, list[str]]:
-    """Returns the files below a folder by video id, with any extension, hidden ones left out.
-
-    A file answers to its name and to its path below the folder, with and without its extension.
-    """
-    found: dict[str, list[str]] = {}
-    for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(n for n in names if not n.startswith(".")):
-            path = os.path.join(root, name)
-            below = os.path.relpath(path, folder)
-            for key in {name, os.path.splitext(name)[0], below, os.path.splitext(below)[0]}:
-                found.setdefault(key, []).append(path)
-    return found
-
-
-def find_video(video_id: str, index: Mapping[str, list[str]], folder: str):
-    """Returns the VideoInfo of the one readable video with this id.
-
-    Raises:
-      video_reader.VideoError: if there is none, or more than one.
-    """
-    candidates = index.get(video_id, [])
-    if not candidates:
-        raise video_reader.VideoError(
-            f"{folder}: no file {video_id}.* in it or its folders; name the video after its id"
-        )
-    readable, errors = [], []
-    for path in candidates:
-        try:
-            readable.append(video_reader.probe(path))
-        except video_reader.VideoError as error:
-            errors.append(error)
-    if not readable:
-        raise errors[0]
-    if len(readable) > 1:
-        paths = ", ".join(info.path for info in readable)
-        raise video_reader.VideoError(f"more than one video has this id, keep one: {paths}")
-    return readable[0]
-
-
 def _find_videos(options: Options, by_video, skips: _Skips) -> dict[str, video_reader.VideoInfo]:
-    index = index_videos(options.videos)
+    index = video_files.index_videos(options.videos)
     infos = {}
     for video_id, keyframes in by_video.items():
         try:
-            infos[video_id] = find_video(video_id, index, options.videos)
+            infos[video_id] = video_files.find_video(video_id, index, options.videos)
         except video_reader.VideoError as error:
             kind = _UNREADABLE if video_id in index else _MISSING
             skips.add(keyframes, kind, str(error))
