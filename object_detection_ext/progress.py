@@ -44,6 +44,7 @@ class Progress:
         self._task, self._total, self._unit = task, total, unit
         self._report, self._tell_end = report, tell_end
         self._start = self._last = time.monotonic()
+        self._ended = False
 
     def update(self, done: float, note: str = "") -> None:
         """Says it if an interval has passed since the last line, or at the end.
@@ -54,12 +55,17 @@ class Progress:
         """
         now = time.monotonic()
         at_end = self._tell_end and done >= self._total
-        if self._report is None or (now - self._last < INTERVAL_SECONDS and not at_end):
+        if self._report is None or self._ended:
             return
-        self._last = now
+        if now - self._last < INTERVAL_SECONDS and not at_end:
+            return
+        self._last, self._ended = now, at_end
         seconds = max(now - self._start, 1e-9)
-        left = seconds / max(done, 1e-9) * max(self._total - done, 0.0)
+        rate = "starting"
+        if done > 0:
+            left = seconds / done * max(self._total - done, 0.0)
+            rate = f"{done / seconds:.1f} per s, {format_seconds(left)} left"
         self._report(
-            f"{self._task}: {done:.0f}/{self._total:.0f} {self._unit}, "
-            f"{done / seconds:.1f} per s, {format_seconds(left)} left" + (note and f", {note}")
+            f"{self._task}: {done:.0f}/{self._total:.0f} {self._unit}, {rate}"
+            + (note and f", {note}")
         )

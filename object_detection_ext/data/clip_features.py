@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of one clip: the stock SequenceExample schema, written by the stock writer.
+"""The record of a stretch of video: the stock SequenceExample schema, written by the stock writer.
 
-Every record has T frames, of which the one at T // 2 is annotated. The people of that frame stand
-there with one box per (person, action), as the stock AVA converter writes them.
+Every record has N frames, of which any number is annotated (keyframes). The people of a keyframe
+stand there with one box per (person, action), as the stock AVA converter writes them.
 
-Shapes: T frames of a clip, G ground-truth rows (one per box and action).
+Shapes: N frames of a record, G ground-truth rows (one per box and action).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from object_detection_ext import compat  # noqa: F401 (before any object_detection module)
 
@@ -46,47 +46,48 @@ def source_id(video_id: str, seconds: float) -> str:
     return f"{video_id},{annotations.format_timestamp(seconds)}"
 
 
-def make_clip_example(
-    keyframe: annotations.Keyframe,
-    label_map: dict[int, str],
+def make_example(
+    keyframes: Mapping[int, annotations.Keyframe],
+    label_map: Mapping[int, str],
     *,
     encoded_frames: Sequence[bytes],
     frame_times: Sequence[float],
     height: int,
     width: int,
 ) -> tf.train.SequenceExample:
-    """Builds the record of a keyframe.
+    """Builds a record.
 
     Args:
-      keyframe: its people; none is fine.
-      label_map: names by action id; has every action of the keyframe.
-      encoded_frames: T JPEGs; the keyframe is at T // 2.
-      frame_times: their T presentation times, in seconds from the start of the video.
+      keyframes: of one video, by the index of their frame; at least one. Nobody on it is fine.
+      label_map: names by action id; has every action of the keyframes.
+      encoded_frames: N JPEGs.
+      frame_times: their N presentation times, in seconds from the start of the video.
       height: of the frames as encoded, in pixels.
       width: of the frames as encoded, in pixels.
 
     Returns:
-      A SequenceExample with timestamps in microseconds. The annotated frame's source id is that of
-      the keyframe's annotation; the others tell their own times.
+      A SequenceExample with timestamps in microseconds. A keyframe's source id is that of its
+      annotation; the other frames tell their own times.
     """
     num_frames = len(encoded_frames)
-    middle = num_frames // 2
+    (video_id,) = {keyframe.video_id for keyframe in keyframes.values()}
     boxes: list[list] = [[] for _ in range(num_frames)]
     labels: list[list] = [[] for _ in range(num_frames)]
-    boxes[middle] = [list(region.box) for region in keyframe.regions]
-    labels[middle] = [label_map[region.action_id].encode() for region in keyframe.regions]
-    source_ids = [source_id(keyframe.video_id, round(float(t), 6)) for t in frame_times]
-    source_ids[middle] = source_id(keyframe.video_id, keyframe.timestamp)
+    source_ids = [source_id(video_id, round(float(t), 6)) for t in frame_times]
+    for index, keyframe in keyframes.items():
+        boxes[index] = [list(region.box) for region in keyframe.regions]
+        labels[index] = [label_map[region.action_id].encode() for region in keyframe.regions]
+        source_ids[index] = source_id(video_id, keyframe.timestamp)
     return seq_example_util.make_sequence_example(
         dataset_name=DATASET_NAME,
-        video_id=keyframe.video_id,
+        video_id=video_id,
         encoded_images=list(encoded_frames),
         image_height=height,
         image_width=width,
         image_format="jpeg",
         image_source_ids=source_ids,
         timestamps=np.round(np.asarray(frame_times) * _MICROSECONDS).astype(np.int64),
-        is_annotated=np.eye(num_frames, dtype=np.int64)[middle],
+        is_annotated=[int(index in keyframes) for index in range(num_frames)],
         bboxes=boxes,
         label_strings=labels,
         use_strs_for_source_id=True,

@@ -11,8 +11,9 @@ Shapes: T frames of a clip, H W pixels.
 
 import collections
 import dataclasses
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import av
@@ -63,6 +64,39 @@ class DecodeStats:
 
 
 @dataclasses.dataclass(frozen=True)
+class Window:
+    """Frames that are wanted together.
+
+    `times` are ascending, in seconds; `keyframes` says which of them are annotated moments.
+    """
+
+    times: np.ndarray
+    keyframes: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Why the picture at a keyframe's time cannot be used; `outside` if it is not in the video."""
+
+    text: str
+    outside: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowFrames:
+    """The frames nearest to a window's times.
+
+    `frames` are results of the reader's transform (equal objects where a frame is repeated),
+    `frame_times` their presentation times in seconds. `problems` has the keyframes that cannot be
+    used, by their index in the window; without a usable keyframe the other two are empty.
+    """
+
+    frames: Sequence[Any]
+    frame_times: np.ndarray
+    problems: Mapping[int, Problem]
+
+
+@dataclasses.dataclass(frozen=True)
 class Clip:
     """The clip around one keyframe.
 
@@ -98,12 +132,8 @@ def probe(path: str | os.PathLike) -> VideoInfo:
 
 def _open(path: str | os.PathLike):
     path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise VideoError(f"{path}: there is no such video file.")
-    if os.path.getsize(path) == 0:
-        raise VideoError(f"{path}: the video file is empty.")
     try:
-        container = av.open(path)
+        container = av.open(_source(path))
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise VideoError(f"{path}: cannot be read as a video: {reason}.") from error
@@ -115,6 +145,26 @@ def _open(path: str | os.PathLike):
         container.close()
         raise VideoError(f"{path}: its video codec is not supported by the installed PyAV.")
     return container
+
+
+def _source(path: str):
+    """What PyAV opens: a local path as it is, any other file as TensorFlow opens it.
+
+    Raises:
+      VideoError: if there is no such file, or it is empty.
+    """
+    if "://" not in path:
+        exists, size = os.path.isfile(path), os.path.getsize(path) if os.path.exists(path) else 0
+    else:
+        import tensorflow as tf  # here, so that local files need not wait for it
+
+        exists = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+        size = tf.io.gfile.stat(path).length if exists else 0
+    if not exists:
+        raise VideoError(f"{path}: there is no such video file.")
+    if size == 0:
+        raise VideoError(f"{path}: the video file is empty.")
+    return path if "://" not in path else tf.io.gfile.GFile(path, "rb")
 
 
 @dataclasses.dataclass
@@ -130,8 +180,8 @@ class _Frame:
 class _FrameSource:
     """The frames of a file in order of time, with jumps ahead. Damaged parts are left out."""
 
-    def __init__(self, path: str | os.PathLike, stats: DecodeStats):
-        self._path, self._stats = os.fspath(path), stats
+    def __init__(self, path: str | os.PathLike, stats: DecodeStats, threads: int = 0):
+        self._path, self._stats, self._threads = os.fspath(path), stats, threads
         self._can_seek, self._went_back = True, False
         self._last_time = -np.inf
         self._start: float | None = None
@@ -148,6 +198,7 @@ class _FrameSource:
         self._container = _open(self._path)
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
+        self._stream.thread_count = self._threads
         self._period = 1.0 / float(self._stream.average_rate or 25)
         if self._stream.start_time is not None:
             self._start = float(self._stream.start_time * self._stream.time_base)
@@ -297,33 +348,42 @@ def resampled_frames(path: str | os.PathLike, fps: float) -> Iterator[tuple[floa
         source.close()
 
 
-class ClipReader:
-    """Reads the clips of one video around any number of keyframes, decoding each frame once.
+def clip_offsets(num_frames: int, fps: float) -> np.ndarray:
+    """Times of a clip's T frames relative to its keyframe, in seconds: [T], 0 at T // 2.
 
-    Memory is that of the clips that overlap at one time, whatever the length of the video.
+    Raises:
+      ValueError: if num_frames or fps is not positive.
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be at least 1, not {num_frames}.")
+    if not 0 < fps < np.inf:
+        raise ValueError(f"fps must be more than 0, not {fps}.")
+    return (np.arange(num_frames) - num_frames // 2) / fps
+
+
+class FrameReader:
+    """Reads windows of frames out of one video, decoding each frame once.
+
+    Memory is that of the windows that overlap at one time, whatever the length of the video.
     """
 
-    def __init__(self, path: str | os.PathLike, *, num_frames: int, fps: float,
-                 transform: Callable[[np.ndarray], Any] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        transform: Callable[[np.ndarray], Any] | None = None,
+        threads: int = 0,
+    ):
         """Prepares for reading.
 
         Args:
-          path: the video file.
-          num_frames: T, at least 1.
-          fps: frames per second of the clips, whatever the video's own rate.
+          path: the video file; with a scheme (`gs://...`) it is read through TensorFlow.
           transform: is called once per wanted frame with uint8 [H, W, 3] RGB as shown (rotated as
-            the file says, all of the first frame's size); what it returns goes into the clips. By
+            the file says, all of the first frame's size); what it returns goes into the windows. By
             default the frame itself.
-
-        Raises:
-          ValueError: if num_frames or fps is not positive.
+          threads: of the decoder; 0 leaves their number to it.
         """
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be at least 1, not {num_frames}.")
-        if not 0 < fps < np.inf:
-            raise ValueError(f"fps must be more than 0, not {fps}.")
-        self._path = os.fspath(path)
-        self._offsets = (np.arange(num_frames) - num_frames // 2) / fps
+        self._path, self._threads = os.fspath(path), threads
         self._transform = transform or (lambda frame: frame)
         self._pixels = _UprightPixels()
         self.stats = DecodeStats()
@@ -332,6 +392,108 @@ class ClipReader:
     def shape(self) -> tuple[int, int] | None:
         """(height, width) in pixels of the frames as shown, None before the first one."""
         return self._pixels.shape
+
+    def windows(self, windows: Sequence[Window]) -> Iterator[WindowFrames]:
+        """Yields the frames of each window, in order.
+
+        A keyframe before 0, beyond the end, or in a gap that damage left is a problem.
+
+        Args:
+          windows: sorted by their first time.
+
+        Raises:
+          VideoError: if the file is missing or unreadable, or no frame of it can be decoded.
+          ValueError: if the windows are not sorted.
+        """
+        starts = [window.times[0] for window in windows]
+        if any(b < a for a, b in itertools.pairwise(starts)):
+            raise ValueError(f"The windows of {self._path} must be sorted by their first time.")
+        self.stats = DecodeStats()
+        waiting = collections.deque(_PartialWindow(window) for window in windows)
+        while waiting and waiting[0].is_before_start:
+            yield self._finished(waiting.popleft())
+        if not waiting:
+            return
+        source = _FrameSource(self._path, self.stats, self._threads)
+        try:
+            yield from self._read(source, waiting)
+        finally:
+            source.close()
+
+    def _read(self, source: _FrameSource, waiting: collections.deque) -> Iterator[WindowFrames]:
+        current = source.jump(waiting[0].start) if self._far(waiting, 0) else None
+        current = current or source.next()
+        if current is None:
+            raise VideoError(f"{self._path}: no frame of the video can be decoded.")
+        active: collections.deque[_PartialWindow] = collections.deque()
+        while current is not None and (active or waiting):
+            if not active and self._far(waiting, current.time):
+                upcoming = source.jump(waiting[0].start)
+            else:
+                upcoming = source.next()
+            # Up to the middle between two frames the first one is the nearest.
+            limit = np.inf
+            if upcoming is not None:
+                limit = (current.time + upcoming.time) / 2 + _TIE_SECONDS
+            while waiting and waiting[0].start <= limit:
+                active.append(waiting.popleft())
+            for window in active:
+                window.take(current, upcoming, limit, self._payload)
+            while active and active[0].complete:
+                yield self._finished(active.popleft())
+            current = upcoming
+        # After the last frame everything was given it; only keyframes beyond the end are unusable.
+
+    def _far(self, waiting: collections.deque, now: float) -> bool:
+        return bool(waiting) and waiting[0].start - now > _SEEK_GAP_SECONDS
+
+    def _payload(self, frame: _Frame) -> Any:
+        if frame.payload is None:
+            frame.payload = self._transform(self._pixels(frame.picture))
+        return frame.payload
+
+    def _finished(self, window: "_PartialWindow") -> WindowFrames:
+        problems = {}
+        for index in window.keyframes:
+            problem = self._problem(window, index)
+            if problem is not None:
+                problems[index] = problem
+        if len(problems) == len(window.keyframes):
+            return WindowFrames((), np.empty(0), problems)
+        return WindowFrames(window.frames, np.array(window.frame_times), problems)
+
+    def _problem(self, window: "_PartialWindow", index: int) -> Problem | None:
+        time = window.times[index]
+        if time < 0:
+            return Problem(f"timestamp {time:g} s is before the start of the video", outside=True)
+        if index in window.in_damage:
+            return Problem(f"the video is damaged around timestamp {time:g} s")
+        if index in window.after_last and time > self.stats.end + _TIE_SECONDS:
+            text = f"timestamp {time:g} s is beyond the video's end, {self.stats.end:.3f} s"
+            if self.stats.damaged:
+                text += f" (with {self.stats.damaged} damaged packets or frames before)"
+            return Problem(text, outside=True)
+        return None
+
+
+class ClipReader(FrameReader):
+    """Reads the clips of one video around any number of keyframes, decoding each frame once."""
+
+    def __init__(self, path: str | os.PathLike, *, num_frames: int, fps: float,
+                 transform: Callable[[np.ndarray], Any] | None = None):  # fmt: skip
+        """Prepares for reading.
+
+        Args:
+          path: as in `FrameReader`.
+          num_frames: T, at least 1.
+          fps: frames per second of the clips, whatever the video's own rate.
+          transform: as in `FrameReader`.
+
+        Raises:
+          ValueError: if num_frames or fps is not positive.
+        """
+        super().__init__(path, transform=transform)
+        self._offsets = clip_offsets(num_frames, fps)
 
     def clips(self, keyframe_times: Sequence[float]) -> Iterator[Clip]:
         """Yields one clip per keyframe, in order.
@@ -347,103 +509,61 @@ class ClipReader:
           ValueError: if the times do not ascend.
         """
         times = [float(t) for t in keyframe_times]
-        if any(b <= a for a, b in zip(times, times[1:], strict=False)):
+        if any(b <= a for a, b in itertools.pairwise(times)):
             raise ValueError(f"The keyframe times of {self._path} must ascend.")
-        self.stats = DecodeStats()
-        waiting = collections.deque(times)
-        while waiting and waiting[0] < 0:
-            time = waiting.popleft()
-            problem = f"timestamp {time:g} s is before the start of the video"
-            yield self._unusable(time, problem, outside=True)
-        if not waiting:
-            return
-        source = _FrameSource(self._path, self.stats)
-        try:
-            yield from self._read(source, waiting)
-        finally:
-            source.close()
-
-    def _read(self, source: _FrameSource, waiting: collections.deque) -> Iterator[Clip]:
-        current = source.jump(waiting[0] + self._offsets[0]) if self._far(waiting, 0) else None
-        current = current or source.next()
-        if current is None:
-            raise VideoError(f"{self._path}: no frame of the video can be decoded.")
-        active: collections.deque[_PartialClip] = collections.deque()
-        while current is not None and (active or waiting):
-            if not active and self._far(waiting, current.time):
-                upcoming = source.jump(waiting[0] + self._offsets[0])
+        middle = len(self._offsets) // 2
+        windows = [Window(time + self._offsets, (middle,)) for time in times]
+        for time, found in zip(times, self.windows(windows), strict=True):
+            problem = found.problems.get(middle)
+            if problem is None:
+                yield Clip(time, found.frames, found.frame_times)
             else:
-                upcoming = source.next()
-            # Up to the middle between two frames the first one is the nearest.
-            limit = np.inf
-            if upcoming is not None:
-                limit = (current.time + upcoming.time) / 2 + _TIE_SECONDS
-            while waiting and waiting[0] + self._offsets[0] <= limit:
-                active.append(_PartialClip(waiting.popleft(), self._offsets))
-            for clip in active:
-                clip.take(current, upcoming, limit, self._payload)
-            while active and active[0].complete:
-                yield self._finished(active.popleft())
-            current = upcoming
-        # After the last frame everything was given it; only keyframes beyond the end are unusable.
-
-    def _far(self, waiting: collections.deque, now: float) -> bool:
-        return bool(waiting) and waiting[0] + self._offsets[0] - now > _SEEK_GAP_SECONDS
-
-    def _payload(self, frame: _Frame) -> Any:
-        if frame.payload is None:
-            frame.payload = self._transform(self._pixels(frame.picture))
-        return frame.payload
-
-    def _finished(self, clip: "_PartialClip") -> Clip:
-        if clip.in_damage:
-            problem = f"the video is damaged around timestamp {clip.time:g} s"
-            return self._unusable(clip.time, problem)
-        if clip.after_last and clip.time > self.stats.end + _TIE_SECONDS:
-            problem = f"timestamp {clip.time:g} s is beyond the video's end, {self.stats.end:.3f} s"
-            if self.stats.damaged:
-                problem += f" (with {self.stats.damaged} damaged packets or frames before)"
-            return self._unusable(clip.time, problem, True)
-        return Clip(clip.time, clip.frames, np.array(clip.frame_times))
-
-    def _unusable(self, time: float, problem: str, outside: bool = False) -> Clip:
-        return Clip(time, (), np.empty(0), problem, outside)
+                yield Clip(time, (), np.empty(0), problem.text, problem.outside)
 
 
-class _PartialClip:
-    """A clip while its frames pass by."""
+class _PartialWindow:
+    """A window while its frames pass by."""
 
-    def __init__(self, time: float, offsets: np.ndarray):
-        self.time = time
-        self._wanted = time + offsets
-        self._keyframe_index = len(offsets) // 2
+    def __init__(self, window: Window):
+        self.times, self.keyframes = window.times, window.keyframes
+        self.start = float(window.times[0])
         self.frames: list[Any] = []
         self.frame_times: list[float] = []
-        self.in_damage = False
-        self.after_last = False
+        # Keyframes that were given a frame where others were lost, or the video's last one.
+        self.in_damage: set[int] = set()
+        self.after_last: set[int] = set()
+
+    @property
+    def is_before_start(self) -> bool:
+        """Whether no keyframe of it can be in the video."""
+        return all(self.times[index] < 0 for index in self.keyframes)
 
     @property
     def complete(self) -> bool:
-        return len(self.frames) == len(self._wanted)
+        return len(self.frames) == len(self.times)
 
     def take(self, frame: _Frame, upcoming: _Frame | None, limit: float, payload) -> None:
         """Appends the frame for each wanted time up to `limit`, where the next one is nearer."""
         first = len(self.frames)
-        count = int(np.searchsorted(self._wanted[first:], limit, side="right"))
+        count = int(np.searchsorted(self.times[first:], limit, side="right"))
         if not count:
             return
-        if first <= self._keyframe_index < first + count:
-            self.after_last = upcoming is None
-            self._check_damage(frame, upcoming)
+        for index in self.keyframes:
+            if first <= index < first + count:
+                self._look(index, frame, upcoming)
         self.frames.extend([payload(frame)] * count)
         self.frame_times.extend([frame.time] * count)
 
-    def _check_damage(self, frame: _Frame, upcoming: _Frame | None) -> None:
-        """Marks the clip if its keyframe lies where frames were lost, and not near one kept."""
-        late, early = self.time - frame.time, frame.time - self.time
+    def _look(self, index: int, frame: _Frame, upcoming: _Frame | None) -> None:
+        """Marks a keyframe after the end, or where frames were lost and none kept is near."""
+        if upcoming is None:
+            self.after_last.add(index)
+        time = self.times[index]
+        late, early = time - frame.time, frame.time - time
         lost = late > 0 and upcoming is not None and upcoming.after_damage
         lost = lost or (early > 0 and frame.after_damage)
-        self.in_damage = lost and abs(self.time - frame.time) > _DAMAGE_TOLERANCE_SECONDS
+        if lost and abs(time - frame.time) > _DAMAGE_TOLERANCE_SECONDS:
+            self.in_damage.add(index)
 
 
 # How far a keyframe's picture may be from its time where frames were lost to damage: people move

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a conversion made: a JSON beside the records, and what the user reads at the end."""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import av
+import PIL
+
+import object_detection_ext
+from object_detection_ext.conversion import options as options_lib
+from object_detection_ext.conversion import plan, skips
+from object_detection_ext.data import annotations
+
+_MAX_LISTED = 20
+
+
+def fingerprint(units: Sequence[plan.Unit]) -> str:
+    """Returns what changes when any unit's does."""
+    return hashlib.sha256("".join(unit.fingerprint for unit in units).encode()).hexdigest()
+
+
+def make(
+    options: options_lib.Options,
+    labels: annotations.Annotations,
+    label_map: Mapping[int, str],
+    early_skips: Sequence[skips.Skip],
+    units: Sequence[plan.Unit],
+    results: Sequence[Mapping],
+    command: Sequence[str],
+) -> dict:
+    """Puts the units' results together.
+
+    Args:
+      options: of the split.
+      labels: its annotations.
+      label_map: names by action id.
+      early_skips: what was left out before anything was decoded.
+      units: all units of the split.
+      results: what each unit staged.
+      command: that was run.
+    """
+    totals: collections.Counter = collections.Counter()
+    rows: collections.Counter = collections.Counter()
+    shards, videos, skipped = {}, {}, list(early_skips)
+    for result in results:
+        totals.update(result["totals"])
+        rows.update(result["rows_by_class"])
+        shards |= result["shards"]
+        videos |= result["videos"]
+        skipped += [skips.Skip(**skip) for skip in result["skips"]]
+    skipped.sort(key=lambda skip: skip.row)
+    return {
+        "command": list(command),
+        "options": dataclasses.asdict(options),
+        "versions": {
+            "object_detection_ext": object_detection_ext.__version__,
+            "av": av.__version__,
+            "ffmpeg": {name: ".".join(map(str, v)) for name, v in av.library_versions.items()},
+            "pillow": PIL.__version__,
+        },
+        "fingerprint": fingerprint(units),
+        "totals": {"keyframes": len(labels.keyframes), "videos": len(videos), **totals},
+        "rows_by_class": {name: rows[name] for name in label_map.values()},
+        "skipped_keyframes_by_reason": skips.counts(skipped),
+        "skipped_rows_by_unknown_action_id": {
+            str(action_id): count for action_id, count in sorted(labels.skipped_labels.items())
+        },
+        "skipped_keyframes": [dataclasses.asdict(skip) for skip in skipped],
+        "videos": dict(sorted(videos.items())),
+        "shards": dict(sorted(shards.items())),
+    }
+
+
+def summary(options: options_lib.Options, manifest: Mapping) -> str:
+    """Returns what the user reads at the end: counts, what was left out, what comes next."""
+    totals = manifest["totals"]
+    lines = [
+        f"Converted {totals['keyframes_kept']} of {totals['keyframes']} keyframes with "
+        f"{totals['boxes']} boxes and {totals['rows']} action labels, from "
+        f"{totals['videos']} videos."
+    ]
+    for kind, count in manifest["skipped_keyframes_by_reason"].items():
+        lines.append(f"Left out: {count} keyframes, {kind}.")
+    skipped = [skips.Skip(**skip) for skip in manifest["skipped_keyframes"]]
+    lines += skips.listing(options.annotations, skips.surprises(skipped))
+    damaged = [name for name, video in manifest["videos"].items() if video["damaged_frames"]]
+    if damaged:
+        more = " and more" if len(damaged) > _MAX_LISTED else ""
+        lines.append(
+            f"Damaged parts were left out of {len(damaged)} videos; clips near them may show it: "
+            f"{', '.join(damaged[:_MAX_LISTED])}{more}."
+        )
+    if manifest["skipped_rows_by_unknown_action_id"]:
+        ids = manifest["skipped_rows_by_unknown_action_id"]
+        counts = ", ".join(f"{i} ({count} rows)" for i, count in ids.items())
+        lines.append(f"Left out rows with action ids that the label map does not have: {counts}.")
+    megabytes = sum(shard["bytes"] for shard in manifest["shards"].values()) / 1e6
+    lines += [
+        f"Records: {options.shard_pattern}, {megabytes:.1f} MB (each video and what was left out: "
+        f"{options.prefix}-manifest.json).",
+        "Use them in pipeline.config with",
+        f'  label_map_path: "{options.label_map}"',
+        f'  tf_record_input_reader {{ input_path: "{options.shard_pattern}" }}',
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Converts one unit: decodes its videos, one after the other, and writes its shards.
+
+Runs in a worker process, which may be on another machine.
+"""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+
+from object_detection_ext import errors
+from object_detection_ext.conversion import jpeg, plan, skips, staging
+from object_detection_ext.conversion import options as options_lib
+from object_detection_ext.data import video_reader
+
+# How often a worker looks around and tells how far it is; over a network that costs more.
+_TICK_SECONDS, _REMOTE_TICK_SECONDS = 1.0, 30.0
+# One thread, whatever the machine: each worker has a core, and what FFmpeg makes of damaged frames
+# does not depend on the number of threads.
+_DECODER_THREADS = 1
+
+
+class Stopped(Exception):
+    """Another worker failed; this one gave up its unit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What all units of a split share."""
+
+    options: options_lib.Options
+    label_map: Mapping[int, str]
+
+
+def convert(job: Job, unit: plan.Unit) -> None:
+    """Converts a unit, unless another worker has failed.
+
+    The shards and the unit's result are staged if nothing goes wrong; else a problem is, in words.
+
+    Raises:
+      Exception: if even that cannot be written.
+    """
+    import tensorflow as tf
+
+    place = staging.Staging(job.options)
+    try:
+        _Converter(job, unit, place).run()
+    except Stopped:
+        pass
+    except errors.InputError as error:
+        place.write_problem(unit.index, str(error))
+    except (OSError, tf.errors.OpError) as error:
+        names = ", ".join(video.video_id for video in unit.videos[:3])
+        more = f" and {len(unit.videos) - 3} more" if len(unit.videos) > 3 else ""
+        place.write_problem(unit.index, f"While converting {names}{more}: {error}")
+
+
+class _Converter:
+    """Converts video after video of a unit and counts what it made."""
+
+    def __init__(self, job: Job, unit: plan.Unit, place: staging.Staging):
+        self._options, self._label_map = job.options, job.label_map
+        self._unit, self._place = unit, place
+        self._skips: list[skips.Skip] = []
+        self._totals = dict.fromkeys(
+            ("records", "keyframes_kept", "keyframes_without_people", "boxes", "rows", "frames"), 0
+        )
+        self._rows_by_class: dict[str, int] = {}
+        self._videos: dict[str, dict] = {}
+        self._records = [0] * len(unit.shards)
+        self._keyframes_done, self._last_tick = 0, 0.0
+
+    def run(self) -> None:
+        """Writes the shards, then the result."""
+        dealt = 0
+        with self._place.shard_writers(self._unit.shards) as write:
+            for video in self._unit.videos:
+                # Records go to the shards in turn, neighbours to different ones.
+                dealt = self._convert_video(video, write, dealt)
+        sizes = self._place.shard_sizes(self._unit.shards)
+        self._place.write_result(
+            self._unit.index,
+            {
+                "fingerprint": self._unit.fingerprint,
+                "shards": {
+                    name: {"records": count, "bytes": size}
+                    for (name, size), count in zip(sizes.items(), self._records, strict=True)
+                },
+                "totals": self._totals,
+                "rows_by_class": self._rows_by_class,
+                "skips": [dataclasses.asdict(skip) for skip in self._skips],
+                "videos": self._videos,
+            },
+        )
+
+    def _tick(self) -> None:
+        interval = _TICK_SECONDS if self._place.is_local else _REMOTE_TICK_SECONDS
+        if time.monotonic() - self._last_tick < interval:
+            return
+        self._last_tick = time.monotonic()
+        if self._place.stopped():
+            raise Stopped
+        self._place.write_progress(self._unit.index, self._keyframes_done)
+
+    def _convert_video(self, video: plan.VideoJob, write: Callable, dealt: int) -> int:
+        options = self._options
+        encoder = jpeg.JpegEncoder(options.short_side, options.jpeg_quality)
+
+        def encode(frame):
+            self._tick()
+            return encoder(frame)
+
+        reader = video_reader.FrameReader(
+            video.info.path, transform=encode, threads=_DECODER_THREADS
+        )
+        planned = plan.plan_records(
+            video.keyframes, options.num_frames, options.fps, options.seconds_per_record
+        )
+        kept_before, left = self._totals["keyframes_kept"], collections.deque(planned)
+        try:
+            for found in reader.windows([record.window for record in planned]):
+                example = self._record(left.popleft(), found, video, encoder)
+                if example is not None:
+                    shard = dealt % len(self._unit.shards)
+                    write(shard, example)
+                    self._records[shard] += 1
+                    self._totals["records"] += 1
+                # Places are given before skips: one damaged video does not move all later records.
+                dealt += 1
+        except video_reader.VideoError as error:
+            self._leave_out(
+                [k for record in left for k in record.keyframes.values()],
+                skips.UNREADABLE,
+                str(error),
+            )
+        self._check_damage(video, reader.stats.damaged)
+        kept = self._totals["keyframes_kept"] - kept_before
+        self._videos[video.video_id] = _video_entry(video, reader, kept)
+        return dealt
+
+    def _check_damage(self, video: plan.VideoJob, damaged: int) -> None:
+        if self._options.strict and damaged:
+            raise options_lib.ConversionError(
+                f"--strict: {video.info.path}: {damaged} frames cannot be decoded. Repair or "
+                "re-encode the video, or leave --strict out to convert what is whole."
+            )
+
+    def _leave_out(self, keyframes, kind: str, reason: str) -> None:
+        self._skips += skips.skips_of(keyframes, kind, reason)
+        self._keyframes_done += len(keyframes)
+        if self._options.strict and keyframes:
+            lines = skips.listing(self._options.annotations, self._skips)
+            raise options_lib.ConversionError(
+                f"--strict: {len(keyframes)} keyframes cannot be converted:\n" + "\n".join(lines)
+            )
+
+    def _record(self, planned: plan.RecordPlan, found, video, encoder) -> bytes | None:
+        from object_detection_ext.data import clip_features
+
+        for index, problem in found.problems.items():
+            kind = skips.OUTSIDE if problem.outside else skips.DAMAGED
+            reason = f"{video.info.path}: {problem.text}"
+            self._leave_out([planned.keyframes[index]], kind, reason)
+        usable = {i: k for i, k in planned.keyframes.items() if i not in found.problems}
+        if not usable:
+            return None
+        frames, frame_times, usable = _cut(found, usable, self._options.num_frames)
+        height, width = encoder.size
+        example = clip_features.make_example(
+            usable,
+            self._label_map,
+            encoded_frames=frames,
+            frame_times=frame_times,
+            height=height,
+            width=width,
+        )
+        for keyframe in usable.values():
+            self._count(keyframe)
+        self._totals["frames"] += len(frames)
+        self._tick()
+        return example.SerializeToString(deterministic=True)
+
+    def _count(self, keyframe) -> None:
+        self._keyframes_done += 1
+        totals = self._totals
+        totals["keyframes_kept"] += 1
+        totals["keyframes_without_people"] += not keyframe.regions
+        totals["boxes"] += len({(region.box, region.person_id) for region in keyframe.regions})
+        totals["rows"] += len(keyframe.regions)
+        for region in keyframe.regions:
+            name = self._label_map[region.action_id]
+            self._rows_by_class[name] = self._rows_by_class.get(name, 0) + 1
+
+
+def _cut(found: video_reader.WindowFrames, usable: Mapping, num_frames: int):
+    """Takes away the frames at a record's ends that no usable keyframe's clip has."""
+    before = num_frames // 2
+    first = min(usable) - before
+    last = max(usable) + num_frames - before  # one behind
+    by_index = {index - first: keyframe for index, keyframe in usable.items()}
+    return found.frames[first:last], found.frame_times[first:last], by_index
+
+
+def _video_entry(video: plan.VideoJob, reader: video_reader.FrameReader, kept: int) -> dict:
+    info = video.info
+    return {
+        "path": info.path,
+        "fps": info.fps,
+        "duration": info.duration,
+        "size": list(reader.shape or (info.height, info.width)),
+        "codec": info.codec,
+        "decoded_frames": reader.stats.decoded,
+        "damaged_frames": reader.stats.damaged,
+        "keyframes": len(video.keyframes),
+        "keyframes_kept": kept,
+    }
