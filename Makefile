@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VENV ?= .venv
-EXTRAS ?= dev,beam
+EXTRAS ?= dev
 # The first of these that is Python 3.11.
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	  if "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \

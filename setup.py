@@ -40,7 +40,10 @@ setup(
     python_requires=">=3.11,<3.12",
     install_requires=[
         "absl-py>=1.4",
+        "apache-beam==2.77.0",
         "av==18.1.0",
+        # Beam's checksums in C instead of Python.
+        "google-crc32c>=1.5",
         "h5py>=3.11",
         # TensorFlow 2.19 needs < 2.2; `compat` expects that NumPy 2 names exist.
         "numpy>=2.0,<2.2",
@@ -55,8 +58,6 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.19.1"],
-        # google-crc32c: without it Beam writes TFRecords through a slow pure-Python checksum.
-        "beam": ["apache-beam==2.77.0", "google-crc32c>=1.5"],
         "dev": ["pytest>=9", "ruff>=0.17"],
     },
     classifiers=[

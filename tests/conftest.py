@@ -15,29 +15,18 @@ import tensorflow as tf
 from absl import flags
 from absl import logging as absl_logging
 
+from object_detection_ext import machine
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-def _cpus() -> int:
-    """CPUs that this process may use, by affinity and by the container's quota.
-
-    TensorFlow looks at the affinity only, and with a thread for each core of a large host a small
-    container spends its quota on switching.
-    """
-    cpus = len(os.sched_getaffinity(0))
-    quota_file = pathlib.Path("/sys/fs/cgroup/cpu.max")
-    if quota_file.is_file():
-        quota, period = quota_file.read_text().split()
-        if quota != "max":
-            cpus = min(cpus, max(1, round(int(quota) / int(period))))
-    return cpus
 
 
 def pytest_configure(config: pytest.Config) -> None:
     del config
     assert compat.SHIMS
-    tf.config.threading.set_intra_op_parallelism_threads(_cpus())
-    tf.config.threading.set_inter_op_parallelism_threads(_cpus())
+    # TensorFlow looks at the affinity only, and with a thread for each core of a large host a small
+    # container spends its quota on switching.
+    tf.config.threading.set_intra_op_parallelism_threads(machine.usable_cpus())
+    tf.config.threading.set_inter_op_parallelism_threads(machine.usable_cpus())
     absl_logging.set_verbosity(absl_logging.ERROR)
     # Tests that ask absl for a temporary folder need parsed flags; pytest's are not absl's.
     flags.FLAGS(["pytest"])

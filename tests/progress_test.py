@@ -38,3 +38,16 @@ def test_short_work_can_be_silent(monkeypatch):
     said = []
     progress.Progress("reading", 3, "MB", said.append, tell_end=False).update(3)
     assert not said
+
+
+def test_nothing_done_yet_and_the_end_told_once(monkeypatch):
+    _clock(monkeypatch, [0.0, 4.0, 8.0, 9.0])
+    said = []
+    lines = progress.Progress("records", 3, "keyframes", said.append)
+    lines.update(0)
+    lines.update(3)
+    lines.update(3)
+    assert said == [
+        "records: 0/3 keyframes, starting",
+        "records: 3/3 keyframes, 0.4 per s, 0 s left",
+    ]

@@ -98,7 +98,7 @@ def run(
                 if killed:
                     give_up(killed[0], 1)
         except KeyboardInterrupt:
-            give_up("Interrupted.", _EXIT_INTERRUPTED)
+            give_up("Interrupted", _EXIT_INTERRUPTED)
     if failure:
         raise failure[0]
     tick()

@@ -264,11 +264,10 @@ def _run(splits: Sequence[Split], workers: int, beam_arguments: Sequence[str]) -
 
 def _give_up(reason: str, exit_code: int) -> None:
     """Ends the process, which ends its workers."""
-    hint = "" if "exit" not in reason else (
-        " (137 or -9: killed, often for want of memory; --workers 1 needs the least)"
-    )  # fmt: skip
+    if "exited" in reason:
+        reason += " (137 or -9: killed, often for want of memory; --workers=1 needs the least)"
     print(
-        f"error: {reason}{hint}. Finished parts are kept: the same command goes on from them.",
+        f"error: {reason}. Finished parts are kept: the same command goes on from them.",
         file=sys.stderr,
         flush=True,
     )

@@ -23,8 +23,8 @@ def _jpeg(value):
 
 def _example(regions, num_frames):
     keyframe = annotations.Keyframe("clip.1", 902.0, 1, regions)
-    return clip_features.make_clip_example(
-        keyframe,
+    return clip_features.make_example(
+        {num_frames // 2: keyframe},
         _LABELS,
         encoded_frames=[_jpeg(10 * i) for i in range(num_frames)],
         frame_times=902.0 + (np.arange(num_frames) - num_frames // 2) * 0.04,

@@ -12,51 +12,7 @@ import numpy as np
 import pytest
 
 from object_detection_ext.data import video_reader
-
-_BITS = 12
-_CELL = 16
-
-
-def _frame(number: int) -> np.ndarray:
-    """Draws a number as 12 squares in 3 rows of 4, uint8 [48, 64, 3]."""
-    bits = [(number >> i) & 1 for i in range(_BITS)]
-    cells = np.array(bits, np.uint8).reshape(3, 4) * 255
-    return np.repeat(np.kron(cells, np.ones((_CELL, _CELL), np.uint8))[..., None], 3, 2)
-
-
-def _number(frame: np.ndarray) -> int:
-    """Reads the number back from any size with 3 x 4 squares."""
-    height, width = frame.shape[:2]
-    rows = (np.arange(3) + 0.5) * height / 3
-    columns = (np.arange(4) + 0.5) * width / 4
-    bits = frame[rows.astype(int)][:, columns.astype(int), 0].reshape(-1) > 127
-    return int(sum(int(bit) << i for i, bit in enumerate(bits)))
-
-
-def _write(path, times, *, time_base=fractions.Fraction(1, 90000), gop=12, codec="libx264",
-           offset=0.0, with_audio=False, shape=None):  # fmt: skip
-    """Writes numbered frames at the given times in seconds; returns the times as stored."""
-    stored = []
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=30)
-        stream.width, stream.height = (64, 48) if shape is None else shape[::-1]
-        stream.pix_fmt = "yuv420p" if codec != "mjpeg" else "yuvj420p"
-        stream.codec_context.time_base = time_base
-        stream.codec_context.gop_size = gop
-        if codec == "libx264":
-            stream.options = {"preset": "ultrafast", "crf": "15", "bf": "2", "sc_threshold": "0"}
-        for number, seconds in enumerate(times):
-            pixels = _frame(number)
-            if shape is not None:
-                pixels = pixels[np.arange(shape[0]) * 48 // shape[0]]
-                pixels = pixels[:, np.arange(shape[1]) * 64 // shape[1]]
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
-            picture.pts = round((seconds + offset) / time_base)
-            picture.time_base = time_base
-            stored.append(float(round(seconds / time_base) * time_base))
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-    return np.array(stored)
+from tests import numbered_videos
 
 
 def _expected(frame_times, keyframe_time, num_frames, fps):
@@ -72,11 +28,11 @@ def _check(path, frame_times, keyframes, num_frames, fps):
     for clip in clips:
         assert clip.problem is None
         expected = _expected(frame_times, clip.keyframe_time, num_frames, fps)
-        assert [_number(frame) for frame in clip.frames] == expected
+        assert [numbered_videos.read_number(frame) for frame in clip.frames] == expected
         np.testing.assert_allclose(clip.frame_times, frame_times[expected], atol=2e-5)
         # The keyframe stands at T // 2 and is the frame nearest to the annotation's time.
         nearest = int(np.argmin(np.round(np.abs(frame_times - clip.keyframe_time), 6)))
-        assert _number(clip.frames[num_frames // 2]) == nearest
+        assert numbered_videos.read_number(clip.frames[num_frames // 2]) == nearest
     return reader
 
 
@@ -85,7 +41,7 @@ def _check(path, frame_times, keyframes, num_frames, fps):
 def test_frames_are_nearest_to_their_times_at_constant_rates(tmp_path, rate, num_frames, fps):
     rate = fractions.Fraction(rate)
     times = [float(i / rate) for i in range(int(6 * rate))]
-    stored = _write(tmp_path / "v.mp4", times)
+    stored = numbered_videos.write(tmp_path / "v.mp4", times)
     _check(tmp_path / "v.mp4", stored, [0.0, 1.0, 2.0, 3.01, 3.7, 5.9], num_frames, fps)
 
 
@@ -94,7 +50,7 @@ def test_variable_frame_rate(tmp_path):
     # Some frames follow each other within 10 ms, some stand for up to half a second.
     times = np.cumsum(rng.choice([0.01, 0.03, 0.04, 0.2, 0.5], 120)) - 0.01
     times -= times[0]
-    stored = _write(tmp_path / "v.mkv", times, time_base=fractions.Fraction(1, 1000))
+    stored = numbered_videos.write(tmp_path / "v.mkv", times, time_base=fractions.Fraction(1, 1000))
     keyframes = sorted(float(t) for t in rng.uniform(0, stored[-1], 15).round(3))
     _check(tmp_path / "v.mkv", stored, keyframes, 16, 25.0)
 
@@ -102,14 +58,14 @@ def test_variable_frame_rate(tmp_path):
 @pytest.mark.parametrize("name", ["v.ts", "v.mkv", "v.mp4"])
 def test_time_counts_from_the_first_picture_whatever_its_timestamp(tmp_path, name):
     times = [i / 25 for i in range(100)]
-    stored = _write(tmp_path / name, times, offset=7.32)
+    stored = numbered_videos.write(tmp_path / name, times, offset=7.32)
     _check(tmp_path / name, stored, [0.0, 1.0, 2.0, 3.6], 8, 12.5)
 
 
 @pytest.mark.parametrize("gop", [10, 50, 100000])
 def test_jumping_over_long_gaps_gives_the_same_frames(tmp_path, gop):
     times = [i / 10 for i in range(900)]
-    stored = _write(tmp_path / "v.mp4", times, gop=gop)
+    stored = numbered_videos.write(tmp_path / "v.mp4", times, gop=gop)
     reader = _check(tmp_path / "v.mp4", stored, [15.0, 16.0, 41.3, 88.0], 8, 10.0)
     if gop == 10:
         assert reader.stats.seeks == 3
@@ -119,11 +75,11 @@ def test_jumping_over_long_gaps_gives_the_same_frames(tmp_path, gop):
 
 
 def test_overlapping_clips_decode_and_transform_each_frame_once(tmp_path):
-    stored = _write(tmp_path / "v.mp4", [i / 25 for i in range(100)])
+    stored = numbered_videos.write(tmp_path / "v.mp4", [i / 25 for i in range(100)])
     numbers = []
 
     def transform(frame):
-        numbers.append(_number(frame))
+        numbers.append(numbered_videos.read_number(frame))
         return numbers[-1]
 
     reader = video_reader.ClipReader(tmp_path / "v.mp4", num_frames=64, fps=25, transform=transform)
@@ -135,7 +91,7 @@ def test_overlapping_clips_decode_and_transform_each_frame_once(tmp_path):
 
 
 def test_keyframes_outside_the_video_are_told(tmp_path):
-    _write(tmp_path / "v.mp4", [i / 25 for i in range(50)])
+    numbered_videos.write(tmp_path / "v.mp4", [i / 25 for i in range(50)])
     reader = video_reader.ClipReader(tmp_path / "v.mp4", num_frames=8, fps=25)
     clips = list(reader.clips([-1.0, 0.0, 1.99, 2.0, 2.2, 900.0]))
     assert [clip.problem is None for clip in clips] == [False, True, True, True, False, False]
@@ -145,12 +101,17 @@ def test_keyframes_outside_the_video_are_told(tmp_path):
 
 
 def test_odd_sizes(tmp_path):
-    _write(tmp_path / "v.avi", [i / 30 for i in range(30)], codec="mjpeg", shape=(51, 77),
-           time_base=fractions.Fraction(1, 30))  # fmt: skip
+    numbered_videos.write(
+        tmp_path / "v.avi",
+        [i / 30 for i in range(30)],
+        codec="mjpeg",
+        shape=(51, 77),
+        time_base=fractions.Fraction(1, 30),
+    )
     reader = video_reader.ClipReader(tmp_path / "v.avi", num_frames=4, fps=30)
     (clip,) = reader.clips([0.5])
     assert [frame.shape for frame in clip.frames] == [(51, 77, 3)] * 4
-    assert [_number(frame) for frame in clip.frames] == [13, 14, 15, 16]
+    assert [numbered_videos.read_number(frame) for frame in clip.frames] == [13, 14, 15, 16]
 
 
 def _rotate_header(path, degrees):
@@ -175,10 +136,10 @@ def _rotate_header(path, degrees):
 @pytest.mark.parametrize(("degrees", "turns"), [(90, -1), (180, 2), (270, 1)])
 def test_frames_are_upright_as_players_show_them(tmp_path, degrees, turns):
     # A header that says "turn clockwise by 90 degrees to show" must give just that.
-    _write(tmp_path / "v.mp4", [i / 25 for i in range(10)])
+    numbered_videos.write(tmp_path / "v.mp4", [i / 25 for i in range(10)])
     _rotate_header(tmp_path / "v.mp4", degrees)
     (clip,) = video_reader.ClipReader(tmp_path / "v.mp4", num_frames=1, fps=25).clips([0.2])
-    expected = np.rot90(_frame(5), turns)
+    expected = np.rot90(numbered_videos.draw_number(5), turns)
     assert clip.frames[0].shape == expected.shape
     assert np.mean(np.abs(clip.frames[0].astype(int) - expected)) < 20
 
@@ -192,7 +153,9 @@ def _packet_spans(path):
 def test_damage_in_the_middle_loses_only_what_is_damaged(tmp_path):
     # Every frame of this file stands for itself, so damage to one cannot smear into others.
     path = tmp_path / "v.avi"
-    _write(path, [i / 25 for i in range(100)], codec="mjpeg", time_base=fractions.Fraction(1, 25))
+    numbered_videos.write(
+        path, [i / 25 for i in range(100)], codec="mjpeg", time_base=fractions.Fraction(1, 25)
+    )
     data = bytearray(path.read_bytes())
     for pos, size, seconds in _packet_spans(path):
         if 1.0 <= seconds < 2.0:
@@ -201,14 +164,14 @@ def test_damage_in_the_middle_loses_only_what_is_damaged(tmp_path):
     reader = video_reader.ClipReader(path, num_frames=4, fps=25)
     clips = list(reader.clips([0.5, 1.5, 3.0]))
     assert reader.stats.damaged >= 20
-    assert [_number(frame) for frame in clips[0].frames] == [10, 11, 12, 13]
+    assert [numbered_videos.read_number(frame) for frame in clips[0].frames] == [10, 11, 12, 13]
     assert "damaged around timestamp 1.5" in clips[1].problem
-    assert [_number(frame) for frame in clips[2].frames] == [73, 74, 75, 76]
+    assert [numbered_videos.read_number(frame) for frame in clips[2].frames] == [73, 74, 75, 76]
 
 
 def test_packets_lost_from_a_transport_stream(tmp_path):
     path = tmp_path / "v.ts"
-    stored = _write(path, [i / 25 for i in range(200)], gop=25)
+    stored = numbered_videos.write(path, [i / 25 for i in range(200)], gop=25)
     data, packet = path.read_bytes(), 188
     middle = len(data) // packet // 2 * packet
     path.write_bytes(data[:middle] + data[middle + 6 * packet :])
@@ -218,7 +181,7 @@ def test_packets_lost_from_a_transport_stream(tmp_path):
     assert reader.stats.decoded < 200
     for clip in (first, last):
         expected = _expected(stored, clip.keyframe_time, 4, 25)
-        assert [_number(frame) for frame in clip.frames] == expected
+        assert [numbered_videos.read_number(frame) for frame in clip.frames] == expected
 
 
 class _Proxy:
@@ -232,7 +195,7 @@ class _Proxy:
 
 
 def test_frames_that_the_decoder_calls_corrupt_are_left_out(tmp_path, monkeypatch):
-    stored = _write(tmp_path / "v.mp4", [i / 25 for i in range(50)])
+    stored = numbered_videos.write(tmp_path / "v.mp4", [i / 25 for i in range(50)])
     real_open = video_reader._open
 
     def open_with_flags(path):
@@ -254,13 +217,13 @@ def test_frames_that_the_decoder_calls_corrupt_are_left_out(tmp_path, monkeypatc
     assert "damaged around" in inside.problem
     for clip in (before, after):
         expected = _expected(stored, clip.keyframe_time, 4, 25)
-        assert [_number(frame) for frame in clip.frames] == expected
+        assert [numbered_videos.read_number(frame) for frame in clip.frames] == expected
 
 
 @pytest.mark.parametrize("error", [-30.0, 4.0, 1000.0])
 def test_a_file_that_cannot_be_searched_gives_the_same_frames(tmp_path, monkeypatch, error):
     # The search lands far too early, after the wanted time, or nowhere.
-    stored = _write(tmp_path / "v.mp4", [i / 10 for i in range(900)], gop=10)
+    stored = numbered_videos.write(tmp_path / "v.mp4", [i / 10 for i in range(900)], gop=10)
     real_open = video_reader._open
 
     def open_with_bad_seek(path):
@@ -277,12 +240,12 @@ def test_a_file_that_cannot_be_searched_gives_the_same_frames(tmp_path, monkeypa
 
 def test_truncated_file_gives_what_is_whole(tmp_path):
     path = tmp_path / "v.mkv"
-    _write(path, [i / 25 for i in range(200)])
+    numbered_videos.write(path, [i / 25 for i in range(200)])
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     reader = video_reader.ClipReader(path, num_frames=4, fps=25)
     clips = list(reader.clips([1.0, 7.5]))
-    assert [_number(frame) for frame in clips[0].frames] == [23, 24, 25, 26]
+    assert [numbered_videos.read_number(frame) for frame in clips[0].frames] == [23, 24, 25, 26]
     assert "beyond the video's end" in clips[1].problem
     assert reader.stats.end < 7
 
@@ -308,22 +271,25 @@ def test_unusable_files_name_the_file_and_the_reason(tmp_path):
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
     assert "no video stream, only audio" in error(tmp_path / "sound.wav")
-    _write(tmp_path / "cut.mp4", [i / 25 for i in range(50)])
+    numbered_videos.write(tmp_path / "cut.mp4", [i / 25 for i in range(50)])
     whole = (tmp_path / "cut.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     assert "cannot be read as a video" in error(tmp_path / "cut.mp4")
 
 
 def test_probe(tmp_path):
-    _write(tmp_path / "v.mp4", [i / 25 for i in range(50)])
+    numbered_videos.write(tmp_path / "v.mp4", [i / 25 for i in range(50)])
     info = video_reader.probe(tmp_path / "v.mp4")
     assert (info.height, info.width, info.codec) == (48, 64, "h264")
     assert info.duration == pytest.approx(2.0, abs=0.05)
 
 
 def test_resampled_frames(tmp_path):
-    stored = _write(tmp_path / "v.mp4", [i / 30 for i in range(60)])
-    result = [(t, _number(f)) for t, f in video_reader.resampled_frames(tmp_path / "v.mp4", 25.0)]
+    stored = numbered_videos.write(tmp_path / "v.mp4", [i / 30 for i in range(60)])
+    result = [
+        (t, numbered_videos.read_number(f))
+        for t, f in video_reader.resampled_frames(tmp_path / "v.mp4", 25.0)
+    ]
     assert [t for t, _ in result] == pytest.approx([i / 25 for i in range(50)])
     assert [n for _, n in result] == [_expected(stored, i / 25, 1, 25.0)[0] for i in range(50)]
 
