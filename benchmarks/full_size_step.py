@@ -91,15 +91,14 @@ def synthetic_record(num_frames: int, seed: int) -> bytes:
         Image.fromarray(coarse).resize((_WIDTH, _HEIGHT)).save(buffer, "JPEG", quality=92)
         frames.append(buffer.getvalue())
     regions = [annotations.Region(box, 12 + 67 * i, i, i + 1) for i, box in enumerate(_BOXES)]
-    example = clip_features.make_clip_example(
-        annotations.Keyframe(f"noise{seed}", 1.0, 1, regions),
+    return clip_features.serialized_example(
+        {num_frames // 2: annotations.Keyframe(f"noise{seed}", 1.0, 1, regions)},
         {12: "stand", 79: "talk to"},
         encoded_frames=frames,
         frame_times=[1.0 + (i - num_frames // 2) / 25.0 for i in range(num_frames)],
         height=_HEIGHT,
         width=_WIDTH,
     )
-    return example.SerializeToString()
 
 
 def write_records(folder: str, num_frames: int) -> tuple[str, str, str]:

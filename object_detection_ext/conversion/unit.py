@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from object_detection_ext import errors
 from object_detection_ext.conversion import jpeg, plan, skips, staging
 from object_detection_ext.conversion import options as options_lib
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import clip_features, video_reader
 
 # How often a worker looks around and tells how far it is; over a network that costs more.
 _TICK_SECONDS, _REMOTE_TICK_SECONDS = 1.0, 30.0
@@ -156,8 +156,6 @@ class _Converter:
             )
 
     def _record(self, planned: plan.RecordPlan, found, video, encoder) -> bytes | None:
-        from object_detection_ext.data import clip_features
-
         for index, problem in found.problems.items():
             kind = skips.OUTSIDE if problem.outside else skips.DAMAGED
             reason = f"{video.info.path}: {problem.text}"
@@ -167,7 +165,7 @@ class _Converter:
             return None
         frames, frame_times, usable = _cut(found, usable, self._options.num_frames)
         height, width = encoder.size
-        example = clip_features.make_example(
+        example = clip_features.serialized_example(
             usable,
             self._label_map,
             encoded_frames=frames,
@@ -179,7 +177,7 @@ class _Converter:
             self._count(keyframe)
         self._totals["frames"] += len(frames)
         self._tick()
-        return example.SerializeToString(deterministic=True)
+        return example
 
     def _count(self, keyframe) -> None:
         self._keyframes_done += 1

@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of a stretch of video: the stock SequenceExample schema, written by the stock writer.
+"""The record of a stretch of video: the stock SequenceExample schema.
 
 Every record has N frames, of which any number is annotated (keyframes). The people of a keyframe
 stand there with one box per (person, action), as the stock AVA converter writes them.
 
+Records are what `object_detection.dataset_tools.seq_example_util` makes (the tests compare), but
+serialized here: protobuf 3.20 is pure Python on Python 3.11, and building a record of 64 frames
+message by message takes as long as decoding and encoding a dozen of its frames.
+
 Shapes: N frames of a record, G ground-truth rows (one per box and action).
 """
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 
-from object_detection_ext import compat  # noqa: F401 (before any object_detection module)
-
-# isort: split
 import numpy as np
-import tensorflow as tf
-from object_detection.dataset_tools import seq_example_util
 
 from object_detection_ext.data import annotations
 
 DATASET_NAME = "AVA"
 
 # Context features.
+DATASET = "example/dataset_name"
 MEDIA_ID = "clip/media_id"
 NUM_FRAMES = "clip/frames"
+START_TIMESTAMP = "clip/start/timestamp"
+END_TIMESTAMP = "clip/end/timestamp"
+IMAGE_CHANNELS = "image/channels"
 IMAGE_FORMAT = "image/format"
 IMAGE_HEIGHT = "image/height"
 IMAGE_WIDTH = "image/width"
@@ -46,7 +50,7 @@ def source_id(video_id: str, seconds: float) -> str:
     return f"{video_id},{annotations.format_timestamp(seconds)}"
 
 
-def make_example(
+def serialized_example(
     keyframes: Mapping[int, annotations.Keyframe],
     label_map: Mapping[int, str],
     *,
@@ -54,8 +58,8 @@ def make_example(
     frame_times: Sequence[float],
     height: int,
     width: int,
-) -> tf.train.SequenceExample:
-    """Builds a record.
+) -> bytes:
+    """Builds a record, a serialized SequenceExample; the same input gives the same bytes.
 
     Args:
       keyframes: of one video, by the index of their frame; at least one. Nobody on it is fine.
@@ -66,29 +70,81 @@ def make_example(
       width: of the frames as encoded, in pixels.
 
     Returns:
-      A SequenceExample with timestamps in microseconds. A keyframe's source id is that of its
-      annotation; the other frames tell their own times.
+      The record, with timestamps in microseconds. A keyframe's source id is that of its annotation;
+      the other frames tell their own times.
     """
     num_frames = len(encoded_frames)
     (video_id,) = {keyframe.video_id for keyframe in keyframes.values()}
-    boxes: list[list] = [[] for _ in range(num_frames)]
-    labels: list[list] = [[] for _ in range(num_frames)]
+    stamps = np.round(np.asarray(frame_times) * _MICROSECONDS).astype(np.int64).tolist()
     source_ids = [source_id(video_id, round(float(t), 6)) for t in frame_times]
+    rows: list[Sequence[annotations.Region]] = [()] * num_frames
     for index, keyframe in keyframes.items():
-        boxes[index] = [list(region.box) for region in keyframe.regions]
-        labels[index] = [label_map[region.action_id].encode() for region in keyframe.regions]
         source_ids[index] = source_id(video_id, keyframe.timestamp)
-    return seq_example_util.make_sequence_example(
-        dataset_name=DATASET_NAME,
-        video_id=video_id,
-        encoded_images=list(encoded_frames),
-        image_height=height,
-        image_width=width,
-        image_format="jpeg",
-        image_source_ids=source_ids,
-        timestamps=np.round(np.asarray(frame_times) * _MICROSECONDS).astype(np.int64),
-        is_annotated=[int(index in keyframes) for index in range(num_frames)],
-        bboxes=boxes,
-        label_strings=labels,
-        use_strs_for_source_id=True,
+        rows[index] = keyframe.regions
+    context = {
+        DATASET: _bytes([DATASET_NAME.encode()]),
+        START_TIMESTAMP: _int64s([stamps[0]]),
+        END_TIMESTAMP: _int64s([stamps[-1]]),
+        NUM_FRAMES: _int64s([num_frames]),
+        IMAGE_CHANNELS: _int64s([3]),
+        IMAGE_FORMAT: _bytes([b"jpeg"]),
+        IMAGE_HEIGHT: _int64s([height]),
+        IMAGE_WIDTH: _int64s([width]),
+        MEDIA_ID: _bytes([video_id.encode()]),
+    }
+    frames = {
+        IMAGE_ENCODED: [_bytes([frame]) for frame in encoded_frames],
+        IMAGE_TIMESTAMP: [_int64s([stamp]) for stamp in stamps],
+        IMAGE_SOURCE_ID: [_bytes([name.encode()]) for name in source_ids],
+        IS_ANNOTATED: [_int64s([int(index in keyframes)]) for index in range(num_frames)],
+        LABEL_STRING: [_bytes([label_map[r.action_id].encode() for r in of]) for of in rows],
+    }
+    for side, name in enumerate((BOX_YMIN, BOX_XMIN, BOX_YMAX, BOX_XMAX)):
+        frames[name] = [_floats([region.box[side] for region in of]) for of in rows]
+    lists = {name: b"".join(_part(1, feature) for feature in of) for name, of in frames.items()}
+    return _part(1, _map(context)) + _part(2, _map(lists))
+
+
+# --- Protobuf's wire format (https://protobuf.dev/programming-guides/encoding) --------------------
+# A message is a row of parts: number and type of the field, length, content. Feature lists nest as
+# SequenceExample.feature_lists > FeatureLists.feature_list > FeatureList.feature > Feature.
+
+
+def _varint(value: int) -> bytes:
+    """A number of 64 bits, seven to a byte; negative ones as two's complement."""
+    value &= (1 << 64) - 1
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _part(number: int, content: bytes) -> bytes:
+    """A field of the type 'length and content' (2): messages, bytes, packed numbers."""
+    return b"".join((_varint(number << 3 | 2), _varint(len(content)), content))
+
+
+def _map(entries: Mapping[str, bytes]) -> bytes:
+    """Field 1, a map from text to messages, sorted."""
+    return b"".join(
+        _part(1, _part(1, key.encode()) + _part(2, entries[key])) for key in sorted(entries)
     )
+
+
+def _feature(number: int, values: bytes) -> bytes:
+    """A Feature with one of its three lists; without any if there are no values."""
+    return _part(number, values) if values else b""
+
+
+def _bytes(values: Iterable[bytes]) -> bytes:
+    return _feature(1, b"".join(_part(1, value) for value in values))
+
+
+def _floats(values: Sequence[float]) -> bytes:
+    return _feature(2, _part(1, struct.pack(f"<{len(values)}f", *values)) if values else b"")
+
+
+def _int64s(values: Iterable[int]) -> bytes:
+    return _feature(3, _part(1, b"".join(_varint(value) for value in values)))

@@ -212,7 +212,7 @@ def test_a_failure_leaves_earlier_records_alone(toy, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise MemoryError("of another kind than bad input")
 
-    monkeypatch.setattr(clip_features, "make_example", fail)
+    monkeypatch.setattr(clip_features, "serialized_example", fail)
     changed = toy_records.options(toy, tmp_path / "a", num_frames=4, overwrite=True)
     with pytest.raises(ConversionError, match=r"A worker failed: .*another kind"):
         toy_records.convert(changed)

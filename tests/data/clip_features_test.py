@@ -5,8 +5,10 @@ import io
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from object_detection.core import standard_fields
 from object_detection.data_decoders import tf_sequence_example_decoder
+from object_detection.dataset_tools import seq_example_util
 from PIL import Image
 
 from object_detection_ext.data import annotations, clip_features
@@ -23,7 +25,7 @@ def _jpeg(value):
 
 def _example(regions, num_frames):
     keyframe = annotations.Keyframe("clip.1", 902.0, 1, regions)
-    return clip_features.make_example(
+    record = clip_features.serialized_example(
         {num_frames // 2: keyframe},
         _LABELS,
         encoded_frames=[_jpeg(10 * i) for i in range(num_frames)],
@@ -31,6 +33,49 @@ def _example(regions, num_frames):
         height=24,
         width=32,
     )
+    return tf.train.SequenceExample.FromString(record)
+
+
+def _stock_example(keyframes, frames, times, source_ids):
+    rows = [keyframes[i].regions if i in keyframes else [] for i in range(len(frames))]
+    return seq_example_util.make_sequence_example(
+        dataset_name="AVA",
+        video_id="clip.1",
+        encoded_images=frames,
+        image_height=240,
+        image_width=32,
+        image_format="jpeg",
+        image_source_ids=source_ids,
+        timestamps=[round(1e6 * t) for t in times],
+        is_annotated=[int(i in keyframes) for i in range(len(frames))],
+        bboxes=[[list(region.box) for region in of] for of in rows],
+        label_strings=[[_LABELS[region.action_id].encode() for region in of] for of in rows],
+        use_strs_for_source_id=True,
+    )
+
+
+def test_record_is_what_the_stock_writer_makes():
+    region = annotations.Region
+    keyframes = {
+        1: annotations.Keyframe("clip.1", 902.04, 1, [region((0.1, 0.2, 0.5, 0.6), 1, 0, 1)]),
+        2: annotations.Keyframe("clip.1", 902.08, 2, []),
+        3: annotations.Keyframe(
+            "clip.1", 902.12, 3,
+            [region((0.0, 1 / 3, 0.5, 1.0), 80, 0, 3), region((0.0, 1 / 3, 0.5, 1.0), 1, 0, 4)],
+        ),
+    }  # fmt: skip
+    # Lengths on both sides of where a length needs one more byte, a time before 0, one beyond 2^31.
+    frames = [b"\xff\xd8" + bytes([k]) * size + b"\xd9" for k, size in
+              enumerate((0, 124, 125, 16380, 16381, 70000))]  # fmt: skip
+    times = [-0.04, 902.04, 902.08, 902.12, 902.16, 5000.123456]
+    ids = ["clip.1,-0.04", "clip.1,902.04", "clip.1,902.08", "clip.1,902.12", "clip.1,902.16",
+           "clip.1,5000.123456"]  # fmt: skip
+    record = clip_features.serialized_example(
+        keyframes, _LABELS, encoded_frames=frames, frame_times=times, height=240, width=32
+    )
+    stock = _stock_example(keyframes, frames, times, ids)
+    assert tf.train.SequenceExample.FromString(record) == stock
+    assert len(record) == stock.ByteSize()
 
 
 @pytest.mark.parametrize("num_frames", [1, 4, 5])
