@@ -52,6 +52,11 @@ def make(
         videos |= result["videos"]
         skipped += [skips.Skip(**skip) for skip in result["skips"]]
     skipped.sort(key=lambda skip: skip.row)
+    totals["videos"] = len(videos)
+    for video_id, reasons in _skipped_by_video(skipped).items():
+        # A video that was not found, or that nothing was wanted of, is told too.
+        entry = videos.setdefault(video_id, {"path": None, "keyframes_kept": 0})
+        entry["keyframes_skipped"] = reasons
     return {
         "command": list(command),
         "options": dataclasses.asdict(options),
@@ -62,7 +67,7 @@ def make(
             "pillow": PIL.__version__,
         },
         "fingerprint": fingerprint(units),
-        "totals": {"keyframes": len(labels.keyframes), "videos": len(videos), **totals},
+        "totals": {"keyframes": len(labels.keyframes), **totals},
         "rows_by_class": {name: rows[name] for name in label_map.values()},
         "skipped_keyframes_by_reason": skips.counts(skipped),
         "skipped_rows_by_unknown_action_id": {
@@ -72,6 +77,13 @@ def make(
         "videos": dict(sorted(videos.items())),
         "shards": dict(sorted(shards.items())),
     }
+
+
+def _skipped_by_video(skipped: Sequence[skips.Skip]) -> dict[str, dict[str, int]]:
+    by_video: dict[str, list[skips.Skip]] = {}
+    for skip in skipped:
+        by_video.setdefault(skip.video_id, []).append(skip)
+    return {video_id: skips.counts(of_video) for video_id, of_video in by_video.items()}
 
 
 def summary(options: options_lib.Options, manifest: Mapping) -> str:
@@ -86,7 +98,7 @@ def summary(options: options_lib.Options, manifest: Mapping) -> str:
         lines.append(f"Left out: {count} keyframes, {kind}.")
     skipped = [skips.Skip(**skip) for skip in manifest["skipped_keyframes"]]
     lines += skips.listing(options.annotations, skips.surprises(skipped))
-    damaged = [name for name, video in manifest["videos"].items() if video["damaged_frames"]]
+    damaged = [name for name, video in manifest["videos"].items() if video.get("damaged_frames")]
     if damaged:
         more = " and more" if len(damaged) > _MAX_LISTED else ""
         lines.append(

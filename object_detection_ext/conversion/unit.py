@@ -4,6 +4,7 @@
 Runs in a worker process, which may be on another machine.
 """
 
+import bisect
 import collections
 import dataclasses
 import time
@@ -69,7 +70,7 @@ class _Converter:
         self._rows_by_class: dict[str, int] = {}
         self._videos: dict[str, dict] = {}
         self._records = [0] * len(unit.shards)
-        self._keyframes_done, self._last_tick = 0, 0.0
+        self._passed_before, self._last_tick = 0, 0.0  # keyframes of videos that are done
 
     def run(self) -> None:
         """Writes the shards, then the result."""
@@ -94,21 +95,22 @@ class _Converter:
             },
         )
 
-    def _tick(self) -> None:
+    def _tick(self, video: plan.VideoJob, reader: video_reader.FrameReader) -> None:
         interval = _TICK_SECONDS if self._place.is_local else _REMOTE_TICK_SECONDS
         if time.monotonic() - self._last_tick < interval:
             return
         self._last_tick = time.monotonic()
         if self._place.stopped():
             raise Stopped
-        self._place.write_progress(self._unit.index, self._keyframes_done)
+        passed = bisect.bisect(video.keyframes, reader.stats.end or 0.0, key=lambda k: k.timestamp)
+        self._place.write_progress(self._unit.index, self._passed_before + passed)
 
     def _convert_video(self, video: plan.VideoJob, write: Callable, dealt: int) -> int:
         options = self._options
         encoder = jpeg.JpegEncoder(options.short_side, options.jpeg_quality)
 
         def encode(frame):
-            self._tick()
+            self._tick(video, reader)
             return encoder(frame)
 
         reader = video_reader.FrameReader(
@@ -134,6 +136,7 @@ class _Converter:
                 skips.UNREADABLE,
                 str(error),
             )
+        self._passed_before += len(video.keyframes)
         self._check_damage(video, reader.stats.damaged)
         kept = self._totals["keyframes_kept"] - kept_before
         self._videos[video.video_id] = _video_entry(video, reader, kept)
@@ -148,7 +151,6 @@ class _Converter:
 
     def _leave_out(self, keyframes, kind: str, reason: str) -> None:
         self._skips += skips.skips_of(keyframes, kind, reason)
-        self._keyframes_done += len(keyframes)
         if self._options.strict and keyframes:
             lines = skips.listing(self._options.annotations, self._skips)
             raise options_lib.ConversionError(
@@ -176,11 +178,9 @@ class _Converter:
         for keyframe in usable.values():
             self._count(keyframe)
         self._totals["frames"] += len(frames)
-        self._tick()
         return example
 
     def _count(self, keyframe) -> None:
-        self._keyframes_done += 1
         totals = self._totals
         totals["keyframes_kept"] += 1
         totals["keyframes_without_people"] += not keyframe.regions

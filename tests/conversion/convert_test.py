@@ -111,6 +111,16 @@ def test_what_is_left_out_is_counted_and_told(toy, tmp_path):
     assert manifest["skipped_keyframes_by_reason"] == {
         "missing video": 2, "timestamp outside the video": 2, "unreadable video": 1,
     }  # fmt: skip
+    of_videos = manifest["videos"]
+    assert of_videos["gone"] == {
+        "path": None, "keyframes_kept": 0, "keyframes_skipped": {"missing video": 2}
+    }  # fmt: skip
+    assert of_videos["good"]["keyframes"] == 4 and of_videos["good"]["keyframes_kept"] == 2
+    assert of_videos["good"]["keyframes_skipped"] == {"timestamp outside the video": 2}
+    assert of_videos["good"]["fps"] == pytest.approx(25)
+    assert of_videos["good"]["duration"] == pytest.approx(2.4, abs=0.05)
+    assert 51 <= of_videos["good"]["decoded_frames"] <= 60
+    assert manifest["versions"]["av"] == av.__version__ and manifest["totals"]["videos"] == 1
     assert sorted(skip["row"] for skip in manifest["skipped_keyframes"]) == [4, 5, 6, 7, 8]
     assert set(toy_records.read(tmp_path / "a")) == {"good,0001", "good,0002"}
     text = manifest_lib.summary(options, manifest)
