@@ -32,7 +32,8 @@ _CHECKPOINT_EVERY = 200
 
 # Lines of our own tools; the rest, mostly TensorFlow's, is in the log files.
 _PROGRESS = re.compile(
-    r"^(toy data|records|training|evaluating|detection|video|Converted|WARNING: .*skipped)\b"
+    r"^(toy data|records|training|evaluating|detection|video|Converted|WARNING: .*skipped"
+    r"|Found|Nothing|error|warning|estimate)\b"
 )
 _METRIC = re.compile(r"\+ AvaDetectionBoxes_\w+/(\S.*@0\.5IOU.*): ([\d.]+)$")
 
@@ -63,20 +64,33 @@ def stages(output: pathlib.Path, seed: int, num_steps: int) -> Iterator[Stage]:
     data, model, exported = output / "data", output / "model", output / "exported"
     config = output / "pipeline.config"
     yield Stage("toy videos", 60, "tools.make_toy_dataset", (("output", data), ("seed", seed)))
-    for split, seconds in (("train", 20), ("eval", 10)):
-        yield Stage(
-            f"{split} records",
-            seconds,
-            "tools.create_ava_records",
-            (
-                ("annotations", data / f"{split}.csv"),
-                ("videos", data / "videos"),
-                ("label_map", data / "label_map.pbtxt"),
-                ("output", data / f"{split}.record@4"),
-                ("num_frames", _NUM_FRAMES),
-                ("fps", _FPS),
-            ),
-        )
+    yield Stage(
+        "records",
+        30,
+        "tools.create_ava_records",
+        (
+            ("splits", "train,eval"),
+            ("annotations", data / "{split}.csv"),
+            ("videos", data / "videos"),
+            ("label_map", data / "label_map.pbtxt"),
+            ("output", data / "{split}.record@4"),
+            ("num_frames", _NUM_FRAMES),
+            ("fps", _FPS),
+            ("overwrite", True),
+        ),
+    )
+    yield Stage(
+        "doctor",
+        20,
+        "tools.doctor",
+        (
+            ("annotations", data / "train.csv"),
+            ("val_annotations", data / "eval.csv"),
+            ("videos", data / "videos"),
+            ("pipeline_config_path", config),
+            ("contact_sheet", output / "contact_sheet.png"),
+        ),
+    )
     main = (("pipeline_config_path", config), ("model_dir", model))
     yield Stage(
         "training",
@@ -233,6 +247,7 @@ def _print_results(output: pathlib.Path, metrics: dict[str, float]) -> None:
         print(f"  {value:.3f}  {name}")
     print("\nResults:")
     for what, place in (
+        ("keyframes with their ground truth", output / "contact_sheet.png"),
         ("annotated video, picture, CSV", output / "detections"),
         ("metrics", output / "metrics.json"),
         ("SavedModel", output / "exported" / "saved_model"),

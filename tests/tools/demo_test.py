@@ -36,14 +36,15 @@ def test_stages_are_commands_that_hand_on_their_results(output):
     stages = {stage.name: dict(stage.options) for stage in demo.stages(output, 3, 7)}
     assert list(stages) == [
         "toy videos",
-        "train records",
-        "eval records",
+        "records",
+        "doctor",
         "training",
         "evaluation",
         "export",
     ]
     assert stages["toy videos"]["seed"] == 3
-    assert stages["train records"]["annotations"] == output / "data" / "train.csv"
+    assert stages["records"]["annotations"] == output / "data" / "{split}.csv"
+    assert stages["doctor"]["annotations"] == output / "data" / "train.csv"
     assert stages["evaluation"]["checkpoint_dir"] == stages["training"]["model_dir"]
     assert stages["export"]["trained_checkpoint_dir"] == stages["training"]["model_dir"]
     assert stages["training"]["pipeline_config_path"] == output / "pipeline.config"
