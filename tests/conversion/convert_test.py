@@ -301,3 +301,15 @@ def test_broken_jpegs_are_told_and_an_error_under_strict(toy, tmp_path):
     with pytest.raises(ConversionError, match=r"--strict.*v\.avi: .*cannot be decoded"):
         toy_records.convert(toy_records.options(toy, tmp_path / "b", strict=True, **changes))
     assert not list(tmp_path.glob("b-*"))
+
+
+def test_neighbours_go_to_different_shards_whatever_is_left_out(toy, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"train_0000,{t}\n" for t in (-1, 0.2, 0.4, 0.6, 0.8, 1.0)))
+    options = toy_records.options(
+        toy, tmp_path / "r", annotations=path, output=f"{tmp_path / 'r'}@3"
+    )
+    toy_records.convert(options)
+    records = toy_records.read(tmp_path / "r", shards=3)
+    # The keyframe before the start has its place, in shard 0, too.
+    assert [fields["shard"] for _, fields in sorted(records.items())] == [1, 2, 0, 1, 2]

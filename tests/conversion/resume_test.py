@@ -258,3 +258,16 @@ def test_killed_processes(toy, tmp_path, victim, signal_number, exit_code, said)
     for path in tmp_path.glob("a-*-of-*"):
         for record in tf.data.TFRecordDataset(str(path)):  # checks every checksum
             tf.train.SequenceExample.FromString(record.numpy())
+
+
+def test_a_shard_shorter_than_what_was_written_is_not_taken(toy, tmp_path, monkeypatch):
+    class LosingWriter(tf.io.TFRecordWriter):
+        """A disk that says yes and keeps nothing."""
+
+        def write(self, record):
+            super().write(record[:-1])
+
+    monkeypatch.setattr(tf.io, "TFRecordWriter", LosingWriter)
+    with pytest.raises(ConversionError, match=r"a-0000\d-of-00006.* bytes in place of"):
+        toy_records.convert(_options(toy, tmp_path / "a"))
+    assert not _files(tmp_path) and not list((tmp_path / "a.incomplete").glob("a-*"))
