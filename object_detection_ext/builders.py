@@ -220,7 +220,8 @@ def build_dataset(
         batch_size=batch_size,
         transform=transform or transform_input_data_fn,
         input_context=input_context,
-        choice=_frame_choice(options.clip, is_training),
+        choice=frame_choice(options.clip, is_training),
+        fps=options.clip.fps if options.clip.HasField("fps") else None,
     )
 
 
@@ -230,8 +231,8 @@ def _is_stock_preprocess(preprocess: Callable) -> bool:
     return getattr(preprocess, "__func__", None) is method
 
 
-def _frame_choice(clip: vat_pb2.Clip, is_training: bool) -> clip_decoder.FrameChoice:
-    """Evaluation draws nothing: its clips are always the same."""
+def frame_choice(clip: vat_pb2.Clip, is_training: bool) -> clip_decoder.FrameChoice:
+    """Which frames make a clip. Evaluation draws nothing: its clips are always the same."""
     stride = clip.frame_stride
     if not is_training:
         return clip_decoder.FrameChoice(stride, stride)

@@ -38,6 +38,9 @@ _RECORDS_INTERLEAVED = 16
 # After so many broken clips without a whole one between them, reading is an error.
 _MOST_BROKEN_IN_A_ROW = 200
 
+# Records whose frame rate and number of frames are looked at; each is a clip's worth of reading.
+_RECORDS_LOOKED_AT = 4
+
 _READ_BUFFER_BYTES = 8 * 1024 * 1024
 
 
@@ -48,6 +51,7 @@ def build(
     transform: stock_transform.StockTransform | Callable | None = None,
     input_context: tf.distribute.InputContext | None = None,
     choice: clip_decoder.FrameChoice = clip_decoder.NEIGHBOURS,
+    fps: float | None = None,
 ) -> tf.data.Dataset:
     """Builds the dataset of clips for the stock train and eval loops.
 
@@ -59,6 +63,7 @@ def build(
             decoded tensors themselves.
         input_context: the replica's share of files and batch, given by tf.distribute.
         choice: which frames make a clip.
+        fps: frames per second that the records must have; None: any.
 
     Returns:
         A dataset of (features, labels) as the stock builder gives it, with two differences if
@@ -67,7 +72,7 @@ def build(
         pictures use, holds the clip's middle frame, [h, w, 3].
 
     Raises:
-        RecordFileError: if there is nothing to read.
+        RecordFileError: if there is nothing to read, or its frame rate is another.
         ValueError: if the reader's kind or its label map is missing.
     """
     if input_reader.WhichOneof("input_reader") != "tf_record_input_reader":
@@ -75,7 +80,10 @@ def build(
     if not input_reader.label_map_path:
         raise ValueError("label_map_path is missing from the input reader.")
     patterns = list(input_reader.tf_record_input_reader.input_path)
-    record_files.check_record_files(patterns)
+    paths = record_files.check_record_files(patterns)
+    look = record_files.look_at_records(paths, _RECORDS_LOOKED_AT)
+    record_files.check_frame_rate(look, fps)
+    record_files.warn_of_repeated_frames(look, *choice.reach(num_frames))
     decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice)
     dataset = _read_records(patterns, input_reader, input_context)
     dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
