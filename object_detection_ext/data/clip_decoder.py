@@ -169,25 +169,29 @@ def decode_part(
     Raises:
         tf.errors.InvalidArgumentError: if it cannot be decoded, or has another size.
     """
-    tf.debugging.assert_equal(frame_size(encoded), size, "Frames of a record differ in size.")
     if window is None:
-        return tf.io.decode_jpeg(encoded, channels=3)
+        frame = tf.io.decode_jpeg(encoded, channels=3)
+        _check_size(tf.shape(frame)[:2], size)
+        return frame
     corner, extent = window.box[:2], window.box[2:]
     # A JPEG's colours are interpolated from coarser ones around: the part's border needs them.
     first = tf.maximum(corner - _MARGIN, 0)
     end = tf.minimum(corner + extent + _MARGIN, size)
+
+    def from_jpeg():
+        _check_size(tf.io.extract_jpeg_shape(encoded)[:2], size)
+        box = tf.concat([first, end - first], axis=0)
+        return tf.io.decode_and_crop_jpeg(encoded, box, channels=3), corner - first
+
     part, offset = tf.cond(
-        _is_jpeg(encoded),
-        lambda: (
-            tf.io.decode_and_crop_jpeg(
-                encoded, tf.concat([first, end - first], axis=0), channels=3
-            ),
-            corner - first,
-        ),
-        lambda: (tf.io.decode_jpeg(encoded, channels=3), corner),
+        _is_jpeg(encoded), from_jpeg, lambda: (decode_part(encoded, size), corner)
     )
     part = tf.slice(part, tf.pad(offset, [[0, 1]]), tf.concat([extent, [3]], axis=0))
     return clip_window.flip(part, window)
+
+
+def _check_size(size: tf.Tensor, expected: tf.Tensor) -> None:
+    tf.debugging.assert_equal(size, expected, "Frames of a record differ in size.")
 
 
 def _is_jpeg(encoded: tf.Tensor) -> tf.Tensor:
