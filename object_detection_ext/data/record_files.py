@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A look at TFRecord files before the expensive part starts."""
 
+import dataclasses
+import itertools
 import logging
 import os
+import statistics
 import struct
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
+from google.protobuf import message as protobuf_message
 
 from object_detection_ext import errors
 
@@ -80,3 +85,207 @@ def check_record_files(patterns: Iterable[str]) -> Sequence[str]:
     if len(local) == len(paths) and not records:
         raise RecordFileError(f"Not one whole record in {', '.join(paths[:10])}.")
     return paths
+
+
+class RecordFacts(NamedTuple):
+    """What one record says.
+
+    `number` counts from 0 in the file at `path`. `fps` is None where the timestamps do not tell it:
+    a single frame, none, or all the same; `fps_error` is the part of it by which frames that were
+    taken as the nearest to a time can move it. `height` and `width` are those of the encoded
+    keyframe, in pixels; where it cannot be read, those that the record's header says. `keyframes`
+    are indices of annotated frames, `labels` the names of the actions on them. `frame_bytes` is the
+    mean size of an encoded frame.
+    """
+
+    path: str
+    number: int
+    num_frames: int
+    fps: float | None
+    height: int
+    width: int
+    keyframes: tuple[int, ...]
+    labels: frozenset[str]
+    frame_bytes: float
+    fps_error: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordLook:
+    """A few records of some files. Summaries need at least one record.
+
+    `unreadable` tells, one text each, what was found in place of records.
+    """
+
+    records: tuple[RecordFacts, ...]
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the shortest record."""
+        return min(record.num_frames for record in self.records)
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, the median of the records; None where none tells."""
+        rates = [record.fps for record in self.records if record.fps is not None]
+        return statistics.median(rates) if rates else None
+
+    @property
+    def sizes(self) -> frozenset[tuple[int, int]]:
+        """Heights and widths of the frames, in pixels."""
+        return frozenset((record.height, record.width) for record in self.records)
+
+    @property
+    def keyframes_per_record(self) -> float:
+        """Annotated frames of a record, that is clips; the mean."""
+        return statistics.fmean(len(record.keyframes) for record in self.records)
+
+    @property
+    def frame_bytes(self) -> float:
+        """Size of an encoded frame, the mean."""
+        return statistics.fmean(record.frame_bytes for record in self.records)
+
+    def frames_around_keyframes(self) -> tuple[int, int]:
+        """Frames that every keyframe has before and behind it, in its record."""
+        around = [
+            (keyframe, record.num_frames - 1 - keyframe)
+            for record in self.records
+            for keyframe in record.keyframes
+        ]
+        before, behind = zip(*around, strict=True) if around else ((0,), (0,))
+        return min(before), min(behind)
+
+
+def look_at_records(paths: Sequence[str], max_records: int = 8) -> RecordLook:
+    """Reads the first records of the first files.
+
+    Args:
+        paths: TFRecord files of clips; local or not.
+        max_records: how many to read; from as many files as there are.
+
+    Returns:
+        What the records say. What is no record of clips is listed as unreadable.
+    """
+    files = list(paths)[:max_records]
+    per_file = -(-max_records // max(1, len(files)))
+    records, unreadable = [], []
+    for path in files:
+        try:
+            for number, raw in enumerate(tf.data.TFRecordDataset(path).take(per_file)):
+                example = tf.train.SequenceExample.FromString(raw.numpy())
+                records.append(_facts(path, number, example))
+        except (protobuf_message.DecodeError, KeyError, IndexError) as error:
+            unreadable.append(f"{path}, record {number}: no SequenceExample of frames ({error})")
+        except tf.errors.OpError as error:
+            unreadable.append(f"{path}: {error.message}")
+    return RecordLook(tuple(records[:max_records]), tuple(unreadable))
+
+
+def check_frame_rate(look: RecordLook, fps: float | None) -> None:
+    """Compares records' frame rates with the one that is expected.
+
+    Args:
+        look: at some records.
+        fps: frames per second, expected; None: any.
+
+    Raises:
+        RecordFileError: naming the file whose record has another rate.
+    """
+    for record in look.records if fps is not None else ():
+        if record.fps is not None and abs(record.fps / fps - 1.0) > record.fps_error:
+            raise RecordFileError(
+                f"{record.path}, record {record.number}: its {record.num_frames} frames have "
+                f"{record.fps:.4g} frames per second by their timestamps (image/timestamp, in "
+                f"microseconds), but clip {{ fps: {fps:g} }} of the pipeline.config expects "
+                f"{fps:g}. Write the records with create_ava_records --fps {fps:g}, or set fps to "
+                "what they have."
+            )
+
+
+def warn_of_repeated_frames(look: RecordLook, before: int, behind: int) -> None:
+    """Warns if records end before a clip does: its first or last frame is then repeated.
+
+    Args:
+        look: at some records.
+        before: frames that a clip takes before its keyframe, at most.
+        behind: frames that it takes behind it, at most.
+    """
+    for record in look.records:
+        for keyframe in record.keyframes:
+            has = keyframe, record.num_frames - 1 - keyframe
+            if has[0] < before or has[1] < behind:
+                logging.warning(
+                    "%s, record %d: keyframe %d has %d frames before and %d behind it, but clips "
+                    "take up to %d and %d (clip { num_frames frame_stride temporal_jitter_frames } "
+                    "of the pipeline.config): the first or last frame is repeated. Records of more "
+                    "frames: create_ava_records --num_frames %d.",
+                    record.path,
+                    record.number,
+                    keyframe,
+                    *has,
+                    before,
+                    behind,
+                    2 * max(before, behind + 1),
+                )
+                return
+
+
+def _facts(path: str, number: int, example: tf.train.SequenceExample) -> RecordFacts:
+    lists = example.feature_lists.feature_list
+
+    def column(name: str, kind: str) -> list[Sequence]:
+        # Reading a map of messages with [] would add what is missing.
+        return [getattr(step, kind).value for step in lists[name].feature] if name in lists else []
+
+    encoded = [value[0] for value in column("image/encoded", "bytes_list")]
+    if not encoded:
+        raise KeyError("image/encoded")
+    annotated = column("region/is_annotated", "int64_list")
+    keyframes = tuple(index for index, value in enumerate(annotated) if value and value[0])
+    height, width = _frame_size(encoded[keyframes[0] if keyframes else 0], example)
+    labels = column("region/label/string", "bytes_list")
+    times = [value[0] for value in column("image/timestamp", "int64_list") if value]
+    fps, fps_error = _frame_rate(times)
+    return RecordFacts(
+        path=path,
+        number=number,
+        num_frames=len(encoded),
+        fps=fps,
+        height=height,
+        width=width,
+        keyframes=keyframes,
+        labels=frozenset(name.decode("utf-8", "replace") for row in labels for name in row),
+        frame_bytes=statistics.fmean(map(len, encoded)),
+        fps_error=fps_error,
+    )
+
+
+def _frame_size(encoded: bytes, example: tf.train.SequenceExample) -> tuple[int, int]:
+    """Height and width of an encoded picture; as the header has them if it cannot be read."""
+    try:
+        height, width, _ = tf.io.decode_image(encoded, expand_animations=False).shape
+    except tf.errors.OpError:
+        header = example.context.feature
+        height, width = (
+            (header[name].int64_list.value or [0])[0] for name in ("image/height", "image/width")
+        )
+    return int(height), int(width)
+
+
+def _frame_rate(microseconds: Sequence[int]) -> tuple[float | None, float]:
+    """Frames per second, and by which part of them they may be off.
+
+    At the ends of a video its first or last frame is repeated: such do not count. A frame stands up
+    to half a frame of the video off its time, and a video of fewer frames repeats them.
+    """
+    times = list(microseconds)
+    while len(times) > 1 and times[0] == times[1]:
+        times.pop(0)
+    while len(times) > 1 and times[-1] == times[-2]:
+        times.pop()
+    steps = [after - before for before, after in itertools.pairwise(times) if after != before]
+    if not steps or min(steps) < 0:
+        return None, 0.0
+    span = times[-1] - times[0]
+    return (len(times) - 1) * 1e6 / span, 2.0 * statistics.median(steps) / span
