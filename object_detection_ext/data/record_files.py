@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A look at TFRecord files before the expensive part starts."""
 
+import dataclasses
 import logging
 import os
+import statistics
 import struct
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
+from google.protobuf import message as protobuf_message
 
 from object_detection_ext import errors
 
@@ -80,3 +84,147 @@ def check_record_files(patterns: Iterable[str]) -> Sequence[str]:
     if len(local) == len(paths) and not records:
         raise RecordFileError(f"Not one whole record in {', '.join(paths[:10])}.")
     return paths
+
+
+class RecordFacts(NamedTuple):
+    """What one record says.
+
+    `number` counts from 0 in the file at `path`. `fps` is None where the timestamps do not tell it:
+    a single frame, none, or all the same. `height` and `width` are those of the encoded keyframe,
+    in pixels; where it cannot be read, those that the record's header says. `keyframes` are indices
+    of annotated frames, `labels` the names of the actions on them. `frame_bytes` is the mean size
+    of an encoded frame.
+    """
+
+    path: str
+    number: int
+    num_frames: int
+    fps: float | None
+    height: int
+    width: int
+    keyframes: tuple[int, ...]
+    labels: frozenset[str]
+    frame_bytes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordLook:
+    """A few records of some files. Summaries need at least one record.
+
+    `unreadable` tells, one text each, what was found in place of records.
+    """
+
+    records: tuple[RecordFacts, ...]
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the shortest record."""
+        return min(record.num_frames for record in self.records)
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, the median of the records; None where none tells."""
+        rates = [record.fps for record in self.records if record.fps is not None]
+        return statistics.median(rates) if rates else None
+
+    @property
+    def sizes(self) -> frozenset[tuple[int, int]]:
+        """Heights and widths of the frames, in pixels."""
+        return frozenset((record.height, record.width) for record in self.records)
+
+    @property
+    def keyframes_per_record(self) -> float:
+        """Annotated frames of a record, that is clips; the mean."""
+        return statistics.fmean(len(record.keyframes) for record in self.records)
+
+    @property
+    def frame_bytes(self) -> float:
+        """Size of an encoded frame, the mean."""
+        return statistics.fmean(record.frame_bytes for record in self.records)
+
+    def frames_around_keyframes(self) -> tuple[int, int]:
+        """Frames that every keyframe has before and behind it, in its record."""
+        around = [
+            (keyframe, record.num_frames - 1 - keyframe)
+            for record in self.records
+            for keyframe in record.keyframes
+        ]
+        before, behind = zip(*around, strict=True) if around else ((0,), (0,))
+        return min(before), min(behind)
+
+
+def look_at_records(paths: Sequence[str], max_records: int = 8) -> RecordLook:
+    """Reads the first records of the first files.
+
+    Args:
+        paths: TFRecord files of clips; local or not.
+        max_records: how many to read; from as many files as there are.
+
+    Returns:
+        What the records say. What is no record of clips is listed as unreadable.
+    """
+    files = list(paths)[:max_records]
+    per_file = -(-max_records // max(1, len(files)))
+    records, unreadable = [], []
+    for path in files:
+        try:
+            for number, raw in enumerate(tf.data.TFRecordDataset(path).take(per_file)):
+                example = tf.train.SequenceExample.FromString(raw.numpy())
+                records.append(_facts(path, number, example))
+        except (protobuf_message.DecodeError, KeyError, IndexError) as error:
+            unreadable.append(f"{path}, record {number}: no SequenceExample of frames ({error})")
+        except tf.errors.OpError as error:
+            unreadable.append(f"{path}: {error.message}")
+    return RecordLook(tuple(records[:max_records]), tuple(unreadable))
+
+
+def _facts(path: str, number: int, example: tf.train.SequenceExample) -> RecordFacts:
+    lists = example.feature_lists.feature_list
+
+    def column(name: str, kind: str) -> list[Sequence]:
+        # Reading a map of messages with [] would add what is missing.
+        return [getattr(step, kind).value for step in lists[name].feature] if name in lists else []
+
+    encoded = [value[0] for value in column("image/encoded", "bytes_list")]
+    if not encoded:
+        raise KeyError("image/encoded")
+    annotated = column("region/is_annotated", "int64_list")
+    keyframes = tuple(index for index, value in enumerate(annotated) if value and value[0])
+    height, width = _frame_size(encoded[keyframes[0] if keyframes else 0], example)
+    labels = column("region/label/string", "bytes_list")
+    return RecordFacts(
+        path=path,
+        number=number,
+        num_frames=len(encoded),
+        fps=_frame_rate([value[0] for value in column("image/timestamp", "int64_list") if value]),
+        height=height,
+        width=width,
+        keyframes=keyframes,
+        labels=frozenset(name.decode("utf-8", "replace") for row in labels for name in row),
+        frame_bytes=statistics.fmean(map(len, encoded)),
+    )
+
+
+def _frame_size(encoded: bytes, example: tf.train.SequenceExample) -> tuple[int, int]:
+    """Height and width of an encoded picture; as the header has them if it cannot be read."""
+    try:
+        height, width, _ = tf.io.decode_image(encoded, expand_animations=False).shape
+    except tf.errors.OpError:
+        header = example.context.feature
+        height, width = (
+            (header[name].int64_list.value or [0])[0] for name in ("image/height", "image/width")
+        )
+    return int(height), int(width)
+
+
+def _frame_rate(microseconds: Sequence[int]) -> float | None:
+    """Frames per second. At the ends of a video its last frame is repeated: such do not count."""
+    times = list(microseconds)
+    while len(times) > 1 and times[0] == times[1]:
+        times.pop(0)
+    while len(times) > 1 and times[-1] == times[-2]:
+        times.pop()
+    if len(times) < 2 or times[-1] <= times[0]:
+        return None
+    return (len(times) - 1) * 1e6 / (times[-1] - times[0])

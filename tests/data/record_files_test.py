@@ -2,6 +2,7 @@
 """Record files are looked at before training: none, empty, truncated."""
 
 import pytest
+import tensorflow as tf
 
 from object_detection_ext.data import record_files
 from tests import tiny_pipeline
@@ -61,3 +62,79 @@ def test_files_without_one_whole_record_are_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(record_files.RecordFileError, match=r"Not one whole record in .*empty"):
         record_files.check_record_files([str(path)])
+
+
+# The first records themselves.
+
+
+def _clip_record(num_frames=6, keyframes=(3,), fps=25.0, repeated=(0, 0)) -> bytes:
+    """A record; `repeated` frames at its start and end have the time of the one beside them."""
+    people = {index: [([0.1, 0.2, 0.5, 0.6], "walk")] for index in keyframes}
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(num_frames), people, size=99)
+    example = tf.train.SequenceExample.FromString(record)
+    times = example.feature_lists.feature_list["image/timestamp"].feature
+    for index, time in enumerate(times):
+        index = min(max(index, repeated[0]), num_frames - 1 - repeated[1])
+        time.int64_list.value[:] = [round(2e6 + 1e6 * index / fps)]
+    return example.SerializeToString()
+
+
+def test_look_at_records_tells_what_they_hold(tmp_path):
+    records = [_clip_record(), _clip_record(num_frames=9, keyframes=(2, 4))]
+    path = str(tiny_pipeline.write_records(tmp_path / "clips", records))
+    look = record_files.look_at_records([path])
+    assert [(r.path, r.number, r.num_frames, r.keyframes) for r in look.records] == [
+        (path, 0, 6, (3,)),
+        (path, 1, 9, (2, 4)),
+    ]
+    assert look.num_frames == 6
+    assert look.fps == pytest.approx(25.0, rel=1e-4)
+    # Of the pictures: the header says 99.
+    assert look.sizes == {(tiny_pipeline.SIZE, tiny_pipeline.SIZE)}
+    assert look.keyframes_per_record == 1.5
+    assert look.frames_around_keyframes() == (2, 2)
+    assert look.records[0].labels == {"walk"}
+    frames = tiny_pipeline.gray_frames(9)
+    assert look.records[1].frame_bytes == pytest.approx(sum(map(len, frames)) / 9)
+    assert not look.unreadable
+
+
+def test_look_reads_a_few_records_of_many_files(tmp_path):
+    paths = [
+        str(tiny_pipeline.write_records(tmp_path / f"clips{index}", [_clip_record()] * 3))
+        for index in range(3)
+    ]
+    look = record_files.look_at_records(paths, max_records=4)
+    assert [(r.path, r.number) for r in look.records] == [
+        (paths[0], 0),
+        (paths[0], 1),
+        (paths[1], 0),
+        (paths[1], 1),
+    ]
+    look = record_files.look_at_records(paths, max_records=2)
+    assert [(r.path, r.number) for r in look.records] == [(paths[0], 0), (paths[1], 0)]
+
+
+@pytest.mark.parametrize(
+    ("record", "fps"),
+    [
+        (_clip_record(num_frames=8, fps=12.5, repeated=(3, 2)), 12.5),
+        (_clip_record(num_frames=1, keyframes=(0,)), None),
+        (_clip_record(num_frames=4, repeated=(3, 0)), None),
+    ],
+    ids=["edges repeated", "one frame", "one time"],
+)
+def test_frame_rate_comes_from_the_frames_that_differ(tmp_path, record, fps):
+    path = str(tiny_pipeline.write_records(tmp_path / "clips", [record]))
+    assert record_files.look_at_records([path]).fps == (fps and pytest.approx(fps, rel=1e-4))
+
+
+def test_what_cannot_be_read_is_listed(tmp_path):
+    mixed = tiny_pipeline.write_records(tmp_path / "mixed", [_clip_record(), b"no example"])
+    truncated = tiny_pipeline.write_records(tmp_path / "truncated", [_clip_record()])
+    truncated.write_bytes(truncated.read_bytes()[:-30])
+    look = record_files.look_at_records([str(mixed), str(truncated)])
+    assert [(r.path, r.number) for r in look.records] == [(str(mixed), 0)]
+    of_mixed, of_truncated = look.unreadable
+    assert of_mixed.startswith(f"{mixed}, record 1: ")
+    assert of_truncated.startswith(f"{truncated}: ")
