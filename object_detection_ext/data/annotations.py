@@ -244,7 +244,11 @@ def _parse_row(fields: list[str], row: int, first: bool) -> ParsedRow:
             "keyframe without people"
         )
         value = ",".join(fields)
-        problems.append(RowProblem(COLUMNS, "", value, f"{len(fields)} columns", advice))
+        problems.append(
+            RowProblem(
+                COLUMNS, "", value, f"{len(fields)} column{'s' * (len(fields) != 1)}", advice
+            )
+        )
         return ParsedRow(row, fields[0], problems=problems)
     video_id = fields[0]
     if not video_id:

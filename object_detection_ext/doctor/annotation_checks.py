@@ -24,6 +24,8 @@ _MIN_BOXES_FOR_SHAPE = 10
 _LYING_BELOW, _UPRIGHT_FROM = 0.7, 1.2
 # As many of the boxes with x1 >= x2 or y1 >= y2 point to x, y, width, height.
 _WIDTH_HEIGHT_SHARE = 0.2
+# Characters of a malformed row that are shown.
+_MAX_SHOWN = 60
 
 
 def row_problems(exam: Examination) -> Iterator[Finding]:
@@ -41,7 +43,7 @@ def row_problems(exam: Examination) -> Iterator[Finding]:
 
 
 def _of_group(split: annotation_rows.SplitRows, group: annotation_rows.ProblemGroup) -> Finding:
-    problem, advice = group.problem, group.problem.advice
+    problem, fault, advice = group.problem, group.problem.fault, group.problem.advice
     if problem.code == annotations.RANGE:
         boxes = split.corners[split.has_box]
         if -0.1 <= boxes.min() and boxes.max() <= 1.1:
@@ -52,11 +54,12 @@ def _of_group(split: annotation_rows.SplitRows, group: annotation_rows.ProblemGr
             "x,y,x+width,y+height"
         )
     elif problem.code == annotations.COLUMNS:
+        fault += f": {problem.value[:_MAX_SHOWN]!r}"
         for mark, name in ((";", "semicolons"), ("\t", "tabs")):
             if mark in problem.value:
                 advice += f"; the columns of this file are separated by {name}, not commas"
     return Finding(
-        problem.code, ERROR, split.path, problem.fault, advice,
+        problem.code, ERROR, split.path, fault, advice,
         count=group.count, rows=tuple(group.rows), value=problem.value,
     )  # fmt: skip
 
@@ -86,8 +89,8 @@ def _boxes_in_pixels(split: annotation_rows.SplitRows, exam: Examination) -> Fin
         what, divisor = "in percent", "x and y by 100"
     return Finding(
         "boxes_in_pixels", ERROR, split.path,
-        f"boxes look as if they were {what}: the first is {box}, the largest number "
-        f"{largest.max():g}",
+        f"{int(outside.sum()):,} of {boxes:,} boxes look as if they were {what}: the first is "
+        f"{box}, the largest number {largest.max():g}",
         f"boxes are normalized to [0, 1]: divide {divisor}",
         count=int(outside.sum()), rows=split.rows_of(outside), value=box,
     )  # fmt: skip
@@ -179,7 +182,7 @@ def duplicate_rows(exam: Examination) -> Iterator[Finding]:
         people = np.column_stack([boxes, split.person[split.has_box]])
         same_person = annotation_rows.repeated(people, rows)
         for code, mask, what in (
-            ("duplicate_row", same_person, "rows that stand in the file before"),
+            ("duplicate_row", same_person, "rows that stand in the file twice"),
             ("duplicate_box", again & ~same_person, "the same box with the same action again, as "
              "another person"),
         ):  # fmt: skip
@@ -190,8 +193,7 @@ def duplicate_rows(exam: Examination) -> Iterator[Finding]:
             value = _row_text(split, int(np.flatnonzero(example)[0]))
             yield Finding(
                 code, WARNING, split.path, f"{what}; the first is {value}",
-                "keep one: a second row counts twice in the loss and as one missed person in the "
-                "evaluation",
+                "keep one: in the evaluation the second is a person whom no detection can find",
                 count=len(where), rows=findings.first(rows[where[: findings.MAX_EXAMPLES]]),
                 value=value,
             )  # fmt: skip

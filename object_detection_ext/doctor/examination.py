@@ -31,6 +31,11 @@ class VideoProbe:
     end: float | None = None
 
     @property
+    def exists(self) -> bool:
+        """Whether any file answers to the id."""
+        return bool(self.readable or self.problems)
+
+    @property
     def info(self) -> video_reader.VideoInfo | None:
         """The video, if exactly one file is readable."""
         return self.readable[0] if len(self.readable) == 1 else None

@@ -67,10 +67,10 @@ def _lengths(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
         shortest = min(record.num_frames for record in short)
         yield Finding(
             "record_too_short", ERROR, short[0].path,
-            f"records with {shortest} frames, fewer than the {wanted} of a clip: the first and "
-            f"last frame would be repeated",
+            f"records with {shortest} frames, fewer than the {wanted} of a clip ({len(short)} of "
+            f"{len(records.look.records)} looked at): first and last frames would be repeated",
             f"convert with --num_frames {wanted}, or set clip {{ num_frames: {shortest} }}",
-            count=len(short), unit=f"records of {len(records.look.records)} looked at",
+            count=len(short), unit="records",
             value=str(shortest),
         )  # fmt: skip
 
@@ -92,9 +92,10 @@ def _rates(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
         source = "the config's" if clip_options(exam.pipeline)[1] == wanted else "--fps"
         yield Finding(
             "record_fps", ERROR, other[0].path,
-            f"records with {other[0].fps:.4g} frames per second, not {source} {wanted:g}",
+            f"records with {other[0].fps:.4g} frames per second, not {source} {wanted:g} "
+            f"({len(other)} of {len(records.look.records)} looked at)",
             f"convert with --fps {wanted:g}, or say {other[0].fps:.4g} where {wanted:g} is said",
-            count=len(other), unit=f"records of {len(records.look.records)} looked at",
+            count=len(other), unit="records",
             value=f"{other[0].fps:.4g}",
         )  # fmt: skip
 

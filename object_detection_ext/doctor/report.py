@@ -7,8 +7,10 @@ import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from object_detection_ext import progress
-from object_detection_ext.doctor import annotation_checks
+from object_detection_ext.doctor import annotation_checks, findings
 from object_detection_ext.doctor.estimates import Estimate
 from object_detection_ext.doctor.examination import ClipOptions, Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
@@ -72,7 +74,7 @@ def summarize(exam: Examination) -> dict[str, SplitSummary]:
         by_class = {}
         if exam.label_map is not None:
             by_class = annotation_checks.rows_by_class(split, exam.label_map)
-        with_people = len(set(split.keyframes.of_row[split.has_box].tolist()))
+        with_people = len(np.unique(split.keyframes.of_row[split.has_box]))
         summaries[name] = SplitSummary(
             path=split.path,
             rows=split.num_rows,
@@ -126,14 +128,13 @@ def _summary_lines(report: Report) -> Iterator[str]:
 def _finding_lines(finding: Finding) -> Iterator[str]:
     where = finding.file
     if finding.rows:
-        more = ",..." if finding.unit != "rows" or finding.count > len(finding.rows) else ""
+        all_rows = finding.unit == "rows" and finding.count == len(finding.rows)
+        more = "" if all_rows or len(finding.rows) < findings.MAX_EXAMPLES else ",..."
         where += f":{','.join(map(str, finding.rows))}{more}"
-    count = f"{finding.count:,} {finding.unit}"
-    if finding.count == 1 and finding.unit.split(" ")[0].endswith("s"):
-        unit = finding.unit.split(" ")
-        singular = {"classes": "class"}.get(unit[0], unit[0][:-1])
-        count = " ".join(["1", singular, *unit[1:]])
-    yield f"{finding.severity:<9}{finding.code}, {count}: {where}"
+    unit = finding.unit
+    if finding.count == 1:
+        unit = {"classes": "class"}.get(unit, unit.removesuffix("s"))
+    yield f"{finding.severity:<9}{finding.code}, {finding.count:,} {unit}: {where}"
     yield from _wrap(finding.message, _INDENT, _INDENT)
     yield from _wrap(finding.advice, f"{_INDENT}-> ", f"{_INDENT}   ")
 
@@ -157,7 +158,7 @@ def _estimate_lines(report: Report) -> Iterator[str]:
             text += (
                 f": records of about {_bytes(estimate.total_bytes)} "
                 f"({_bytes(estimate.record_bytes)} each), converted in about "
-                f"{progress.format_seconds(estimate.total_seconds)} of one core "
+                f"{progress.format_seconds(max(1.0, estimate.total_seconds))} of one core "
                 f"(decoding a frame {1000 * estimate.decode_seconds:.1f} ms, encoding it "
                 f"{1000 * estimate.encode_seconds:.1f} ms, measured on {estimate.sampled_frames})"
             )

@@ -22,20 +22,14 @@ _NEARLY_ALL = 0.95
 _AVA_START = 900.0
 
 
-def _rows_by_video(exam: Examination) -> Iterator[tuple[annotation_rows.SplitRows, list[int]]]:
-    """Yields each split with its rows per video, as `video_ids` counts them."""
-    for split in exam.splits.values():
-        yield split, np.bincount(split.video, minlength=len(split.video_ids)).tolist()
-
-
 def _of_videos(split, found: dict[str, str], code: str, what: str, advice: str) -> Finding:
     """One finding for the videos of a split; `found` says about each id what is wrong."""
-    listed = [f"{text}" for text in found.values()]
     numbers = {video_id: index for index, video_id in enumerate(split.video_ids)}
     mask = np.isin(split.video, [numbers[video_id] for video_id in found])
     return Finding(
-        code, ERROR, split.path, f"{what}: {findings.in_words(listed)}", advice,
-        count=len(found), unit=f"videos ({int(mask.sum()):,} rows)", rows=split.rows_of(mask),
+        code, ERROR, split.path,
+        f"{what} ({int(mask.sum()):,} rows): {findings.in_words(list(found.values()))}", advice,
+        count=len(found), unit="videos", rows=split.rows_of(mask),
         value=next(iter(found)),
     )  # fmt: skip
 
@@ -43,11 +37,7 @@ def _of_videos(split, found: dict[str, str], code: str, what: str, advice: str) 
 def missing_videos(exam: Examination) -> Iterator[Finding]:
     """Video ids that no file answers to."""
     for split in exam.splits.values():
-        missing = {
-            video_id: video_id
-            for video_id in split.video_ids
-            if exam.videos.probes[video_id] == type(exam.videos.probes[video_id])()
-        }
+        missing = {i: i for i in split.video_ids if not exam.videos.probes[i].exists}
         if not missing:
             continue
         advice = f"name each video after its id, in {exam.videos.folder} or its folders"
@@ -146,7 +136,8 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
         rows = np.sort(frames.row[outside])
         yield Finding(
             "timestamp_outside", ERROR, split.path,
-            f"timestamps outside the video: the first is {seconds:g} s of {video_id}{ends}",
+            f"{int(outside.sum()):,} of {len(frames):,} keyframes are outside the video: "
+            f"the first is {seconds:g} s of {video_id}{ends}",
             f"{advice}{'; ' * bool(unit)}{unit}",
             count=int(outside.sum()), unit="keyframes",
             rows=findings.first(rows[: findings.MAX_EXAMPLES]), value=f"{seconds:g}",
