@@ -47,7 +47,9 @@ class Inputs:
         if self.videos is not None and not os.path.isdir(self.videos):
             problems.append(f"--videos {self.videos!r} is not a folder")
         if not any((*files.values(), self.videos)):
-            problems.append("nothing to look at: give --annotations, --videos, ...")
+            problems.append(
+                "nothing to look at: give --annotations, --videos or others (see --help)"
+            )
         if self.num_frames is not None and self.num_frames < 1:
             problems.append(f"--num_frames must be at least 1, not {self.num_frames}")
         if self.fps is not None and not 0 < self.fps <= 1000:

@@ -46,11 +46,13 @@ def _files(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
             value=os.path.basename(records.empty[0]),
         )  # fmt: skip
     if records.look.unreadable:
+        text = records.look.unreadable[0]
+        file = max((path for path in records.paths if text.startswith(path)), key=len)
         yield Finding(
-            "record_unreadable", ERROR, records.look.unreadable[0].partition(":")[0],
+            "record_unreadable", ERROR, file,
             f"no records of clips: {findings.in_words(records.look.unreadable)}",
             "make the records with create_ava_records", count=len(records.look.unreadable),
-            unit="records", value=records.look.unreadable[0],
+            unit="records", value=text.removeprefix(file).lstrip(":, "),
         )  # fmt: skip
 
 

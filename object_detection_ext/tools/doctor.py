@@ -5,8 +5,8 @@ r"""Finds what is wrong with annotations, label map, videos, records and pipelin
         --label_map label_map.pbtxt --videos DIR --pipeline_config_path my.config \
         --contact_sheet sheet.png
 
-Any of the options may be left out; the report then says what could not be checked. Nothing is
-changed but the contact sheet is written: keyframes with their boxes and actions, to look at.
+Any of the options may be left out; the report then says what could not be checked. The
+contact sheet shows keyframes with their boxes and actions, for a person to look at.
 
 The exit status is 0 if nothing is wrong or there are warnings only, 1 with errors, and 2 if the
 command line is wrong. `--json` prints the same for machines.
@@ -29,7 +29,9 @@ from object_detection_ext.tools import create_ava_records
 _Converter = create_ava_records.Options
 _DEFAULT_CLIP = ClipOptions(_Converter.num_frames, _Converter.fps, _Converter.short_side)
 
-_say = functools.partial(print, file=sys.stderr, flush=True)
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _check_sheet(path: str | None, count: int, inputs: Inputs) -> None:
