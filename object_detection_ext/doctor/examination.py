@@ -2,7 +2,7 @@
 """What was read of a data set and its pipeline, for the checks to look at together."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from object_detection_ext.data import video_reader
@@ -64,6 +64,7 @@ class Examination:
       records: the record files that the pipeline.config names, by split.
       clip: what records are made with.
       excluded: (video id, seconds) of keyframes that the evaluation leaves out, with the file.
+      report: takes lines of progress.
       sample_keyframes: how many keyframes of each video are decoded to see that they can be.
     """
 
@@ -76,6 +77,7 @@ class Examination:
     pipeline: Any = None
     records: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excluded: tuple[str, frozenset] | None = None
+    report: Callable[[str], None] | None = None
     sample_keyframes: int = 0
 
     @property

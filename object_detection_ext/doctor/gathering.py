@@ -75,7 +75,7 @@ def gather(
     Returns:
       What was read, and a finding for each thing that could not be.
     """
-    exam = Examination(default_clip, sample_keyframes=inputs.sample_keyframes)
+    exam = Examination(default_clip, report=report, sample_keyframes=inputs.sample_keyframes)
     found: list[Finding] = []
     for split, path in (("train", inputs.annotations), ("val", inputs.val_annotations)):
         if path is not None:

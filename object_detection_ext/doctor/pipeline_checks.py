@@ -41,7 +41,7 @@ def own_faults(exam: Examination) -> Iterator[Finding]:
         if not advice:
             what, _, advice = fault.partition(". ")
         yield Finding(
-            "pipeline_fault", ERROR, exam.pipeline_path, what, advice or "see the field's comment",
+            "pipeline_fault", ERROR, exam.pipeline_path, what, advice or "correct this field",
             unit="fields", value=fault.partition(": ")[0],
         )  # fmt: skip
 

@@ -163,7 +163,7 @@ def _estimate_lines(report: Report) -> Iterator[str]:
                 f"{1000 * estimate.encode_seconds:.1f} ms, measured on {estimate.sampled_frames})"
             )
         else:
-            text += "; no video could be decoded to estimate size and time"
+            text += "; no keyframe of a sample could be read, so size and time are not known"
         yield from _wrap(text, "estimate: ", "    ")
 
 

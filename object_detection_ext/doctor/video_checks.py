@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the videos against the annotations that name them. Times are in seconds."""
 
+import concurrent.futures
 import os
 from collections.abc import Iterator
 
 import numpy as np
 
+from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.doctor import annotation_rows, findings, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
@@ -200,13 +202,21 @@ def low_frame_rates(exam: Examination) -> Iterator[Finding]:
 def undecodable_keyframes(exam: Examination) -> Iterator[Finding]:
     """Videos of which a sample of keyframes cannot be decoded."""
     for split in exam.splits.values():
+        sample = [
+            (video_id, exam.info(video_id), times)
+            for video_id, times in keyframe_choice.of_each_video(split, exam.sample_keyframes)
+            if exam.info(video_id)
+        ]
+        progress = progress_lib.Progress(
+            f"decoding ({split.split})", len(sample), "videos", exam.report, tell_end=False
+        )
         bad = {}
-        for video_id, times in keyframe_choice.of_each_video(split, exam.sample_keyframes):
-            info = exam.info(video_id)
-            if info is not None:
-                problem = _decoding_problem(info, times)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            problems = pool.map(lambda item: _decoding_problem(*item[1:]), sample)
+            for done, ((video_id, *_), problem) in enumerate(zip(sample, problems, strict=True)):
                 if problem:
                     bad[video_id] = problem
+                progress.update(done + 1)
         if bad:
             advice = "copy or encode these videos again, or take their rows out"
             yield _of_videos(

@@ -7,7 +7,7 @@ import av
 import pytest
 
 from object_detection_ext.data import video_reader
-from object_detection_ext.doctor import keyframe_choice, video_probing
+from object_detection_ext.doctor import keyframe_choice, video_checks, video_probing
 from object_detection_ext.doctor.findings import ERROR, WARNING
 from object_detection_ext.visualization import drawing
 from tests.doctor import small_data
@@ -218,3 +218,16 @@ def test_progress_of_many_videos_is_told(data, monkeypatch):
     said = []
     video_probing.probe_videos(str(data.videos), ["a", "b", "c"], said.append)
     assert said[-1].startswith("videos: 3/3 probed")
+
+
+def test_progress_of_the_decoding_is_told(data, monkeypatch):
+    monkeypatch.setattr("object_detection_ext.progress.INTERVAL_SECONDS", 0.0)
+    said = []
+    exam, _ = data.look(sample_keyframes=1)
+    exam.report = said.append
+    assert list(video_checks.undecodable_keyframes(exam)) == []
+    assert [line.partition(",")[0] for line in said] == [
+        "decoding (train): 1/2 videos",
+        "decoding (train): 2/2 videos",
+        "decoding (val): 1/1 videos",
+    ]

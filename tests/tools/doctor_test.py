@@ -118,6 +118,21 @@ def test_json_has_everything(toy, tmp_path, capsys):
     assert result["contact_sheet"] == {"path": str(sheet), "keyframes": 2}
 
 
+def test_real_videos(shared_dir, capsys):
+    options = {
+        "annotations": shared_dir / "media/people_annotations.csv",
+        "label_map": shared_dir / "reference/ava_action_list_v2.1_60.pbtxt",
+        "videos": shared_dir / "media",
+        "sample_keyframes": 3,
+    }
+    status, text, _ = _run([f"--{name}={value}" for name, value in options.items()], capsys)
+    assert status == 0
+    # Two videos do not show all of AVA's actions; nothing else is wrong with them.
+    assert "class_without_examples, 52 classes" in text
+    assert "Found 1 warning." in text
+    assert "48 rows, 28 boxes on 14 keyframes" in text
+
+
 @pytest.mark.parametrize(
     "given",
     [("annotations",), ("val_annotations",), ("label_map",), ("videos",), ("annotations", "videos"),
