@@ -16,6 +16,8 @@ from typing import NamedTuple
 from object_detection_ext import errors
 
 _CORNERS = ("x1", "y1", "x2", "y2")
+# No video is 30 years long, and in a video's own units larger times do not fit into 64 bits.
+_MAX_SECONDS = 1_000_000_000
 # Ids are stored in 64 bits.
 _TOO_LARGE = 2**63
 _COLUMNS = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id"
@@ -214,6 +216,18 @@ def _integer(text: str, column: str, problems: list[RowProblem]) -> int | None:
     return None
 
 
+def _seconds(text: str, problems: list[RowProblem]) -> float | None:
+    seconds = _number(text, "timestamp", problems)
+    if seconds is None:
+        return None
+    if abs(seconds) < _MAX_SECONDS:
+        return round(seconds, 6)
+    fault = f"timestamp is {text!r}"
+    advice = f"it must be a number of seconds, less than {_MAX_SECONDS:,}"
+    problems.append(RowProblem(NUMBER, "timestamp", text, fault, advice))
+    return None
+
+
 def _check_box(corners: Sequence[float], problems: list[RowProblem]) -> None:
     x1, y1, x2, y2 = corners
     if 0.0 <= x1 < x2 <= 1.0 and 0.0 <= y1 < y2 <= 1.0:
@@ -244,19 +258,14 @@ def _parse_row(fields: list[str], row: int, first: bool) -> ParsedRow:
             "keyframe without people"
         )
         value = ",".join(fields)
-        problems.append(
-            RowProblem(
-                COLUMNS, "", value, f"{len(fields)} column{'s' * (len(fields) != 1)}", advice
-            )
-        )
+        fault = f"{len(fields)} column{'s' * (len(fields) != 1)}"
+        problems.append(RowProblem(COLUMNS, "", value, fault, advice))
         return ParsedRow(row, fields[0], problems=problems)
     video_id = fields[0]
     if not video_id:
         advice = "it must be the video's file name without its extension"
         problems.append(RowProblem(VIDEO_ID, "video_id", "", "video_id is empty", advice))
-    seconds = _number(fields[1], "timestamp", problems)
-    if seconds is not None:
-        seconds = round(seconds, 6)
+    seconds = _seconds(fields[1], problems)
     if len(fields) == 2:
         corners = action_id = person_id = None
     else:

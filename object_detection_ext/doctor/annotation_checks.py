@@ -46,7 +46,7 @@ def _of_group(split: annotation_rows.SplitRows, group: annotation_rows.ProblemGr
     problem, fault, advice = group.problem, group.problem.fault, group.problem.advice
     if problem.code == annotations.RANGE:
         boxes = split.corners[split.has_box]
-        if -0.1 <= boxes.min() and boxes.max() <= 1.1:
+        if len(boxes) and -0.1 <= boxes.min() and boxes.max() <= 1.1:
             advice += "; cut the box off at the frame's edge"
     elif problem.code == annotations.ORDER and _looks_like_width_height(split):
         advice += (
@@ -65,6 +65,8 @@ def _of_group(split: annotation_rows.SplitRows, group: annotation_rows.ProblemGr
 
 
 def _looks_like_width_height(split: annotation_rows.SplitRows) -> bool:
+    if not split.has_box.any():
+        return False
     x, y, width, height = split.corners[split.has_box].T
     unordered = (x >= width) | (y >= height)
     inside = (x + width <= 1.01) & (y + height <= 1.01)

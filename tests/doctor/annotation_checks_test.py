@@ -67,6 +67,13 @@ def test_faults_of_one_row_are_all_found(data):
     assert all(finding.rows == (LAST,) and finding.count == 1 for finding in found)
 
 
+def test_boxes_of_rows_without_a_time_alone(data):
+    path = write_csv(data.folder / "train.csv", ["a,x,0.1,0.1,0.2,1.02,1,0", "a,x,0.3,0,0.2,1,1,0"])
+    codes = {finding.code: finding.rows for finding in data.findings(annotations=path)}
+    assert codes["box_out_of_range"] == (1,)
+    assert codes["box_corner_order"] == (2,)
+
+
 def test_header_row(data):
     header = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id"
     path = write_csv(data.folder / "train.csv", [header, *TRAIN])
