@@ -83,17 +83,16 @@ def _boxes_in_pixels(split: annotation_rows.SplitRows, exam: Examination) -> Fin
     index = int(np.flatnonzero(outside)[0])
     box = ",".join(f"{value:g}" for value in split.corners[index])
     video_id = split.video_ids[split.video[index]]
-    info, size = exam.info(video_id), "the frame's width and height"
-    if info is not None:
-        size = f"the video's width and height ({video_id} has {info.width} x {info.height} pixels)"
-    what, divisor = "in pixels", f"x by {size.replace(' and height', ', y by its height', 1)}"
-    if largest.max() <= 100.0 < (min(info.width, info.height) if info else 0) / 2:
-        what, divisor = "in percent", "x and y by 100"
+    info = exam.info(video_id)
+    size = f" ({video_id} has {info.width} x {info.height} pixels)" if info else ""
+    what, remedy = "in pixels", f"divide x by the video's width and y by its height{size}"
+    if info and largest.max() <= 100.0 < min(info.width, info.height) / 2:
+        what, remedy = "in percent", "divide x and y by 100"
     return Finding(
         "boxes_in_pixels", ERROR, split.path,
         f"{int(outside.sum()):,} of {boxes:,} boxes look as if they were {what}: the first is "
         f"{box}, the largest number {largest.max():g}",
-        f"boxes are normalized to [0, 1]: divide {divisor}",
+        f"boxes are normalized to [0, 1]: {remedy}",
         count=int(outside.sum()), rows=split.rows_of(outside), value=box,
     )  # fmt: skip
 

@@ -126,7 +126,7 @@ def test_boxes_in_pixels_are_told_once_with_the_size_of_the_video(data):
     assert "a has 64 x 48 pixels" in finding.advice
     finding = the_only(data.findings(annotations=path, videos=None))
     assert finding.code == "boxes_in_pixels"
-    assert "divide x by the frame's width, y by its height" in finding.advice
+    assert finding.advice.endswith("divide x by the video's width and y by its height")
 
 
 def test_boxes_in_percent(data):
