@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from object_detection_ext.data import annotations
-from object_detection_ext.doctor import annotation_rows, findings
+from object_detection_ext.doctor import annotation_rows, findings, video_probing
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 
@@ -19,6 +19,8 @@ NO_NUMBER = annotation_rows.NO_NUMBER
 _PIXELS_FROM = 2.0
 # Shapes are judged only from as many boxes.
 _MIN_BOXES_FOR_SHAPE = 10
+# And of about as many videos, since a frame of each is decoded for its true size.
+_VIDEOS_FOR_SHAPE = 32
 # Height / width in true pixels, in the median: people who stand or sit are from 1 (a close-up) to
 # about 4. Below the first they lie, or x and y are swapped; then swapping gives at least the other.
 _LYING_BELOW, _UPRIGHT_FROM = 0.7, 1.2
@@ -84,9 +86,10 @@ def _boxes_in_pixels(split: annotation_rows.SplitRows, exam: Examination) -> Fin
     box = ",".join(f"{value:g}" for value in split.corners[index])
     video_id = split.video_ids[split.video[index]]
     info = exam.info(video_id)
-    size = f" ({video_id} has {info.width} x {info.height} pixels)" if info else ""
+    height, width = video_probing.shown_size(info) if info else (0, 0)
+    size = f" ({video_id} has {width} x {height} pixels)" if info else ""
     what, remedy = "in pixels", f"divide x by the video's width and y by its height{size}"
-    if info and largest.max() <= 100.0 < min(info.width, info.height) / 2:
+    if largest.max() <= 100.0 < min(width, height) / 2:
         what, remedy = "in percent", "divide x and y by 100"
     return Finding(
         "boxes_in_pixels", ERROR, split.path,
@@ -100,13 +103,8 @@ def _boxes_in_pixels(split: annotation_rows.SplitRows, exam: Examination) -> Fin
 def swapped_axes(exam: Examination) -> Iterator[Finding]:
     """Boxes of lying people that stand up when x and y are swapped."""
     for split in exam.splits.values():
-        sizes = np.full((len(split.video_ids), 2), np.nan)
-        for index, video_id in enumerate(split.video_ids):
-            info = exam.info(video_id)
-            if info is not None:
-                sizes[index] = info.width, info.height
         x1, y1, x2, y2 = split.corners.T
-        width, height = sizes[split.video].T
+        height, width = _sampled_sizes(split, exam)[split.video].T
         usable = (x2 > x1) & (y2 > y1) & (split.corners.max(axis=1, initial=0) <= 1.0)
         usable &= ~np.isnan(width)
         if usable.sum() < _MIN_BOXES_FOR_SHAPE:
@@ -124,6 +122,16 @@ def swapped_axes(exam: Examination) -> Iterator[Finding]:
                 "y1,x1,y2,x2, swap them (look at --contact_sheet)",
                 count=int(usable.sum()), rows=split.rows_of(usable), value=f"{given:.2f}",
             )  # fmt: skip
+
+
+def _sampled_sizes(split: annotation_rows.SplitRows, exam: Examination) -> np.ndarray:
+    """Returns height and width in pixels of some videos, float64 [V, 2], NaN for the others."""
+    sizes = np.full((len(split.video_ids), 2), np.nan)
+    infos = [(index, exam.info(video_id)) for index, video_id in enumerate(split.video_ids)]
+    infos = [(index, info) for index, info in infos if info is not None]
+    for index, info in infos[:: max(1, len(infos) // _VIDEOS_FOR_SHAPE)]:
+        sizes[index] = video_probing.shown_size(info)
+    return sizes
 
 
 def unknown_actions(exam: Examination) -> Iterator[Finding]:

@@ -70,6 +70,19 @@ def _probe(paths: Iterable[str]) -> VideoProbe:
     return VideoProbe(tuple(readable), tuple(problems), end)
 
 
+def shown_size(info: video_reader.VideoInfo) -> tuple[int, int]:
+    """Returns (height, width) in pixels as shown, by decoding the first frame.
+
+    Of a video that a phone took upright the header alone tells the size before it is turned.
+    """
+    reader = video_reader.ClipReader(info.path, num_frames=1, fps=1.0, transform=lambda _: None)
+    try:
+        next(reader.clips([0.0]), None)
+    except video_reader.VideoError:
+        pass
+    return reader.shape or (info.height, info.width)
+
+
 def last_picture_end(info: video_reader.VideoInfo) -> float | None:
     """Returns when the last frame that is in the file ends, by its packets; None if unknown.
 

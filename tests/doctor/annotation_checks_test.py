@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each fault of the annotations is found where it is, with its value and what would be right."""
 
+import av
 import numpy as np
 import pytest
 
-from object_detection_ext.doctor import annotation_checks, annotation_rows
+from object_detection_ext.doctor import annotation_rows
 from object_detection_ext.doctor.findings import ERROR, WARNING
+from object_detection_ext.visualization import drawing
 from tests import tiny_pipeline
 from tests.doctor.small_data import BOX, TRAIN, VAL, rows, the_only, write_csv
 
@@ -133,13 +135,27 @@ def test_boxes_in_percent(data):
     path = write_csv(data.folder / "train.csv", _scaled(100, 100))
     finding = the_only(data.findings(annotations=path, videos=None))
     assert "in pixels" in finding.message  # which of the two needs the size
-    exam, _ = data.look(annotations=path)
-    probe = exam.videos.probes["a"]
-    big = type(probe.info)(probe.info.path, 480, 640, 25.0, 2.0, "h264")
-    exam.videos.probes["a"] = type(probe)((big,))
-    finding = the_only(list(annotation_checks.row_problems(exam)))
+    large = [np.zeros((240, 320, 3), np.uint8)] * 50
+    drawing.write_video(data.path("a"), large, 25)
+    finding = the_only(data.findings(annotations=path))
     assert "in percent" in finding.message
     assert "divide x and y by 100" in finding.advice
+
+
+def test_size_is_that_of_the_video_as_shown(data):
+    with (
+        av.open(str(data.path("b"))) as whole,
+        av.open(str(data.path("a")), "w") as turned,
+    ):
+        stream = turned.add_stream_from_template(whole.streams.video[0])
+        stream.set_display_rotation(90)
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                turned.mux(packet)
+    path = write_csv(data.folder / "train.csv", _scaled(64, 48))
+    finding = the_only(data.findings(annotations=path))
+    assert "a has 48 x 64 pixels" in finding.advice
 
 
 def test_width_and_height_in_place_of_the_second_corner(data):
