@@ -11,8 +11,6 @@ from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 from object_detection_ext.doctor.pipeline_checks import clip_options, field_of, readers
 from object_detection_ext.doctor.split_records import SplitRecords
 
-_FPS_TOLERANCE = 0.02
-
 
 def files(exam: Examination) -> Iterator[Finding]:
     """Record files that are missing, cut off, empty or no records of clips."""
@@ -77,6 +75,15 @@ def _lengths(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _rate_tolerance(num_frames: int) -> float:
+    """By which part the frame rate of a record may be off.
+
+    The first and the last frame are those of the video nearest to their times, at the rate of the
+    clip or a higher one: each is off by half a frame at most.
+    """
+    return 1.0 / max(1, num_frames - 1) + 0.005
+
+
 def frame_rates(exam: Examination) -> Iterator[Finding]:
     """Records with another frame rate than the config or --fps says."""
     for records in exam.records.values():
@@ -88,7 +95,7 @@ def _rates(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     other = [
         record
         for record in records.look.records
-        if record.fps and abs(record.fps / wanted - 1.0) > _FPS_TOLERANCE
+        if record.fps and abs(record.fps / wanted - 1.0) > _rate_tolerance(record.num_frames)
     ]
     if other:
         source = "the config's" if clip_options(exam.pipeline)[1] == wanted else "--fps"
@@ -167,7 +174,10 @@ def shared_files(exam: Examination) -> Iterator[Finding]:
 def different_rates(exam: Examination) -> Iterator[Finding]:
     """Records of the two splits with different frame rates."""
     train, val = exam.records["train"], exam.records["val"]
-    if not train.fps or not val.fps or abs(train.fps / val.fps - 1.0) <= _FPS_TOLERANCE:
+    if not train.fps or not val.fps:
+        return
+    tolerance = _rate_tolerance(min(train.look.num_frames, val.look.num_frames))
+    if abs(train.fps / val.fps - 1.0) <= tolerance:
         return
     yield Finding(
         "record_fps_differ", ERROR, val.look.records[0].path,

@@ -207,6 +207,15 @@ def test_records_of_another_rate_than_asked(project):
     assert "25 frames per second, not --fps 12.5" in found[0].message
 
 
+def test_rates_of_short_records_are_not_exact(project):
+    # Eight frames that are the nearest of a video with 30 frames per second.
+    write_records(pathlib.Path(project.val), 3, num_frames=8, fps=27.0)
+    assert project.findings(fps=25.0) == []
+    write_records(pathlib.Path(project.val), 3, num_frames=24, fps=27.0)
+    codes = {finding.code for finding in project.findings(fps=25.0)}
+    assert codes == {"record_fps"}
+
+
 def test_splits_of_different_rates(project):
     write_records(pathlib.Path(project.val), 3, fps=12.5)
     found = project.findings()
