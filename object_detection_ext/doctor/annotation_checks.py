@@ -146,7 +146,8 @@ def unknown_actions(exam: Examination) -> Iterator[Finding]:
         shift = _shift(set(used), known)
         wrong = np.isin(split.action, unknown)
         rows, count = split.rows_of(wrong), int(wrong.sum())
-        listed = findings.in_words([f"{i} ({used[i]:,} rows)" for i in unknown])
+        items = tuple(f"{i} ({used[i]:,} rows)" for i in unknown)
+        listed = findings.in_words(items)
         message = f"action ids that the label map does not have: {listed}"
         advice = f"{exam.label_map_path} has {annotations.id_ranges(exam.label_map)}"
         code = "action_id_unknown"
@@ -167,6 +168,7 @@ def unknown_actions(exam: Examination) -> Iterator[Finding]:
         yield Finding(
             code, ERROR, split.path, message, advice,
             count=count, rows=rows, value=str(int(split.action[np.flatnonzero(wrong)[0]])),
+            items=items,
         )  # fmt: skip
 
 
@@ -203,7 +205,7 @@ def duplicate_rows(exam: Examination) -> Iterator[Finding]:
             yield Finding(
                 code, WARNING, split.path, f"{what}; the first is {value}",
                 "keep one: in the evaluation the second is a person whom no detection can find",
-                count=len(where), rows=findings.first(rows[where[: findings.MAX_EXAMPLES]]),
+                count=len(where), rows=tuple(rows[where[: findings.MAX_ROWS]].tolist()),
                 value=value,
             )  # fmt: skip
 
@@ -221,15 +223,16 @@ def classes_without_examples(exam: Examination) -> Iterator[Finding]:
         empty = [i for i, count in counts.items() if not count]
         if not empty or len(empty) == len(counts):
             continue
-        listed = findings.in_words([f"{i} {exam.label_map[i]!r}" for i in empty])
+        listed = tuple(f"{i} {exam.label_map[i]!r}" for i in empty)
         consequence = {
             "train": "the model cannot learn them: add examples, or take them out of the label map",
             "val": "their average precision cannot be measured: add examples",
         }[split.split]
         yield Finding(
             "class_without_examples", WARNING, split.path,
-            f"no row for {len(empty)} of {len(counts)} classes: {listed}", consequence,
-            count=len(empty), unit="classes", value=str(empty[0]),
+            f"no row for {len(empty)} of {len(counts)} classes: {findings.in_words(listed)}",
+            consequence,
+            count=len(empty), unit="classes", value=str(empty[0]), items=listed,
         )  # fmt: skip
 
 
@@ -252,6 +255,7 @@ def overlapping_splits(exam: Examination) -> Iterator[Finding]:
             f"videos that {train.path} has too: {findings.in_words(both)}",
             "a video belongs to one split, or the mAP tells what was learned by heart",
             count=len(both), unit="videos", rows=val.rows_of(shared), value=both[0],
+            items=tuple(both),
         )  # fmt: skip
 
 
@@ -268,5 +272,5 @@ def excluded_timestamps(exam: Examination) -> Iterator[Finding]:
             "excluded_video_unknown", WARNING, path,
             f"videos that {val.path} does not have: {findings.in_words(videos)}",
             "name videos of the validation annotations; these timestamps exclude nothing",
-            count=len(strangers), unit="timestamps", value=videos[0],
+            count=len(strangers), unit="timestamps", value=videos[0], items=tuple(videos),
         )  # fmt: skip

@@ -19,7 +19,7 @@ NO_NUMBER = -(2**63)
 
 @dataclasses.dataclass
 class ProblemGroup:
-    """Rows with the same kind of problem: the first one, how many, and the first lines."""
+    """Rows with the same kind of problem: the first problem, how many, and the first lines."""
 
     problem: annotations.RowProblem
     count: int = 0
@@ -31,7 +31,7 @@ class ProblemGroup:
         if row == self.last_row:
             return
         self.count, self.last_row = self.count + 1, row
-        if len(self.rows) < findings.MAX_EXAMPLES:
+        if len(self.rows) < findings.MAX_ROWS:
             self.rows.append(row)
 
 
@@ -107,7 +107,7 @@ class SplitRows:
 
     def rows_of(self, mask: np.ndarray) -> tuple[int, ...]:
         """The first lines that the mask [N] has."""
-        return findings.first(self.row[np.flatnonzero(mask)[: findings.MAX_EXAMPLES]])
+        return tuple(self.row[np.flatnonzero(mask)[: findings.MAX_ROWS]].tolist())
 
 
 def repeated(keys: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from object_detection_ext.data import annotations, video_reader
-from object_detection_ext.doctor import annotation_rows, findings, keyframe_choice
+from object_detection_ext.doctor import annotation_rows, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.visualization import drawing
 
@@ -52,7 +52,7 @@ def _lines(rows: Sequence[int]) -> str:
         return f"row {rows[0]}"
     if rows[-1] - rows[0] == len(rows) - 1:
         return f"rows {rows[0]}-{rows[-1]}"
-    return f"rows {findings.in_words(rows)}"
+    return f"rows {rows[0]}, ... {rows[-1]}"
 
 
 def write(path: str, exam: Examination, count: int) -> int:

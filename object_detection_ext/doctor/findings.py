@@ -2,10 +2,12 @@
 """What the doctor finds: one finding for each kind of fault in a file, however often it occurs."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 ERROR, WARNING = "error", "warning"
-# How many places and values a finding names; it counts all of them.
+# How many rows a finding keeps; it counts all of them.
+MAX_ROWS = 100
+# How many rows and values its text names.
 MAX_EXAMPLES = 5
 
 
@@ -22,8 +24,10 @@ class Finding:
       advice: what would be right.
       count: how often it occurs, in `unit`.
       unit: what is counted, in the plural.
-      rows: the first lines of the file with the fault, from 1; empty where it has no lines.
+      rows: the first lines of the file with the fault, from 1, up to `MAX_ROWS`.
       value: the first example's value, as the file has it.
+      items: all videos, files, classes or labels with the fault, with what is wrong where that
+        differs; empty for faults of rows.
     """
 
     code: str
@@ -35,21 +39,18 @@ class Finding:
     unit: str = "rows"
     rows: tuple[int, ...] = ()
     value: str = ""
+    items: tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
         """The finding for machines."""
         return dataclasses.asdict(self)
 
 
-def first(items: Iterable) -> tuple:
-    """Returns the first few items as Python values."""
-    items = items[:MAX_EXAMPLES] if isinstance(items, Sequence) else list(items)[:MAX_EXAMPLES]
-    return tuple(item.item() if hasattr(item, "item") else item for item in items)
-
-
 def in_words(items: Sequence) -> str:
     """Returns the first few items and how many more there are."""
-    more = f" and {len(items) - MAX_EXAMPLES:,} more" if len(items) > MAX_EXAMPLES else ""
+    more = ""
+    if len(items) > MAX_EXAMPLES:
+        more = f" and {len(items) - MAX_EXAMPLES:,} more (--json has all)"
     return ", ".join(str(item) for item in items[:MAX_EXAMPLES]) + more
 
 

@@ -88,7 +88,7 @@ def label_maps_differ(exam: Examination) -> Iterator[Finding]:
                 f"{field_of(split)}.label_map_path names other classes than "
                 f"{exam.label_map_path}: {findings.in_words(texts)}",
                 "use one label map for the records, the training and the evaluation",
-                count=len(differ), unit="classes", value=str(differ[0]),
+                count=len(differ), unit="classes", value=str(differ[0]), items=tuple(texts),
             )  # fmt: skip
 
 
@@ -113,6 +113,6 @@ def too_many_boxes(exam: Examination) -> Iterator[Finding]:
                 f"{limit}: up to {counts.max()}; the others are cut off",
                 f"max_number_of_boxes: {counts.max()} in {exam.pipeline_path}",
                 count=int(over.sum()), unit="keyframes",
-                rows=findings.first(np.sort(split.keyframes.row[over])),
+                rows=tuple(np.sort(split.keyframes.row[over])[: findings.MAX_ROWS].tolist()),
                 value=str(int(counts.max())),
             )  # fmt: skip

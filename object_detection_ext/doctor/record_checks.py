@@ -33,7 +33,7 @@ def _files(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
             "record_truncated", ERROR, next(iter(records.truncated)),
             f"record files that are cut off, or no TFRecords: {findings.in_words(texts)}",
             "copy the files again, or convert again", count=len(texts), unit="files",
-            value=os.path.basename(next(iter(records.truncated))),
+            value=os.path.basename(next(iter(records.truncated))), items=tuple(texts),
         )  # fmt: skip
     if records.empty:
         severity = WARNING if records.num_records else ERROR
@@ -41,7 +41,7 @@ def _files(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
             "record_empty", severity, records.empty[0],
             f"record files without a record: {findings.in_words(records.empty)}",
             "use fewer shards, or convert again", count=len(records.empty), unit="files",
-            value=os.path.basename(records.empty[0]),
+            value=os.path.basename(records.empty[0]), items=tuple(records.empty),
         )  # fmt: skip
     if records.look.unreadable:
         text = records.look.unreadable[0]
@@ -51,6 +51,7 @@ def _files(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
             f"no records of clips: {findings.in_words(records.look.unreadable)}",
             "make the records with create_ava_records", count=len(records.look.unreadable),
             unit="records", value=text.removeprefix(file).lstrip(":, "),
+            items=records.look.unreadable,
         )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def _labels(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
             "record_label_unknown", ERROR, file,
             f"labels that {path} does not have: {findings.in_words([repr(x) for x in unknown])}",
             "their rows are dropped in training: use the label map of the conversion, or convert "
-            "again", count=len(unknown), unit="labels", value=label,
+            "again", count=len(unknown), unit="labels", value=label, items=tuple(unknown),
         )  # fmt: skip
 
 
@@ -167,7 +168,7 @@ def shared_files(exam: Examination) -> Iterator[Finding]:
             f"train_input_reader and eval_input_reader read the same files: "
             f"{findings.in_words(both)}",
             "give the evaluation records of videos that the training does not see",
-            count=len(both), unit="files", value=os.path.basename(both[0]),
+            count=len(both), unit="files", value=os.path.basename(both[0]), items=tuple(both),
         )  # fmt: skip
 
 

@@ -128,9 +128,10 @@ def _summary_lines(report: Report) -> Iterator[str]:
 def _finding_lines(finding: Finding) -> Iterator[str]:
     where = finding.file
     if finding.rows:
-        all_rows = finding.unit == "rows" and finding.count == len(finding.rows)
-        more = "" if all_rows or len(finding.rows) < findings.MAX_EXAMPLES else ",..."
-        where += f":{','.join(map(str, finding.rows))}{more}"
+        rows = finding.rows[: findings.MAX_EXAMPLES]
+        more = finding.unit == "rows" and finding.count > len(rows)
+        more = more or len(finding.rows) > len(rows)
+        where += f":{','.join(map(str, rows))}{',...' * more}"
     unit = finding.unit
     if finding.count == 1:
         unit = {"classes": "class"}.get(unit, unit.removesuffix("s"))

@@ -32,7 +32,7 @@ def _of_videos(split, found: dict[str, str], code: str, what: str, advice: str) 
         code, ERROR, split.path,
         f"{what} ({int(mask.sum()):,} rows): {findings.in_words(list(found.values()))}", advice,
         count=len(found), unit="videos", rows=split.rows_of(mask),
-        value=next(iter(found)),
+        value=next(iter(found)), items=tuple(found.values()),
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def unnamed_videos(exam: Examination) -> Iterator[Finding]:
             "video_unnamed", WARNING, exam.videos.folder,
             f"videos that no row names: {findings.in_words(names)}",
             "annotate them, or leave them there: they are not used",
-            count=len(unnamed), unit="videos", value=names[0],
+            count=len(unnamed), unit="videos", value=names[0], items=tuple(names),
         )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
             f"the first is {seconds:g} s of {video_id}{ends}",
             f"{advice}{'; ' * bool(unit)}{unit}",
             count=int(outside.sum()), unit="keyframes",
-            rows=findings.first(rows[: findings.MAX_EXAMPLES]), value=f"{seconds:g}",
+            rows=tuple(rows[: findings.MAX_ROWS].tolist()), value=f"{seconds:g}",
         )  # fmt: skip
 
 
@@ -188,14 +188,14 @@ def low_frame_rates(exam: Examination) -> Iterator[Finding]:
                 slow[video_id] = info.fps
         if not slow:
             continue
-        listed = findings.in_words([f"{video_id} ({fps:g})" for video_id, fps in slow.items()])
+        listed = tuple(f"{video_id} ({fps:g})" for video_id, fps in slow.items())
         lowest = min(slow.values())
         yield Finding(
             "video_fps_low", WARNING, split.path,
             f"videos with fewer than the clips' {exam.clip.fps:g} frames per second, so that "
-            f"frames are repeated: {listed}",
+            f"frames are repeated: {findings.in_words(listed)}",
             f"convert with --fps {lowest:g} (the lowest) or less, the same for all splits",
-            count=len(slow), unit="videos", value=f"{lowest:g}",
+            count=len(slow), unit="videos", value=f"{lowest:g}", items=listed,
         )  # fmt: skip
 
 

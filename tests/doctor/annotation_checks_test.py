@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from object_detection_ext.doctor import annotation_rows
+from object_detection_ext.doctor import annotation_rows, findings
 from object_detection_ext.doctor.findings import ERROR, WARNING
 from object_detection_ext.visualization import drawing
 from tests import tiny_pipeline
@@ -59,7 +59,7 @@ def test_ten_thousand_equal_faults_are_one_finding(data):
     found = data.findings(annotations=_with(data, *(bad * 2500)))
     finding = the_only(found, "box_out_of_range")
     assert finding.count == 10_000
-    assert finding.rows == tuple(range(LAST, LAST + 5))
+    assert finding.rows == tuple(range(LAST, LAST + findings.MAX_ROWS))
 
 
 def test_faults_of_one_row_are_all_found(data):
@@ -122,7 +122,7 @@ def test_boxes_in_pixels_are_told_once_with_the_size_of_the_video(data):
     path = write_csv(data.folder / "train.csv", _scaled(64, 48))
     finding = the_only(data.findings(annotations=path))
     assert (finding.code, finding.severity) == ("boxes_in_pixels", ERROR)
-    assert (finding.count, finding.rows) == (len(TRAIN), (1, 2, 3, 4, 5))
+    assert (finding.count, finding.rows) == (len(TRAIN), tuple(range(1, LAST)))
     assert finding.value == "16,6,32,42"
     assert "in pixels: the first is 16,6,32,42" in finding.message
     assert "a has 64 x 48 pixels" in finding.advice
@@ -176,7 +176,7 @@ def test_swapped_axes_are_told_with_the_numbers(data):
     path = write_csv(data.folder / "train.csv", _mapped(TRAIN, change))
     finding = the_only(data.findings(annotations=path))
     assert (finding.code, finding.severity) == ("axes_swapped", WARNING)
-    assert (finding.file, finding.rows) == (path, (1, 2, 3, 4, 5))
+    assert (finding.file, finding.rows) == (path, tuple(range(1, LAST)))
     # Three in four boxes: 0.25 of 48 pixels high and 0.75 of 64 wide; as meant 36 by 16.
     assert finding.value == "0.25"
     assert "0.25 times as high as wide" in finding.message

@@ -19,7 +19,7 @@ ROWS_OF_B = tuple(number for number, line in enumerate(TRAIN, 1) if line.startsw
 def _only_of_b(found, code: str, file: str):
     finding = the_only(found, code)
     assert (finding.severity, finding.file) == (ERROR, file)
-    assert finding.rows == ROWS_OF_B[:5]
+    assert finding.rows == ROWS_OF_B
     assert f"({len(ROWS_OF_B)} rows)" in finding.message
     assert finding.count == 1
     return finding
@@ -32,6 +32,14 @@ def test_missing_video_with_files_that_nobody_names(data):
     assert finding.value == "b"
     assert f"name each video after its id, in {data.videos}" in finding.advice
     assert "nobody names B-copy.mp4" in finding.advice
+
+
+def test_all_missing_videos_are_listed_for_machines(data):
+    ids = [f"v{number:02d}" for number in range(12)]
+    path = write_csv(data.folder / "train.csv", [*TRAIN, *(f"{i},1,{BOX},1,0" for i in ids)])
+    finding = the_only(data.findings(annotations=path), "video_missing")
+    assert finding.items == tuple(ids)
+    assert "v00, v01, v02, v03, v04 and 7 more (--json has all)" in finding.message
 
 
 def _empty(data):

@@ -106,7 +106,10 @@ def test_json_has_everything(toy, tmp_path, capsys):
     for finding in result["findings"]:
         assert list(finding) == [
             "code", "severity", "file", "message", "advice", "count", "unit", "rows", "value",
+            "items",
         ]  # fmt: skip
+    unknown = result["findings"][0]
+    assert unknown["items"][0].startswith("3 (")
     assert {"check": "pipeline.config", "needs": ["--pipeline_config_path"]} in result[
         "not_checked"
     ]
