@@ -10,7 +10,7 @@ from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, faster_rcnn_pb2
 
 from object_detection_ext import options as options_lib
-from object_detection_ext.data import clip_dataset
+from object_detection_ext.data import clip_dataset, clip_decoder, stock_transform
 from object_detection_ext.detection import video_feature_extractor, video_meta_arch
 from object_detection_ext.heads import (
     combined_head,
@@ -210,10 +210,34 @@ def build_dataset(
             input_context=input_context,
             reduce_to_frame_fn=reduce_to_frame_fn,
         )
+    transform = stock_transform.open_transform(transform_input_data_fn)
+    if transform is not None and not _is_stock_preprocess(transform.preprocess):
+        transform = None
+    is_training = transform is not None and transform.is_training
     return clip_dataset.build(
         input_reader,
         num_frames=options.clip.num_frames,
         batch_size=batch_size,
-        transform_input_data_fn=transform_input_data_fn,
+        transform=transform or transform_input_data_fn,
         input_context=input_context,
+        choice=frame_choice(options.clip, is_training),
+        fps=options.clip.fps if options.clip.HasField("fps") else None,
+    )
+
+
+def _is_stock_preprocess(preprocess: Callable) -> bool:
+    """Whether it only resizes, as the config says, and scales colours for our trunks."""
+    method = video_meta_arch.VideoActionTransformerMetaArch.preprocess
+    return getattr(preprocess, "__func__", None) is method
+
+
+def frame_choice(clip: vat_pb2.Clip, is_training: bool) -> clip_decoder.FrameChoice:
+    """Which frames make a clip. Evaluation draws nothing: its clips are always the same."""
+    stride = clip.frame_stride
+    if not is_training:
+        return clip_decoder.FrameChoice(stride, stride)
+    return clip_decoder.FrameChoice(
+        clip.min_frame_stride if clip.HasField("min_frame_stride") else stride,
+        clip.max_frame_stride if clip.HasField("max_frame_stride") else stride,
+        clip.temporal_jitter_frames,
     )

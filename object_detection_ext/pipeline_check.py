@@ -7,6 +7,7 @@ extractors, where the stock message does not tell what exists.
 """
 
 import difflib
+import math
 import os
 from collections.abc import Iterator
 
@@ -17,23 +18,19 @@ from object_detection.utils import label_map_util
 
 from object_detection_ext import builders, errors
 from object_detection_ext import options as options_lib
+from object_detection_ext.data import clip_augmentation
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 
 _EXTENSION_NAME = "[object_detection_ext.protos.video_action_transformer]"
 
-# Augmentations that take the channels for red, green and blue; a packed clip has 3 T of them.
-_NEED_THREE_CHANNELS = frozenset(
-    {
-        "random_rgb_to_gray",
-        "random_adjust_hue",
-        "random_adjust_saturation",
-        "random_distort_color",
-        "random_jpeg_quality",
-        "rgb_to_gray",
-        "subtract_channel_mean",
-        "autoaugment_image",
-    }
-)
+# Augmentations that take the channels for red, green and blue, and why they are not done frame by
+# frame. (Those on colours are, see data/clip_augmentation.py.)
+_REFUSED_STEPS = {
+    "autoaugment_image": "its policies draw for one image",
+    "random_black_patches": "its patches have 3 channels",
+    "random_jpeg_quality": "it writes one JPEG",
+    "subtract_channel_mean": "it takes 3 channels, and the trunk scales colours itself",
+}
 
 
 class PipelineError(errors.InputError):
@@ -73,6 +70,7 @@ def find_faults(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> list[str]:
             _trunk_faults,
             _head_faults,
             _model_faults,
+            _resizer_faults,
             _augmentation_faults,
             _label_map_faults,
         ):
@@ -102,6 +100,7 @@ def _feature_extractor_faults(pipeline) -> Iterator[str]:
 def _option_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
     if options.clip.num_frames < 1:
         yield f"{_EXTENSION_NAME}.clip.num_frames: {options.clip.num_frames}; at least 1."
+    yield from _clip_faults(options.clip)
     if not options.trunk.depth_multiplier > 0.0:
         yield (
             f"{_EXTENSION_NAME}.trunk.depth_multiplier: {options.trunk.depth_multiplier:g}; it "
@@ -111,6 +110,27 @@ def _option_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterato
         yield (
             f"{_EXTENSION_NAME}.trunk.batch_norm_momentum: "
             f"{options.trunk.batch_norm_momentum:g}; it must be in [0, 1)."
+        )
+
+
+def _clip_faults(clip: vat_pb2.Clip) -> Iterator[str]:
+    if clip.HasField("fps") and not 0.0 < clip.fps < math.inf:
+        yield (
+            f"{_EXTENSION_NAME}.clip.fps: {clip.fps:g}; frames per second, greater than 0. Take "
+            "the field out if it is not known."
+        )
+    for field in ("frame_stride", "min_frame_stride", "max_frame_stride"):
+        if getattr(clip, field) < 1 and (field == "frame_stride" or clip.HasField(field)):
+            yield (
+                f"{_EXTENSION_NAME}.clip.{field}: {getattr(clip, field)}; at least 1, which takes "
+                "every frame of the record."
+            )
+    choice = builders.frame_choice(clip, is_training=True)
+    if choice.min_stride > choice.max_stride:
+        yield (
+            f"{_EXTENSION_NAME}.clip.min_frame_stride: {choice.min_stride} is more than "
+            f"max_frame_stride, {choice.max_stride}. (What is not set is frame_stride, "
+            f"{clip.frame_stride}.)"
         )
 
 
@@ -229,14 +249,31 @@ def _model_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator
 
 
 def _augmentation_faults(pipeline, options) -> Iterator[str]:
-    for step in pipeline.train_config.data_augmentation_options:
-        kind = step.WhichOneof("preprocessing_step")
-        if kind in _NEED_THREE_CHANNELS:
+    for index, step in enumerate(pipeline.train_config.data_augmentation_options):
+        kind = clip_augmentation.kind_of(step)
+        where = f"train_config.data_augmentation_options[{index}].{kind}"
+        if kind in _REFUSED_STEPS:
             yield (
-                f"train_config.data_augmentation_options: {kind} needs an image of 3 channels, "
-                f"but a clip has {3 * options.clip.num_frames}. Flips, crops, scales, brightness "
-                "and contrast work on clips."
+                f"{where}: it cannot be done to a clip of {options.clip.num_frames} frames: "
+                f"{_REFUSED_STEPS[kind]}. Take it out. Flips, crops and scales work on clips, and "
+                f"{', '.join(sorted(clip_augmentation.ON_COLOURS))}."
             )
+        elif kind is not None and getattr(getattr(step, kind), "pad_color", None):
+            yield (
+                f"{where}.pad_color: clips are padded with each frame's mean colour. Take the "
+                "field out."
+            )
+
+
+def _resizer_faults(pipeline, options) -> Iterator[str]:
+    resizer = pipeline.model.faster_rcnn.image_resizer
+    kind = resizer.WhichOneof("image_resizer_oneof")
+    if kind is not None and getattr(getattr(resizer, kind), "convert_to_grayscale", False):
+        yield (
+            f"model.faster_rcnn.image_resizer.{kind}.convert_to_grayscale: the trunks take three "
+            "colours. Set false; data_augmentation_options { rgb_to_gray { } } trains on gray "
+            "clips of three equal colours."
+        )
 
 
 def _label_map_faults(pipeline, options) -> Iterator[str]:

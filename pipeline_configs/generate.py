@@ -322,8 +322,11 @@ def _boxes(model: Model) -> str:
 
 def _clip(model: Model) -> str:
     if model.num_frames == 64:
-        return "  clip { num_frames: 64 }"
-    return f"  # Table 7, last row; trained with 64.\n  clip {{ num_frames: {model.num_frames} }}"
+        return "  clip { num_frames: 64 fps: 25 }"
+    return (
+        "  # Table 7, last row; trained with 64.\n"
+        f"  clip {{ num_frames: {model.num_frames} fps: 25 }}"
+    )
 
 
 def _num_steps(model: Model) -> str:

@@ -3,16 +3,33 @@
 
 The stock one reduces each SequenceExample to single frames. This one uses the stock reader (file
 sharding, interleaving, shuffling, repeating) and the stock transformation (augmentation, resizing,
-padding) and puts the clip decoder between them. Clips that cannot be decoded are skipped with a
-counted warning.
+label code) and puts the clip decoder between them, in one of two orders. Where augmentation only
+crops, flips and changes colours, it is first drawn without pixels (see clip_window.py); then each
+frame is decoded for its part, resized, and stays uint8. Otherwise clips are decoded whole, packed
+along the channels, and go through the stock transformation as float images of 3 T channels.
+
+Clips that cannot be decoded are skipped with a counted warning.
+
+Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 from object_detection.builders import dataset_builder
 from object_detection.core import standard_fields as fields
 from object_detection.protos import input_reader_pb2
 
-from object_detection_ext.data import clip_decoder, clip_packing, record_files
+from object_detection_ext.data import (
+    clip_augmentation,
+    clip_decoder,
+    clip_drawing,
+    clip_packing,
+    record_files,
+    stock_transform,
+)
+
+_Fields = fields.InputDataFields
 
 # Records that are expanded into clips side by side, so that a batch does not hold neighbouring
 # keyframes of one long record only.
@@ -21,6 +38,9 @@ _RECORDS_INTERLEAVED = 16
 # After so many broken clips without a whole one between them, reading is an error.
 _MOST_BROKEN_IN_A_ROW = 200
 
+# Records whose frame rate and number of frames are looked at; each is a clip's worth of reading.
+_RECORDS_LOOKED_AT = 4
+
 _READ_BUFFER_BYTES = 8 * 1024 * 1024
 
 
@@ -28,8 +48,10 @@ def build(
     input_reader: input_reader_pb2.InputReader,
     num_frames: int,
     batch_size: int | None = None,
-    transform_input_data_fn=None,
+    transform: stock_transform.StockTransform | Callable | None = None,
     input_context: tf.distribute.InputContext | None = None,
+    choice: clip_decoder.FrameChoice = clip_decoder.NEIGHBOURS,
+    fps: float | None = None,
 ) -> tf.data.Dataset:
     """Builds the dataset of clips for the stock train and eval loops.
 
@@ -37,15 +59,20 @@ def build(
         input_reader: `train_input_reader` or an `eval_input_reader` of a pipeline.config.
         num_frames: T.
         batch_size: global batch size, or None for single clips.
-        transform_input_data_fn: the stock function from decoded tensors to (features, labels).
+        transform: from decoded tensors, with the packed clip, to (features, labels). None: the
+            decoded tensors themselves.
         input_context: the replica's share of files and batch, given by tf.distribute.
+        choice: which frames make a clip.
+        fps: frames per second that the records must have; None: any.
 
     Returns:
-        A dataset of (features, labels) as the stock builder gives it. `original_image`, which only
-        pictures use, holds the keyframe, [H, W, 3].
+        A dataset of (features, labels) as the stock builder gives it, with two differences if
+        `transform` is a stock one. `image` is uint8, stacked [T h, w, 3], if augmentation allows
+        that; else packed and preprocessed, float32 [h, w, 3 T]. `original_image`, which only
+        pictures use, holds the clip's middle frame, [h, w, 3].
 
     Raises:
-        RecordFileError: if there is nothing to read.
+        RecordFileError: if there is nothing to read, or its frame rate is another.
         ValueError: if the reader's kind or its label map is missing.
     """
     if input_reader.WhichOneof("input_reader") != "tf_record_input_reader":
@@ -53,13 +80,20 @@ def build(
     if not input_reader.label_map_path:
         raise ValueError("label_map_path is missing from the input reader.")
     patterns = list(input_reader.tf_record_input_reader.input_path)
-    record_files.check_record_files(patterns)
-    decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames)
+    paths = record_files.check_record_files(patterns)
+    look = record_files.look_at_records(paths, _RECORDS_LOOKED_AT)
+    record_files.check_frame_rate(look, fps)
+    record_files.warn_of_repeated_frames(look, *choice.reach(num_frames))
+    decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice)
     dataset = _read_records(patterns, input_reader, input_context)
-    dataset = _decode_clips(dataset, decoder, shuffle=input_reader.shuffle)
-    if transform_input_data_fn is not None:
-        dataset = dataset.map(transform_input_data_fn, tf.data.AUTOTUNE)
-        dataset = dataset.map(_keep_middle_of_original, tf.data.AUTOTUNE)
+    dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
+    if isinstance(transform, stock_transform.StockTransform):
+        build_clips = _draw_then_decode if transform.steps.only_crop_and_flip else _decode_then_draw
+        dataset = build_clips(dataset, decoder, transform)
+    else:
+        dataset = _whole_clips(dataset, decoder)
+        if transform is not None:
+            dataset = dataset.map(transform, tf.data.AUTOTUNE)
     if batch_size:
         if input_context is not None:
             batch_size = input_context.get_per_replica_batch_size(batch_size)
@@ -87,18 +121,13 @@ def _read_records(patterns, input_reader, input_context) -> tf.data.Dataset:
     return dataset
 
 
-def _decode_clips(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.data.Dataset:
-    """From records to decoded clips; skips what is broken and says so with a running count."""
+def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.data.Dataset:
+    """From records to keyframes with their encoded frames: ((file, record, name), keyframe)."""
 
     def keyframes_of(path, number, record):
-        return decoder.keyframes(record).map(lambda keyframe: (path, number, keyframe))
-
-    def decode_or_mark(path, number, keyframe):
-        # A broken clip ends `decoded` without an element, and the mark behind it is taken.
-        decoded = tf.data.Dataset.from_tensors(keyframe).map(decoder.decode_frames)
-        decoded = decoded.map(lambda clip: (True, path, number, clip))
-        mark = tf.data.Dataset.from_tensors((False, path, number, decoder.without_frames(keyframe)))
-        return decoded.ignore_errors(log_warning=True).concatenate(mark).take(1)
+        return decoder.keyframes(record).map(
+            lambda keyframe: ((path, number, keyframe[_Fields.source_id]), keyframe)
+        )
 
     dataset = dataset.interleave(
         keyframes_of,
@@ -106,19 +135,103 @@ def _decode_clips(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> 
         num_parallel_calls=tf.data.AUTOTUNE if shuffle else None,
     )
     # Bytes that are no SequenceExample at all fail in keyframes_of.
-    dataset = dataset.ignore_errors(log_warning=True)
+    return dataset.ignore_errors(log_warning=True)
+
+
+def _whole_clips(dataset, decoder: clip_decoder.ClipDecoder) -> tf.data.Dataset:
+    """From keyframes to decoded tensors, with the whole frames packed under `image`."""
+    return _skip_broken(_attempt(dataset, decoder.decode_frames, decoder.without_frames))
+
+
+def _decode_then_draw(
+    dataset, decoder: clip_decoder.ClipDecoder, transform: stock_transform.StockTransform
+) -> tf.data.Dataset:
+    """From keyframes to (features, labels), whatever the augmentation does to pictures.
+
+    Colours are changed first, in whole frames.
+    """
+    steps = transform.steps
+    rewired = transform.rewired(steps.others)
+
+    def draw(clip):
+        if steps.on_colours:
+            frames = clip_packing.unpack_clips(clip[_Fields.image][tf.newaxis], decoder.num_frames)
+            frames = clip_augmentation.change_colours(
+                tf.cast(frames[0], tf.float32), steps.on_colours
+            )
+            clip = {**clip, _Fields.image: clip_packing.pack_clip(frames)}
+        features, labels = rewired(clip)
+        if _Fields.original_image in features:
+            middle = clip_packing.middle_frames(features[_Fields.original_image])
+            features = {**features, _Fields.original_image: middle}
+        return features, labels
+
+    return _whole_clips(dataset, decoder).map(draw, tf.data.AUTOTUNE)
+
+
+def _draw_then_decode(
+    dataset, decoder: clip_decoder.ClipDecoder, transform: stock_transform.StockTransform
+) -> tf.data.Dataset:
+    """From keyframes to (features, labels), where augmentation only crops, flips and colours.
+
+    Colours are changed last, in the part that was cut out.
+    """
+    drawing = clip_drawing.Drawing(decoder.num_frames, transform)
+
+    def size_of(keyframe):
+        middle = clip_packing.middle_frame_index(decoder.num_frames)
+        return clip_decoder.frame_size(keyframe[clip_decoder.ENCODED_FRAMES][middle])
+
+    # A keyframe whose frame has no size goes on, for it is decoding that says so.
+    dataset = _attempt(
+        dataset,
+        lambda keyframe: (keyframe, size_of(keyframe)),
+        lambda keyframe: (keyframe, tf.constant([1, 1])),
+        log_errors=False,
+    )
+    dataset = dataset.map(lambda whole, name, sized: (name, drawing.draw(*sized)), tf.data.AUTOTUNE)
+    dataset = _skip_broken(_attempt(dataset, drawing.decode, drawing.without_pictures))
+    return dataset.map(drawing.with_static_shapes, tf.data.AUTOTUNE)
+
+
+def _attempt(
+    dataset, function: Callable, stand_in: Callable, log_errors: bool = True
+) -> tf.data.Dataset:
+    """Applies a function that may fail, in parallel; the order stays.
+
+    Args:
+        dataset: of (name, clip).
+        function: from a clip to any tensors.
+        stand_in: from a clip to what stands for it where the function fails: the same tensors, of
+            any size.
+        log_errors: whether the function's errors are logged.
+
+    Returns:
+        A dataset of (whether the function succeeded, name, tensors).
+    """
+
+    def attempt(name, clip):
+        # A broken clip ends `done` without an element, and the mark behind it is taken.
+        done = tf.data.Dataset.from_tensors((clip,)).map(lambda clip: (True, name, function(clip)))
+        mark = tf.data.Dataset.from_tensors((False, name, stand_in(clip)))
+        return done.ignore_errors(log_warning=log_errors).concatenate(mark).take(1)
+
     # One element each: the order stays.
-    dataset = dataset.interleave(decode_or_mark, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.interleave(attempt, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _skip_broken(dataset) -> tf.data.Dataset:
+    """From (whole, name, tensors) to the tensors; leaves out what is not whole, and says so."""
     zero = tf.constant(0, tf.int64)
     dataset = dataset.scan((zero, zero), _count_broken)
-    dataset = dataset.filter(lambda whole, clip: whole)
-    return dataset.map(lambda whole, clip: clip)
+    dataset = dataset.filter(lambda whole, tensors: whole)
+    return dataset.map(lambda whole, tensors: tensors)
 
 
 def _count_broken(state, element):
     """Warns of a broken clip; gives up when nothing but broken ones come."""
     skipped, in_a_row = state
-    whole, path, number, clip = element
+    whole, (path, number, name), tensors = element
     skipped = tf.where(whole, skipped, skipped + 1)
     in_a_row = tf.where(whole, tf.constant(0, tf.int64), in_a_row + 1)
 
@@ -126,7 +239,7 @@ def _count_broken(state, element):
         text = tf.strings.format(
             "WARNING: clip skipped: a frame of {} (record {} of {}) cannot be decoded, or its "
             "frames differ in size. Clips skipped so far: {}",
-            (clip[fields.InputDataFields.source_id], number, path, skipped),
+            (name, number, path, skipped),
         )
         tf.print(text)
         # The dataset repeats: with nothing whole in it, it would never end.
@@ -134,12 +247,4 @@ def _count_broken(state, element):
         return skipped
 
     with tf.control_dependencies([tf.cond(whole, lambda: skipped, warn)]):
-        return (skipped, tf.identity(in_a_row)), (whole, clip)
-
-
-def _keep_middle_of_original(features: dict, labels: dict):
-    """Pictures show the keyframe; the whole clip in `original_image` would be carried in vain."""
-    key = fields.InputDataFields.original_image
-    if key in features:
-        features = {**features, key: clip_packing.middle_frames(features[key])}
-    return features, labels
+        return (skipped, tf.identity(in_a_row)), (whole, tensors)

@@ -4,36 +4,66 @@
 A record is a stretch of video as `object_detection.dataset_tools.seq_example_util` writes it: any
 number of frames, of which any number is annotated. Each annotated frame (keyframe) gives one clip:
 T frames around it, the first and last frame repeated where the record ends. Only the JPEGs of that
-clip are decoded.
+clip are decoded, and of these only the part that is wanted.
 
-Shapes: N frames of a record, T frames of a clip, H W pixels, G ground-truth rows (one per box and
-action).
+Shapes: N frames of a record, T frames of a clip, H W pixels, h w pixels of a part, G ground-truth
+rows (one per box and action).
 """
+
+import dataclasses
 
 import tensorflow as tf
 from object_detection.core import standard_fields as fields
 from object_detection.data_decoders import tf_sequence_example_decoder
 
-from object_detection_ext.data import clip_packing
+from object_detection_ext.data import clip_packing, clip_window
 
 ENCODED_FRAMES = "clip_encoded_frames"
 
 _Fields = fields.InputDataFields
 
+_JPEG_START = b"\xff\xd8\xff"
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameChoice:
+    """Which frames of a record make a clip, drawn once per clip; all in frames of the record.
+
+    Frame k of the clip is frame `keyframe + jitter + (k - T // 2) * stride`, with the stride drawn
+    from `min_stride` to `max_stride` and the jitter from `-max_jitter` to `max_jitter`.
+    """
+
+    min_stride: int = 1
+    max_stride: int = 1
+    max_jitter: int = 0
+
+    def reach(self, num_frames: int) -> tuple[int, int]:
+        """The most frames that a clip of T takes before and behind its keyframe."""
+        middle = clip_packing.middle_frame_index(num_frames)
+        return (
+            middle * self.max_stride + self.max_jitter,
+            (num_frames - 1 - middle) * self.max_stride + self.max_jitter,
+        )
+
+
+NEIGHBOURS = FrameChoice()
+
 
 class ClipDecoder:
-    """Decodes records into clips packed as images, with the keyframe's boxes and actions."""
+    """Decodes records into clips with the keyframe's boxes and actions."""
 
-    def __init__(self, label_map_path: str, num_frames: int):
+    def __init__(self, label_map_path: str, num_frames: int, choice: FrameChoice = NEIGHBOURS):
         """Creates the decoder.
 
         Args:
             label_map_path: label map whose names the records' `region/label/string` hold. Rows
                 with another name are dropped (as with AVA's 60-class map on 80-class records).
             num_frames: T.
+            choice: which frames around the keyframe these are.
         """
         self._stock = tf_sequence_example_decoder.TfSequenceExampleDecoder(label_map_path)
-        self._num_frames = num_frames
+        self.num_frames = num_frames
+        self._choice = choice
 
     def keyframes(self, record: tf.Tensor) -> tf.data.Dataset:
         """A dataset with one element per keyframe of a serialized SequenceExample.
@@ -66,11 +96,16 @@ class ClipDecoder:
 
     def _clip_frames(self, encoded: tf.Tensor, keyframe: tf.Tensor) -> tf.Tensor:
         """The T of N encoded frames around a keyframe, edge frames repeated: [T] strings."""
-        offsets = tf.range(self._num_frames, dtype=tf.int64)
-        offsets -= clip_packing.middle_frame_index(self._num_frames)
+        offsets = tf.range(self.num_frames, dtype=tf.int64)
+        offsets -= clip_packing.middle_frame_index(self.num_frames)
+        choice = self._choice
+        if choice.max_stride > 1:
+            offsets *= _draw(choice.min_stride, choice.max_stride)
+        if choice.max_jitter:
+            offsets += _draw(-choice.max_jitter, choice.max_jitter)
         last = tf.size(encoded, out_type=tf.int64) - 1
         return tf.ensure_shape(
-            tf.gather(encoded, tf.clip_by_value(keyframe + offsets, 0, last)), [self._num_frames]
+            tf.gather(encoded, tf.clip_by_value(keyframe + offsets, 0, last)), [self.num_frames]
         )
 
     def decode_frames(self, keyframe: dict) -> dict:
@@ -84,10 +119,10 @@ class ClipDecoder:
             lambda frame: tf.io.decode_jpeg(frame, channels=3),
             tensors.pop(ENCODED_FRAMES),
             fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
-            parallel_iterations=self._num_frames,
+            parallel_iterations=self.num_frames,
         )  # [T, H, W, 3]
         tensors[_Fields.image] = clip_packing.pack_clip(
-            tf.ensure_shape(clip, [self._num_frames, None, None, 3])
+            tf.ensure_shape(clip, [self.num_frames, None, None, 3])
         )
         return tensors
 
@@ -95,4 +130,53 @@ class ClipDecoder:
         """What `decode_frames` gives, with a clip of no pixels: stands for one that is broken."""
         tensors = dict(keyframe)
         del tensors[ENCODED_FRAMES]
-        return {**tensors, _Fields.image: tf.zeros([0, 0, 3 * self._num_frames], tf.uint8)}
+        return {**tensors, _Fields.image: tf.zeros([0, 0, 3 * self.num_frames], tf.uint8)}
+
+
+def _draw(least: int, most: int) -> tf.Tensor:
+    return tf.random.uniform([], least, most + 1, tf.int64)
+
+
+def frame_size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width of an encoded frame, int32 [2].
+
+    Raises:
+        tf.errors.InvalidArgumentError: if it is none.
+    """
+    return tf.cond(
+        _is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+        lambda: tf.shape(tf.io.decode_jpeg(encoded, channels=3))[:2],
+    )
+
+
+def decode_part(
+    encoded: tf.Tensor, size: tf.Tensor, window: clip_window.Window | None = None
+) -> tf.Tensor:
+    """Decodes a frame's part, and flips it.
+
+    Args:
+        encoded: string scalar: a JPEG, or what else `tf.io.decode_jpeg` takes.
+        size: int32 [2], height and width that the whole frame must have.
+        window: the part; None: all.
+
+    Returns:
+        uint8 [h, w, 3].
+
+    Raises:
+        tf.errors.InvalidArgumentError: if it cannot be decoded, or has another size.
+    """
+    tf.debugging.assert_equal(frame_size(encoded), size, "Frames of a record differ in size.")
+    if window is None:
+        return tf.io.decode_jpeg(encoded, channels=3)
+    top, left, height, width = tf.unstack(window.box)
+    part = tf.cond(
+        _is_jpeg(encoded),
+        lambda: tf.io.decode_and_crop_jpeg(encoded, window.box, channels=3),
+        lambda: tf.io.decode_jpeg(encoded, channels=3)[top : top + height, left : left + width],
+    )
+    return clip_window.flip(part, window)
+
+
+def _is_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A clip as an image with 3 T channels.
+"""A clip as an image: with 3 T channels, or T times as high.
 
 The stock input pipeline knows one image per example. Packed along the channels, a clip passes its
 crops, flips, resizers, padding and batching unchanged, and every frame gets the same crop and flip.
+Stacked, with its frames one below the other, a clip is what decoding gives: nothing is moved in
+memory. Where the stock code does nothing more to the pixels, clips are uint8 and stacked.
 
-Shapes: B clips, T frames, H W pixels. Channel 3 k + c of a packed clip is colour c of frame k.
+Shapes: B clips, T frames, H W pixels. Channel 3 k + c of a packed clip is colour c of frame k; row
+H k + y of a stacked clip is row y of frame k.
 """
 
 import tensorflow as tf
@@ -55,3 +58,35 @@ def middle_frames(images: tf.Tensor) -> tf.Tensor:
     """The keyframes [..., H, W, 3] of packed clips [..., H, W, 3 T]."""
     first = 3 * middle_frame_index(images.shape[-1] // 3)
     return images[..., first : first + 3]
+
+
+def stack_frames(clip: tf.Tensor) -> tf.Tensor:
+    """Stacks a clip [T, H, W, 3] into an image [T H, W, 3]."""
+    num_frames, height, width, _ = clip.shape
+    image = tf.reshape(clip, [-1, tf.shape(clip)[2], 3])
+    is_known = num_frames is not None and height is not None
+    image.set_shape([num_frames * height if is_known else None, width, 3])
+    return image
+
+
+def unstack_frames(images: tf.Tensor, num_frames: int) -> tf.Tensor:
+    """Takes images [B, T H, W, 3] apart into clips [B, T, H, W, 3].
+
+    Args:
+        images: stacked clips.
+        num_frames: T.
+
+    Raises:
+        ValueError: if the shape is known and is not one of T frames.
+    """
+    _, rows, width, channels = images.shape
+    if channels != 3 or (rows is not None and rows % num_frames):
+        raise ValueError(
+            f"A stacked clip of {num_frames} frames has 3 channels and a multiple of {num_frames} "
+            f"rows, but the image has the shape {images.shape}. (A packed clip, of "
+            f"{3 * num_frames} channels, is float: see model.preprocess.)"
+        )
+    height = tf.shape(images)[1] // num_frames if rows is None else rows // num_frames
+    return tf.reshape(
+        images, [-1, num_frames, height, tf.shape(images)[2] if width is None else width, 3]
+    )

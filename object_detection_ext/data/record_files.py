@@ -2,6 +2,7 @@
 """A look at TFRecord files before the expensive part starts."""
 
 import dataclasses
+import itertools
 import logging
 import os
 import statistics
@@ -90,10 +91,11 @@ class RecordFacts(NamedTuple):
     """What one record says.
 
     `number` counts from 0 in the file at `path`. `fps` is None where the timestamps do not tell it:
-    a single frame, none, or all the same. `height` and `width` are those of the encoded keyframe,
-    in pixels; where it cannot be read, those that the record's header says. `keyframes` are indices
-    of annotated frames, `labels` the names of the actions on them. `frame_bytes` is the mean size
-    of an encoded frame.
+    a single frame, none, or all the same; `fps_error` is the part of it by which frames that were
+    taken as the nearest to a time can move it. `height` and `width` are those of the encoded
+    keyframe, in pixels; where it cannot be read, those that the record's header says. `keyframes`
+    are indices of annotated frames, `labels` the names of the actions on them. `frame_bytes` is the
+    mean size of an encoded frame.
     """
 
     path: str
@@ -105,6 +107,7 @@ class RecordFacts(NamedTuple):
     keyframes: tuple[int, ...]
     labels: frozenset[str]
     frame_bytes: float
+    fps_error: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +182,55 @@ def look_at_records(paths: Sequence[str], max_records: int = 8) -> RecordLook:
     return RecordLook(tuple(records[:max_records]), tuple(unreadable))
 
 
+def check_frame_rate(look: RecordLook, fps: float | None) -> None:
+    """Compares records' frame rates with the one that is expected.
+
+    Args:
+        look: at some records.
+        fps: frames per second, expected; None: any.
+
+    Raises:
+        RecordFileError: naming the file whose record has another rate.
+    """
+    for record in look.records if fps is not None else ():
+        if record.fps is not None and abs(record.fps / fps - 1.0) > record.fps_error:
+            raise RecordFileError(
+                f"{record.path}, record {record.number}: its {record.num_frames} frames have "
+                f"{record.fps:.4g} frames per second by their timestamps (image/timestamp, in "
+                f"microseconds), but clip {{ fps: {fps:g} }} of the pipeline.config expects "
+                f"{fps:g}. Write the records with create_ava_records --fps {fps:g}, or set fps to "
+                "what they have."
+            )
+
+
+def warn_of_repeated_frames(look: RecordLook, before: int, behind: int) -> None:
+    """Warns if records end before a clip does: its first or last frame is then repeated.
+
+    Args:
+        look: at some records.
+        before: frames that a clip takes before its keyframe, at most.
+        behind: frames that it takes behind it, at most.
+    """
+    for record in look.records:
+        for keyframe in record.keyframes:
+            has = keyframe, record.num_frames - 1 - keyframe
+            if has[0] < before or has[1] < behind:
+                logging.warning(
+                    "%s, record %d: keyframe %d has %d frames before and %d behind it, but clips "
+                    "take up to %d and %d (clip { num_frames frame_stride temporal_jitter_frames } "
+                    "of the pipeline.config): the first or last frame is repeated. Records of more "
+                    "frames: create_ava_records --num_frames %d.",
+                    record.path,
+                    record.number,
+                    keyframe,
+                    *has,
+                    before,
+                    behind,
+                    2 * max(before, behind + 1),
+                )
+                return
+
+
 def _facts(path: str, number: int, example: tf.train.SequenceExample) -> RecordFacts:
     lists = example.feature_lists.feature_list
 
@@ -193,16 +245,19 @@ def _facts(path: str, number: int, example: tf.train.SequenceExample) -> RecordF
     keyframes = tuple(index for index, value in enumerate(annotated) if value and value[0])
     height, width = _frame_size(encoded[keyframes[0] if keyframes else 0], example)
     labels = column("region/label/string", "bytes_list")
+    times = [value[0] for value in column("image/timestamp", "int64_list") if value]
+    fps, fps_error = _frame_rate(times)
     return RecordFacts(
         path=path,
         number=number,
         num_frames=len(encoded),
-        fps=_frame_rate([value[0] for value in column("image/timestamp", "int64_list") if value]),
+        fps=fps,
         height=height,
         width=width,
         keyframes=keyframes,
         labels=frozenset(name.decode("utf-8", "replace") for row in labels for name in row),
         frame_bytes=statistics.fmean(map(len, encoded)),
+        fps_error=fps_error,
     )
 
 
@@ -218,13 +273,19 @@ def _frame_size(encoded: bytes, example: tf.train.SequenceExample) -> tuple[int,
     return int(height), int(width)
 
 
-def _frame_rate(microseconds: Sequence[int]) -> float | None:
-    """Frames per second. At the ends of a video its last frame is repeated: such do not count."""
+def _frame_rate(microseconds: Sequence[int]) -> tuple[float | None, float]:
+    """Frames per second, and by which part of them they may be off.
+
+    At the ends of a video its first or last frame is repeated: such do not count. A frame stands up
+    to half a frame of the video off its time, and a video of fewer frames repeats them.
+    """
     times = list(microseconds)
     while len(times) > 1 and times[0] == times[1]:
         times.pop(0)
     while len(times) > 1 and times[-1] == times[-2]:
         times.pop()
-    if len(times) < 2 or times[-1] <= times[0]:
-        return None
-    return (len(times) - 1) * 1e6 / (times[-1] - times[0])
+    steps = [after - before for before, after in itertools.pairwise(times) if after != before]
+    if not steps or min(steps) < 0:
+        return None, 0.0
+    span = times[-1] - times[0]
+    return (len(times) - 1) * 1e6 / span, 2.0 * statistics.median(steps) / span

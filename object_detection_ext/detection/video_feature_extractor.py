@@ -13,17 +13,16 @@ from object_detection_ext.data import clip_packing
 from object_detection_ext.trunks import pretrained
 
 
-class _PackedClipTrunk(tf.keras.Model):
-    """A trunk that takes packed clips: [B, H, W, 3 T] to [B, t, h, w, C]."""
+class _ImageTrunk(tf.keras.Model):
+    """A trunk that takes clips as images (see clip_packing): to a feature map [B, t, h, w, C]."""
 
-    def __init__(self, trunk: tf.keras.Model, num_frames: int, name: str | None = None):
+    def __init__(self, trunk: tf.keras.Model, to_clips: Callable, name: str | None = None):
         super().__init__(name=name)
         self.trunk = trunk
-        self._num_frames = num_frames
+        self._to_clips = to_clips
 
     def call(self, images, training=None):
-        clips = clip_packing.unpack_clips(images, self._num_frames)
-        return self.trunk(clips, training=training)
+        return self.trunk(self._to_clips(images), training=training)
 
 
 class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtractor):
@@ -65,12 +64,24 @@ class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtracto
         """
         return resized_inputs * (2.0 / 255.0) - 1.0
 
+    def to_clips(self, images: tf.Tensor) -> tf.Tensor:
+        """What the model is given, as clips [B, T, H, W, 3], float in [-1, 1].
+
+        Args:
+            images: packed clips [B, H, W, 3 T], float, as `preprocess` gives them; or, as the input
+                pipeline hands them over, stacked clips [B, T H, W, 3], uint8.
+        """
+        if images.dtype != tf.uint8:
+            return clip_packing.unpack_clips(images, self.num_frames)
+        clips = clip_packing.unstack_frames(images, self.num_frames)
+        return self.preprocess(tf.cast(clips, tf.float32))
+
     def get_proposal_feature_extractor_model(self, name: str | None = None) -> tf.keras.Model:
-        """The trunk, from packed clips [B, H, W, 3 T] to a feature map [B, t, h, w, C]."""
+        """The trunk, from what `to_clips` takes to a feature map [B, t, h, w, C]."""
         trunk = self._build_trunk()
         tails = [] if self._tail is None else [self._tail]
         self.classification_backbone = pretrained.PretrainedVariables(trunk, *tails)
-        return _PackedClipTrunk(trunk, self.num_frames, name=name)
+        return _ImageTrunk(trunk, self.to_clips, name=name)
 
     def get_box_classifier_feature_extractor_model(self, name: str | None = None):
         """Nothing: the action head stands in the box predictor, where it also sees the clip."""

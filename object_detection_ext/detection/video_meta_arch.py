@@ -70,7 +70,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         """Predicts raw tensors; see the base class.
 
         Args:
-            preprocessed_inputs: packed clips [B, H, W, 3 T] in [-1, 1].
+            preprocessed_inputs: packed clips [B, H, W, 3 T] in [-1, 1], as `preprocess` gives them,
+                or stacked clips [B, T H, W, 3], uint8, as the input pipeline gives them.
             true_image_shapes: int32 [B, 3], sizes in pixels before padding.
             **side_inputs: `proposal_boxes`, float [B, any number up to R, 4], normalized by the
                 true image: boxes that take the place of the proposals. Boxes without an area are
@@ -117,7 +118,15 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         anchors = box_list_ops.concatenate(
             self._first_stage_anchor_generator.generate([(cells[1], cells[2])])
         )
-        return [rpn_features], [feature_map], anchors, tf.shape(preprocessed_inputs)
+        return [rpn_features], [feature_map], anchors, self._packed_shape(preprocessed_inputs)
+
+    def _packed_shape(self, images):
+        """int32 [4], of the packed clips: [B, H, W, 3 T]."""
+        shape = tf.shape(images)
+        if images.dtype != tf.uint8:
+            return shape
+        num_frames = self._feature_extractor.num_frames
+        return tf.stack([shape[0], shape[1] // num_frames, shape[2], 3 * num_frames])
 
     def _predict_second_stage(
         self,
@@ -231,10 +240,12 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         ]
         return boxlists, classes, masks, weights
 
-    def _write_training_picture(self, packed_clips):
+    def _write_training_picture(self, images):
         """The first clip's middle frame with its ground-truth boxes, every n-th step."""
         step = tf.cast(self.training_step, tf.int64)
-        frame = (clip_packing.middle_frames(packed_clips[:1]) + 1.0) / 2.0  # [1, H, W, 3]
+        clips = self._feature_extractor.to_clips(images[:1])
+        middle = clip_packing.middle_frame_index(self._feature_extractor.num_frames)
+        frame = (clips[:, middle] + 1.0) / 2.0  # [1, H, W, 3]
         boxes = self.groundtruth_lists(standard_fields.BoxListFields.boxes)[0][tf.newaxis]
         picture = tf.image.draw_bounding_boxes(frame, boxes, [[1.0, 0.9, 0.0]])
         every = tf.constant(self._picture_every_n_steps, tf.int64)

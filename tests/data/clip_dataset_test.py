@@ -12,7 +12,7 @@ from object_detection.protos import input_reader_pb2
 from object_detection.utils import config_util
 
 from object_detection_ext import registration
-from object_detection_ext.data import clip_dataset, record_files
+from object_detection_ext.data import clip_dataset, clip_packing, record_files
 from tests import tiny_pipeline
 
 registration.register()
@@ -182,6 +182,14 @@ def _train_input(tmp_path, label_map, override: str):
     return configs, model
 
 
+def _frames_of(features) -> np.ndarray:
+    """The frames [4, H, W, 3] of the first clip of a batch, in [0, 255]."""
+    images = features["image"][:1]
+    if images.dtype == tf.uint8:
+        return clip_packing.unstack_frames(images, 4)[0].numpy().astype(float)
+    return (clip_packing.unpack_clips(images, 4)[0].numpy() + 1.0) * 127.5
+
+
 def _line(values: np.ndarray) -> tuple[float, float]:
     """Slope and offset of values on a line, away from the borders, where resizing repeats."""
     inner = slice(4, -4)
@@ -205,24 +213,26 @@ def _place_in_original(frame: np.ndarray, k: int) -> tuple[tuple, tuple]:
     return tuple(v / size for v in rows), tuple(v / size for v in columns)
 
 
-def test_stock_flips_and_crops_act_on_all_frames_and_boxes_alike(tmp_path, label_map):
+# The second one cannot be read from a window: such clips go whole through the stock steps.
+@pytest.mark.parametrize("more", ["", "data_augmentation_options { random_image_scale { } }"])
+def test_stock_flips_and_crops_act_on_all_frames_and_boxes_alike(tmp_path, label_map, more):
     override = """train_config {
       data_augmentation_options { random_horizontal_flip { } }
       data_augmentation_options { random_crop_image {
         min_object_covered: 1.0 min_aspect_ratio: 0.75 max_aspect_ratio: 1.33
         min_area: 0.3 max_area: 0.9 overlap_thresh: 0.5 random_coef: 0.0
       } }
-    }"""
+    MORE }""".replace("MORE", more)
     configs, model = _train_input(tmp_path, label_map, override)
     dataset = inputs.train_input(
         configs["train_config"], configs["train_input_config"], configs["model"], model=model
     )
     flips, widths = [], []
+    is_whole = bool(more)
+    assert dataset.element_spec[0]["image"].dtype == (tf.float32 if is_whole else tf.uint8)
     for features, labels in dataset.take(12):
-        image = (features["image"][0].numpy() + 1) * 127.5  # [64, 64, 12], pixels again
-        assert image.shape == (64, 64, 12)
         places = np.array(
-            [_place_in_original(image[..., 3 * k : 3 * k + 3], k) for k in range(4)]
+            [_place_in_original(frame, k) for k, frame in enumerate(_frames_of(features))]
         )  # [frame, rows or columns, slope and offset]
         np.testing.assert_allclose(places, np.broadcast_to(places[:1], places.shape), atol=0.02)
         (row_slope, row_offset), (column_slope, column_offset) = places.mean(axis=0)
@@ -253,8 +263,106 @@ def test_eval_input_keeps_the_middle_frame_as_the_original_image(tmp_path, label
     assert original.shape == (1, 64, 64, 3) and original.dtype == np.uint8
     rows, columns = _place_in_original(original[0].astype(float), 2)
     np.testing.assert_allclose([rows, columns], [(1, 0), (1, 0)], atol=0.02)
-    assert features["image"].shape == [1, 64, 64, 12]
+    assert features["image"].shape == [1, 4 * 64, 64, 3]
+    # Nothing but the keyframe, at that: the same pixels but for rounding.
+    difference = _frames_of(features)[2] - original[0].astype(float)
+    assert np.abs(difference).max() <= 1
+    np.testing.assert_array_equal(features["true_image_shape"], [[64, 64, 12]])
     # Metrics want a row per person and action.
     assert int(labels["num_groundtruth_boxes"][0]) == 2
     np.testing.assert_allclose(labels["groundtruth_boxes"][0, :2], [_BOX, _BOX], atol=1e-6)
     np.testing.assert_array_equal(labels["groundtruth_classes"][0, :2], [[1, 0, 0], [0, 0, 1]])
+
+
+def _still_record() -> bytes:
+    """Four times the same colourful frame."""
+    frame = tiny_pipeline.encode_jpeg(
+        np.random.default_rng(0)
+        .integers(40, 216, (8, 8, 3))
+        .astype(np.uint8)
+        .repeat(8, 0)
+        .repeat(8, 1)
+    )
+    return tiny_pipeline.make_record([frame] * 4, {2: _PERSON})
+
+
+@pytest.mark.parametrize("more", ["", "data_augmentation_options { random_image_scale { } }"])
+def test_colours_change_alike_in_all_frames(tmp_path, label_map, more):
+    override = """train_config {
+      data_augmentation_options { random_distort_color { } }
+      data_augmentation_options { random_horizontal_flip { probability: 1.0 } }
+      MORE retain_original_images: true
+    }""".replace("MORE", more)
+    configs, model = _train_input(tmp_path, label_map, override)
+    tiny_pipeline.write_records(tmp_path / "train", [_still_record()])
+    dataset = inputs.train_input(
+        configs["train_config"], configs["train_input_config"], configs["model"], model=model
+    )
+    means = []
+    for features, _ in dataset.take(3):
+        frames = _frames_of(features)
+        np.testing.assert_array_equal(frames, np.broadcast_to(frames[:1], frames.shape))
+        # The original picture is neither flipped nor coloured.
+        original = features["original_image"][0].numpy().astype(float)
+        assert np.abs(frames[2] - original[:, ::-1]).max() > 8
+        means.append(frames.mean(axis=(0, 1, 2)))
+    assert np.ptp(means, axis=0).max() > 2, "each clip has a draw of its own"
+
+
+def test_edited_messages_count_and_other_preprocessing_is_kept(tmp_path, label_map):
+    """What a notebook changes behind reading the pipeline is what happens."""
+    configs, model = _train_input(tmp_path, label_map, "")
+    configs["train_config"].data_augmentation_options.add().random_vertical_flip.probability = 1.0
+    arguments = configs["train_config"], configs["train_input_config"], configs["model"]
+    ((features, _),) = inputs.train_input(*arguments, model=model).take(1)
+    assert features["image"].dtype == tf.uint8
+    rows, columns = _place_in_original(_frames_of(features)[1], 1)
+    assert rows[0] == pytest.approx(-1, abs=0.02)
+    assert columns[0] == pytest.approx(1, abs=0.02)
+
+    class Other(type(model)):
+        def preprocess(self, inputs):
+            images, shapes = super().preprocess(inputs)
+            return images * 0.0 + 7.0, shapes
+
+    model.__class__ = Other
+    ((features, _),) = inputs.train_input(*arguments, model=model).take(1)
+    assert features["image"].shape == [1, 64, 64, 12]
+    np.testing.assert_array_equal(features["image"], np.full([1, 64, 64, 12], 7.0))
+
+
+def test_training_draws_frames_and_evaluation_does_not(tmp_path, label_map):
+    override = """
+      [object_detection_ext.protos.video_action_transformer] {
+        clip { frame_stride: 2 min_frame_stride: 1 max_frame_stride: 3 temporal_jitter_frames: 1 }
+      }"""
+    configs, model = _train_input(tmp_path, label_map, override)
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(20), {10: _PERSON})
+    tiny_pipeline.write_records(tmp_path / "train", [record])
+
+    def frame_numbers(features):
+        return tuple(np.round(_frames_of(features).mean(axis=(1, 2, 3)) / 10).astype(int))
+
+    dataset = inputs.train_input(
+        configs["train_config"], configs["train_input_config"], configs["model"], model=model
+    )
+    drawn = {frame_numbers(features) for features, _ in dataset.take(60)}
+    possible = {
+        tuple(10 + jitter + (k - 2) * stride for k in range(4))
+        for jitter in (-1, 0, 1)
+        for stride in (1, 2, 3)
+    }
+    assert drawn <= possible and len(drawn) >= 6
+    dataset = inputs.eval_input(
+        configs["eval_config"], configs["eval_input_configs"][0], configs["model"], model=model
+    )
+    assert [frame_numbers(features) for features, _ in dataset] == [(6, 8, 10, 12)]
+
+
+def test_records_of_another_frame_rate_are_refused(tmp_path, label_map):
+    path = tiny_pipeline.write_records(tmp_path / "records", [_record("v")])
+    reader = _reader(label_map, path)
+    # Frame k of the tiny records has the time k microseconds.
+    assert len(list(clip_dataset.build(reader, num_frames=4, fps=1e6))) == 1
+    with pytest.raises(record_files.RecordFileError, match=r"records, record 0.* fps: 25 "):
+        clip_dataset.build(reader, num_frames=4, fps=25.0)

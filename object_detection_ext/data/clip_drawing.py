@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation drawn before the frames are decoded.
+
+`Drawing.draw` lets the stock transformation do everything but pixels: draws, boxes, labels. Its
+result tells the part of the frames that is wanted; `Drawing.decode` makes the pixels of it.
+
+Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+from object_detection.core import standard_fields as fields
+from object_detection.protos import image_resizer_pb2
+from object_detection.utils import config_util, shape_utils
+
+from object_detection_ext.data import (
+    clip_augmentation,
+    clip_decoder,
+    clip_packing,
+    clip_window,
+    stock_transform,
+)
+
+_Fields = fields.InputDataFields
+
+
+class Drawn(NamedTuple):
+    """A clip whose augmentation is drawn.
+
+    `features` and `labels` are the stock ones without pictures; `encoded` are the T frames, `size`
+    (int32 [2]) their height and width, `window` the part of them that is wanted.
+    """
+
+    features: dict[str, tf.Tensor]
+    labels: dict[str, tf.Tensor]
+    encoded: tf.Tensor
+    size: tf.Tensor
+    window: clip_window.Window
+
+
+class Drawing:
+    """The stock transformation in two halves, where it only crops, flips and changes colours."""
+
+    def __init__(self, num_frames: int, transform: stock_transform.StockTransform):
+        """Takes T and the transformation."""
+        self._num_frames = num_frames
+        self._transform = transform
+        self._steps = transform.steps
+        self._resizer = transform.build_resizer()
+        self._overshoots = _overshoots(transform.image_resizer)
+        size = config_util.get_spatial_image_size(transform.image_resizer)
+        self._height, self._width = (None if side == -1 else side for side in size)
+
+    def draw(self, keyframe: dict[str, tf.Tensor], size: tf.Tensor) -> Drawn:
+        """Runs the stock transformation without pixels.
+
+        Args:
+            keyframe: as `ClipDecoder.keyframes` gives it.
+            size: int32 [2], H and W.
+        """
+        tensors = dict(keyframe)
+        encoded = tensors.pop(clip_decoder.ENCODED_FRAMES)
+        tensors[_Fields.image] = clip_window.coordinate_picture(size)
+        windows = []
+
+        def preprocess(pictures):
+            # In the place of model.preprocess: what comes here is augmented and not yet resized.
+            windows.append(clip_window.read_window(pictures[0]))
+            return shape_utils.resize_images_and_return_shapes(pictures, self._resizer)
+
+        features, labels = self._transform.rewired(self._steps.others, preprocess)(tensors)
+        features = dict(features)
+        del features[_Fields.image]
+        shape = features[_Fields.true_image_shape]
+        features[_Fields.true_image_shape] = tf.concat([shape[:2], [3 * self._num_frames]], axis=0)
+        return Drawn(features, labels, encoded, size, *windows)
+
+    def decode(self, drawn: Drawn) -> tuple[dict, dict]:
+        """(features, labels) with pictures: the stacked clip, uint8 [T h, w, 3], under `image`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: if a frame cannot be decoded, or frames differ in size.
+        """
+        pictures = {_Fields.image: clip_packing.stack_frames(self._decode_clip(drawn))}
+        if _Fields.original_image in drawn.features:
+            middle = drawn.encoded[clip_packing.middle_frame_index(self._num_frames)]
+            whole = clip_decoder.decode_part(middle, drawn.size)
+            # Cut off, not rounded: as the stock code does it.
+            pictures[_Fields.original_image] = tf.cast(self._resized(whole), tf.uint8)
+        return {**drawn.features, **pictures}, drawn.labels
+
+    def without_pictures(self, drawn: Drawn) -> tuple[dict, dict]:
+        """What `decode` gives, with pictures of no pixels: stands for a clip that is broken."""
+        nothing = tf.zeros([0, 0, 3], tf.uint8)
+        pictures = {
+            key: nothing
+            for key in (_Fields.image, _Fields.original_image)
+            if key == _Fields.image or key in drawn.features
+        }
+        return {**drawn.features, **pictures}, drawn.labels
+
+    def with_static_shapes(self, features: dict, labels: dict) -> tuple[dict, dict]:
+        """The same, with the shapes of pictures known as far as the resizer tells them."""
+        rows = None if self._height is None else self._num_frames * self._height
+        shapes = {
+            _Fields.image: [rows, self._width, 3],
+            _Fields.original_image: [self._height, self._width, 3],
+        }
+        return {
+            key: tf.ensure_shape(value, shapes[key]) if key in shapes else value
+            for key, value in features.items()
+        }, labels
+
+    def _decode_clip(self, drawn: Drawn) -> tf.Tensor:
+        """The clip uint8 [T, h, w, 3]."""
+
+        def decode(encoded):
+            return clip_decoder.decode_part(encoded, drawn.size, drawn.window)
+
+        if not self._steps.on_colours:
+            return self._map(lambda encoded: self._finished(decode(encoded)), drawn.encoded)
+        parts = tf.map_fn(
+            decode, drawn.encoded, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8)
+        )
+        parts = clip_augmentation.change_colours(tf.cast(parts, tf.float32), self._steps.on_colours)
+        return self._map(self._finished, parts)
+
+    def _map(self, function, elements: tf.Tensor) -> tf.Tensor:
+        # One by one: parallelism is over clips, and so few big tensors are there at once.
+        return tf.map_fn(
+            function,
+            elements,
+            fn_output_signature=tf.TensorSpec([self._height, self._width, 3], tf.uint8),
+            parallel_iterations=1,
+        )
+
+    def _resized(self, picture: tf.Tensor) -> tf.Tensor:
+        # The resizer is twice as fast on floats.
+        return self._resizer(tf.cast(picture, tf.float32))[0]
+
+    def _finished(self, part: tf.Tensor) -> tf.Tensor:
+        """A frame's part, any type in [0, 255], as the model gets it: uint8 [h, w, 3]."""
+        resized = self._resized(part) + 0.5
+        if self._overshoots:
+            resized = tf.clip_by_value(resized, 0.0, 255.0)
+        return tf.cast(resized, tf.uint8)
+
+
+def _overshoots(resizer: image_resizer_pb2.ImageResizer) -> bool:
+    """Whether resizing can leave [0, 255]."""
+    options = getattr(resizer, resizer.WhichOneof("image_resizer_oneof"))
+    return getattr(options, "resize_method", None) == image_resizer_pb2.BICUBIC
