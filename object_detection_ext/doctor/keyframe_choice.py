@@ -36,9 +36,10 @@ def over_videos_and_classes(
       count: how many.
       usable: the video ids that can be shown.
     """
-    ids, action = np.unique(split.action, return_inverse=True)
+    ids, action, counts = np.unique(split.action, return_inverse=True, return_counts=True)
     shown_class = np.zeros(len(ids))
-    weight_of_class = np.where(ids == NO_NUMBER, 0.0, 1.0)
+    # Rare classes come first, while all their videos are still to be shown.
+    weight_of_class = np.where(ids == NO_NUMBER, 0.0, 1.0 + 1.0 / counts)
     can_show = np.array([video_id in usable for video_id in split.video_ids], bool)
     rows = np.flatnonzero(split.has_box & can_show[split.video]) if len(split.row) else []
     if not len(rows):

@@ -31,7 +31,7 @@ def clip_options(pipeline) -> tuple[int | None, float | None]:
     if not pipeline_check.is_video_pipeline(pipeline):
         return None, None
     clip = pipeline.Extensions[options_lib.EXTENSION].clip
-    return clip.num_frames, getattr(clip, "fps", None) or None
+    return clip.num_frames, clip.fps or None
 
 
 def own_faults(exam: Examination) -> Iterator[Finding]:

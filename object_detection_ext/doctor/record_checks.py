@@ -4,6 +4,8 @@
 import os
 from collections.abc import Iterator
 
+from object_detection_ext import builders
+from object_detection_ext import options as options_lib
 from object_detection_ext.data import annotations
 from object_detection_ext.doctor import findings
 from object_detection_ext.doctor.examination import Examination
@@ -63,26 +65,27 @@ def lengths(exam: Examination) -> Iterator[Finding]:
 
 def _lengths(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     wanted = exam.clip.num_frames
-    short = [record for record in records.look.records if record.num_frames < wanted]
-    if short:
-        shortest = min(record.num_frames for record in short)
-        yield Finding(
-            "record_too_short", ERROR, short[0].path,
-            f"records with {shortest} frames, fewer than the {wanted} of a clip ({len(short)} of "
-            f"{len(records.look.records)} looked at): first and last frames would be repeated",
-            f"convert with --num_frames {wanted}, or set clip {{ num_frames: {shortest} }}",
-            count=len(short), unit="records",
-            value=str(shortest),
-        )  # fmt: skip
-
-
-def _rate_tolerance(num_frames: int) -> float:
-    """By which part the frame rate of a record may be off.
-
-    The first and the last frame are those of the video nearest to their times, at the rate of the
-    clip or a higher one: each is off by half a frame at most.
-    """
-    return 1.0 / max(1, num_frames - 1) + 0.005
+    clip = exam.pipeline.Extensions[options_lib.EXTENSION].clip
+    before, behind = builders.frame_choice(clip, is_training=records.split == "train").reach(wanted)
+    short = [
+        (record, keyframe)
+        for record in records.look.records
+        for keyframe in record.keyframes
+        if keyframe < before or record.num_frames - 1 - keyframe < behind
+    ]
+    if not short:
+        return
+    record, keyframe = min(short, key=lambda item: item[0].num_frames)
+    fewer = record.num_frames < wanted
+    advice = f"convert with --num_frames {max(wanted, 2 * max(before, behind + 1))}"
+    yield Finding(
+        "record_too_short", ERROR if fewer else WARNING, record.path,
+        f"records of {record.num_frames} frames with keyframe {keyframe}, but clips of {wanted} "
+        f"frames take up to {before} before and {behind} behind it ({len(short)} of "
+        f"{len(records.look.records)} looked at): first and last frames would be repeated",
+        advice + f", or set clip {{ num_frames: {record.num_frames} }}" * fewer,
+        count=len(short), unit="records", value=str(record.num_frames),
+    )  # fmt: skip
 
 
 def frame_rates(exam: Examination) -> Iterator[Finding]:
@@ -96,7 +99,7 @@ def _rates(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     other = [
         record
         for record in records.look.records
-        if record.fps and abs(record.fps / wanted - 1.0) > _rate_tolerance(record.num_frames)
+        if record.fps and abs(record.fps / wanted - 1.0) > record.fps_error
     ]
     if other:
         source = "the config's" if clip_options(exam.pipeline)[1] == wanted else "--fps"
@@ -177,8 +180,8 @@ def different_rates(exam: Examination) -> Iterator[Finding]:
     train, val = exam.records["train"], exam.records["val"]
     if not train.fps or not val.fps:
         return
-    tolerance = _rate_tolerance(min(train.look.num_frames, val.look.num_frames))
-    if abs(train.fps / val.fps - 1.0) <= tolerance:
+    error = max(record.fps_error for record in (*train.look.records, *val.look.records))
+    if abs(train.fps / val.fps - 1.0) <= error:
         return
     yield Finding(
         "record_fps_differ", ERROR, val.look.records[0].path,

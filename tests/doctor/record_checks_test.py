@@ -190,8 +190,20 @@ def test_records_shorter_than_a_clip(project):
         project.val,
     )
     assert (finding.value, finding.count) == ("3", 3)
-    assert "fewer than the 4 of a clip" in finding.message
-    assert "--num_frames 4" in finding.advice
+    assert "records of 3 frames with keyframe 1, but clips of 4 frames take" in finding.message
+    assert finding.advice == "convert with --num_frames 4, or set clip { num_frames: 3 }"
+
+
+def test_records_too_short_for_the_stride(project):
+    stride = "[object_detection_ext.protos.video_action_transformer] { clip { frame_stride: 2 } }"
+    train, val = project.findings(stride)
+    assert (train.code, train.severity, train.file) == ("record_too_short", WARNING, project.train)
+    assert "take up to 4 before and 2 behind" in train.message
+    assert train.advice == "convert with --num_frames 8"
+    assert val.file == project.val
+    write_records(pathlib.Path(project.train), 6, num_frames=8)
+    write_records(pathlib.Path(project.val), 3, num_frames=8)
+    assert project.findings(stride) == []
 
 
 def test_longer_records_are_fine(project):
@@ -207,11 +219,21 @@ def test_records_of_another_rate_than_asked(project):
     assert "25 frames per second, not --fps 12.5" in found[0].message
 
 
+def test_records_of_another_rate_than_the_config_says(project):
+    rate = "[object_detection_ext.protos.video_action_transformer] { clip { fps: 10 } }"
+    found = project.findings(rate)
+    # Videos of 25 frames per second are fast enough for it.
+    assert [finding.code for finding in found] == ["record_fps"] * 2
+    assert "25 frames per second, not the config's 10" in found[0].message
+    exam, _ = project.data.look(pipeline_config_path=str(project.config))
+    assert exam.clip.fps == 10
+
+
 def test_rates_of_short_records_are_not_exact(project):
     # Eight frames that are the nearest of a video with 30 frames per second.
-    write_records(pathlib.Path(project.val), 3, num_frames=8, fps=27.0)
+    write_records(pathlib.Path(project.val), 3, num_frames=8, fps=30.0)
     assert project.findings(fps=25.0) == []
-    write_records(pathlib.Path(project.val), 3, num_frames=24, fps=27.0)
+    write_records(pathlib.Path(project.val), 3, num_frames=24, fps=30.0)
     codes = {finding.code for finding in project.findings(fps=25.0)}
     assert codes == {"record_fps"}
 
