@@ -219,6 +219,14 @@ def test_records_of_another_rate_than_asked(project):
     assert "25 frames per second, not --fps 12.5" in found[0].message
 
 
+def test_rate_of_the_records_is_the_default(project):
+    for path, count in ((project.train, 6), (project.val, 3)):
+        write_records(pathlib.Path(path), count, fps=12.5)
+    assert project.findings() == []
+    exam, _ = project.data.look(pipeline_config_path=str(project.config))
+    assert exam.clip.fps == pytest.approx(12.5)
+
+
 def test_records_of_another_rate_than_the_config_says(project):
     rate = "[object_detection_ext.protos.video_action_transformer] { clip { fps: 10 } }"
     found = project.findings(rate)

@@ -222,6 +222,14 @@ def test_choice_goes_over_videos_and_rare_classes(data):
     assert keyframe_choice.over_videos_and_classes(split, 5, set()) == []
 
 
+def test_choice_alternates_between_classes(data):
+    lines = [f"a,{t},{BOX},{1 if t < 10 else 2},0" for t in range(40)]
+    exam, _ = data.look(annotations=write_csv(data.folder / "train.csv", lines), videos=None)
+    split = exam.splits["train"]
+    chosen = keyframe_choice.over_videos_and_classes(split, 6, {"a"})
+    assert sorted(split.action[chosen]) == [1, 1, 1, 2, 2, 2]
+
+
 def test_progress_of_many_videos_is_told(data, monkeypatch):
     monkeypatch.setattr("object_detection_ext.progress.INTERVAL_SECONDS", 0.0)
     said = []
