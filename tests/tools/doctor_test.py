@@ -62,7 +62,8 @@ def test_clean_toy_data(toy, tmp_path, capsys):
     assert sheet.is_file()
     assert "estimate: train: 11 clips of 8 frames at 25 fps: records of about" in text
     assert "num_classes" in text.partition("not checked: ")[2]
-    assert "needs --pipeline_config_path" in text
+    assert "(needs --pipeline_config_path)" in text
+    assert "with records" not in text
     assert f"reading {toy / 'train.csv'}" in said
 
 
