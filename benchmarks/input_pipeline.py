@@ -44,6 +44,9 @@ _BOXES = ((0.1, 0.1, 0.9, 0.4), (0.2, 0.5, 1.0, 0.8))
 _PIPELINE = flags.DEFINE_string("pipeline_config_path", _CONFIG, "Whose input pipeline.")
 _OVERRIDE = flags.DEFINE_string("config_override", "", "Text proto, merged into it.")
 _VIDEO = flags.DEFINE_string("video", None, "Take the frames of this video, scaled to the height.")
+_SPECTRUM = flags.DEFINE_float(
+    "spectrum", 1.2, "Synthetic frames: amplitudes fall as frequency to minus this; 1 is sharp."
+)
 _HEIGHT = flags.DEFINE_integer("height", 400, "Of the frames, in pixels.", 8)
 _WIDTH = flags.DEFINE_integer("width", 711, "Of synthetic frames, in pixels.", 8)
 _QUALITY = flags.DEFINE_integer("jpeg_quality", 92, "Of the frames; create_ava_records' is 92.", 1)
@@ -54,17 +57,16 @@ _TURNS = flags.DEFINE_integer("turns", 5, "Turns of each.", 1)
 
 
 def synthetic_frames(count: int, seed: int) -> Iterator[np.ndarray]:
-    """Frames uint8 [H, W, 3] of a texture that moves, as fine and as coarse as a photograph."""
+    """Frames uint8 [H, W, 3] of a texture that moves, with a spectrum like a photograph's."""
     height, width = _HEIGHT.value, _WIDTH.value
     rng = np.random.default_rng(seed)
-    # Photographs have a spectrum of about 1/f.
     y, x = np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij")
-    falloff = 1.0 / np.maximum(np.hypot(y, x), 1.0 / max(height, width))
+    falloff = np.maximum(np.hypot(y, x), 1.0 / max(height, width)) ** -_SPECTRUM.value
     noise = np.fft.fft2(rng.normal(size=(3, height, width)))
     texture = np.real(np.fft.ifft2(noise * falloff)).transpose(1, 2, 0)
     texture = 128.0 + 50.0 * texture / texture.std()
     for index in range(count):
-        frame = np.roll(texture, (index, 2 * index), axis=(0, 1)) + rng.normal(0, 2, texture.shape)
+        frame = np.roll(texture, (index, 2 * index), axis=(0, 1))
         yield np.clip(frame, 0, 255).astype(np.uint8)
 
 

@@ -22,6 +22,9 @@ ENCODED_FRAMES = "clip_encoded_frames"
 
 _Fields = fields.InputDataFields
 
+# Pixels around the part of a JPEG that are decoded with it.
+_MARGIN = 2
+
 _JPEG_START = b"\xff\xd8\xff"
 
 
@@ -169,12 +172,21 @@ def decode_part(
     tf.debugging.assert_equal(frame_size(encoded), size, "Frames of a record differ in size.")
     if window is None:
         return tf.io.decode_jpeg(encoded, channels=3)
-    top, left, height, width = tf.unstack(window.box)
-    part = tf.cond(
+    corner, extent = window.box[:2], window.box[2:]
+    # A JPEG's colours are interpolated from coarser ones around: the part's border needs them.
+    first = tf.maximum(corner - _MARGIN, 0)
+    end = tf.minimum(corner + extent + _MARGIN, size)
+    part, offset = tf.cond(
         _is_jpeg(encoded),
-        lambda: tf.io.decode_and_crop_jpeg(encoded, window.box, channels=3),
-        lambda: tf.io.decode_jpeg(encoded, channels=3)[top : top + height, left : left + width],
+        lambda: (
+            tf.io.decode_and_crop_jpeg(
+                encoded, tf.concat([first, end - first], axis=0), channels=3
+            ),
+            corner - first,
+        ),
+        lambda: (tf.io.decode_jpeg(encoded, channels=3), corner),
     )
+    part = tf.slice(part, tf.pad(offset, [[0, 1]]), tf.concat([extent, [3]], axis=0))
     return clip_window.flip(part, window)
 
 

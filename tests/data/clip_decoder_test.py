@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from object_detection_ext.data import clip_decoder
+from object_detection_ext.data import clip_decoder, clip_window
 from tests import tiny_pipeline
 
 _BOX = [0.1, 0.2, 0.5, 0.6]
@@ -128,3 +128,53 @@ def test_frames_of_different_sizes_are_refused(label_map):
     with pytest.raises(tf.errors.InvalidArgumentError):
         # In a graph, as tf.data runs it.
         tf.function(decoder.decode_frames)({clip_decoder.ENCODED_FRAMES: tf.constant(frames)})
+
+
+def test_choice_of_frames_is_drawn_once_per_clip(label_map):
+    choice = clip_decoder.FrameChoice(min_stride=1, max_stride=3, max_jitter=2)
+    decoder = clip_decoder.ClipDecoder(str(label_map), 4, choice)
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(25), {12: [(_BOX, "stand")]})
+    records = tf.data.Dataset.from_tensors(record).repeat(200)
+    clips = records.flat_map(decoder.keyframes).map(decoder.decode_frames)
+    seen = {tuple(_frame_numbers({"image": clip["image"].numpy()})) for clip in clips}
+    assert seen == {
+        tuple(12 + jitter + (k - 2) * stride for k in range(4))
+        for jitter in range(-2, 3)
+        for stride in (1, 2, 3)
+    }
+    assert choice.reach(4) == (2 * 3 + 2, 1 * 3 + 2)
+    # Whatever is drawn, the people are those of the keyframe.
+    names = {clip["source_id"].numpy() for clip in records.flat_map(decoder.keyframes).take(9)}
+    assert names == {b"video,12"}
+
+
+def test_fixed_stride_and_repeated_edges(label_map):
+    decoder = clip_decoder.ClipDecoder(str(label_map), 5, clip_decoder.FrameChoice(3, 3))
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(9), {4: [(_BOX, "stand")]})
+    (keyframe,) = decoder.keyframes(tf.constant(record))
+    assert _frame_numbers({"image": decoder.decode_frames(keyframe)["image"].numpy()}) == [
+        0,
+        1,
+        4,
+        7,
+        8,
+    ]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_part_is_the_part_of_the_whole(kind):
+    frame = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
+    frame = tf.constant(frame.repeat(8, axis=0).repeat(8, axis=1))
+    encode = {"jpeg": tf.io.encode_jpeg, "png": tf.io.encode_png}[kind]  # chroma halved
+    encoded = encode(frame)
+    np.testing.assert_array_equal(clip_decoder.frame_size(encoded), [80, 96])
+    size = tf.constant([80, 96])
+    whole = clip_decoder.decode_part(encoded, size).numpy()
+    for box in ([0, 0, 80, 96], [17, 33, 40, 31], [5, 0, 75, 96], [79, 95, 1, 1]):
+        window = clip_window.Window(tf.constant(box), tf.constant(False), tf.constant(True))
+        part = clip_decoder.decode_part(encoded, size, window).numpy()
+        top, left, height, width = box
+        expected = whole[top : top + height, left : left + width][:, ::-1]
+        assert np.abs(part.astype(int) - expected).max() <= 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="differ in size"):
+        clip_decoder.decode_part(encoded, tf.constant([80, 97]))

@@ -55,3 +55,26 @@ def test_middle_frame(num_frames, middle):
 def test_another_number_of_channels_is_refused():
     with pytest.raises(ValueError, match="8 frames has 24 channels, but the image has 12"):
         clip_packing.unpack_clips(tf.zeros([1, 2, 3, 12]), 8)
+
+
+def test_stacked_frames_stand_one_below_the_other_and_come_apart_again():
+    clips = np.stack([_clip(), _clip() + 1000])
+    stacked = tf.stack([clip_packing.stack_frames(tf.constant(clip)) for clip in clips])
+    assert stacked.shape == [2, 4 * 2, 3, 3]
+    np.testing.assert_array_equal(stacked[1, 2 * 3 : 2 * 3 + 2], clips[1, 3])
+    np.testing.assert_array_equal(clip_packing.unstack_frames(stacked, 4), clips)
+
+
+def test_stacked_frames_of_unknown_size():
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.int64)])
+    def there_and_back(clip):
+        stacked = clip_packing.stack_frames(clip)
+        return clip_packing.unstack_frames(stacked[tf.newaxis], 4)[0]
+
+    np.testing.assert_array_equal(there_and_back(_clip()), _clip())
+
+
+@pytest.mark.parametrize("shape", [[1, 7, 3, 3], [1, 8, 3, 12]])
+def test_what_is_no_stacked_clip_of_t_frames_is_refused(shape):
+    with pytest.raises(ValueError, match="stacked clip of 4 frames"):
+        clip_packing.unstack_frames(tf.zeros(shape, tf.uint8), 4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crops and flips are read back from a picture of coordinates, exactly; other changes are errors."""
+"""Crops and flips are read back from a picture of coordinates; other changes are errors."""
 
 import numpy as np
 import pytest

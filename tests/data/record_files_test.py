@@ -70,7 +70,8 @@ def test_files_without_one_whole_record_are_refused(tmp_path, content):
 def _clip_record(num_frames=6, keyframes=(3,), fps=25.0, repeated=(0, 0)) -> bytes:
     """A record; `repeated` frames at its start and end have the time of the one beside them."""
     people = {index: [([0.1, 0.2, 0.5, 0.6], "walk")] for index in keyframes}
-    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(num_frames), people, size=99)
+    frames = tiny_pipeline.gray_frames(num_frames, step=3)
+    record = tiny_pipeline.make_record(frames, people, size=99)
     example = tf.train.SequenceExample.FromString(record)
     times = example.feature_lists.feature_list["image/timestamp"].feature
     for index, time in enumerate(times):
@@ -94,7 +95,7 @@ def test_look_at_records_tells_what_they_hold(tmp_path):
     assert look.keyframes_per_record == 1.5
     assert look.frames_around_keyframes() == (2, 2)
     assert look.records[0].labels == {"walk"}
-    frames = tiny_pipeline.gray_frames(9)
+    frames = tiny_pipeline.gray_frames(9, step=3)
     assert look.records[1].frame_bytes == pytest.approx(sum(map(len, frames)) / 9)
     assert not look.unreadable
 
@@ -138,3 +139,55 @@ def test_what_cannot_be_read_is_listed(tmp_path):
     of_mixed, of_truncated = look.unreadable
     assert of_mixed.startswith(f"{mixed}, record 1: ")
     assert of_truncated.startswith(f"{truncated}: ")
+
+
+def _look(tmp_path, *records: bytes) -> record_files.RecordLook:
+    return record_files.look_at_records(
+        [str(tiny_pipeline.write_records(tmp_path / "clips", records))]
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [(25.0, 25.0), (25.0, None), (12.5, 12.5), (29.97, 30.0)]
+)
+def test_right_frame_rates_pass(tmp_path, written, expected):
+    record_files.check_frame_rate(
+        _look(tmp_path, _clip_record(num_frames=64, fps=written)), expected
+    )
+
+
+def test_frames_that_tell_no_rate_pass(tmp_path):
+    record_files.check_frame_rate(_look(tmp_path, _clip_record(1, keyframes=(0,))), 25.0)
+
+
+@pytest.mark.parametrize(("written", "expected"), [(24.0, 25.0), (30.0, 25.0), (12.5, 25.0)])
+def test_wrong_frame_rate_names_file_and_both_rates(tmp_path, written, expected):
+    look = _look(tmp_path, _clip_record(num_frames=64, fps=written))
+    with pytest.raises(record_files.RecordFileError) as caught:
+        record_files.check_frame_rate(look, expected)
+    assert str(caught.value).startswith(f"{tmp_path / 'clips'}, record 0: ")
+    assert f"{written:g} frames per second" in str(caught.value)
+    assert f"--fps {expected:g}" in str(caught.value)
+
+
+@pytest.mark.parametrize("source_fps", [15, 24, 29.97, 60])
+def test_frames_taken_by_time_from_a_video_of_another_rate_pass(tmp_path, source_fps):
+    """As the converter takes them: the nearest frame, so that times stand off or repeat."""
+    for start in (3.0, 3.013, 3.027):
+        record = tf.train.SequenceExample.FromString(_clip_record(num_frames=64))
+        for k, step in enumerate(record.feature_lists.feature_list["image/timestamp"].feature):
+            time = round((start + k / 25) * source_fps) / source_fps
+            step.int64_list.value[:] = [round(1e6 * time)]
+        record_files.check_frame_rate(_look(tmp_path, record.SerializeToString()), 25.0)
+
+
+@pytest.mark.parametrize(("before", "behind", "warns"), [(3, 2, 0), (4, 2, 1), (3, 3, 1)])
+def test_clips_that_reach_beyond_their_records_are_told_once(
+    tmp_path, caplog, before, behind, warns
+):
+    look = _look(tmp_path, _clip_record(), _clip_record())  # 6 frames, the keyframe is 3
+    record_files.warn_of_repeated_frames(look, before, behind)
+    assert len(caplog.records) == warns
+    for record in caplog.records:
+        assert f"{tmp_path / 'clips'}, record 0: keyframe 3" in record.getMessage()
+        assert "--num_frames" in record.getMessage()

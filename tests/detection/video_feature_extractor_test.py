@@ -55,6 +55,14 @@ def test_trunk_gets_frames_in_order_and_the_mode(extractor, training):
     assert model.trunk.last_call[1] is training
 
 
+def test_stacked_bytes_are_scaled_on_the_way_into_the_trunk(extractor):
+    clips = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 6, 3), np.uint8)
+    stacked = tf.stack([clip_packing.stack_frames(tf.constant(clip)) for clip in clips])
+    model = extractor.get_proposal_feature_extractor_model()
+    expected = extractor.preprocess(tf.cast(clips, tf.float32))
+    np.testing.assert_array_equal(model(stacked), expected)
+
+
 def test_classification_checkpoints_restore_into_the_trunk(extractor):
     assert extractor.classification_backbone is None
     model = extractor.get_proposal_feature_extractor_model()

@@ -93,6 +93,19 @@ def test_training_losses_are_finite(trained_mode, people):
     assert (losses["Loss/RPNLoss/localization_loss"] > 0) == has_people
 
 
+def test_stacked_bytes_and_preprocessed_clips_are_the_same_input(inference):
+    """What the input pipeline gives, and what `preprocess` gives to everyone else."""
+    clips = tf.cast(tf.cast(_clips(), tf.uint8), tf.float32)
+    frames = clip_packing.unpack_clips(tf.cast(clips, tf.uint8), tiny_pipeline.NUM_FRAMES)
+    stacked = tf.stack([clip_packing.stack_frames(clip) for clip in frames])
+    preprocessed, shapes = inference.preprocess(clips)
+    expected = inference.predict(preprocessed, shapes)
+    actual = inference.predict(stacked, shapes)
+    assert stacked.dtype == tf.uint8 and actual.keys() == expected.keys()
+    for key in ("image_shape", "proposal_boxes", "class_predictions_with_background"):
+        np.testing.assert_allclose(actual[key], expected[key], rtol=1e-4, atol=1e-5, err_msg=key)
+
+
 def test_padding_rows_of_the_groundtruth_change_no_loss(inference):
     boxes, classes = (np.asarray(part) for part in _ONE_PERSON)
     padded = (np.pad(boxes, [(0, 4), (0, 0)]), np.pad(classes, [(0, 4), (0, 0)]))
