@@ -101,15 +101,15 @@ def write_records(path: str, num_frames: int) -> list[bytes]:
                 Image.fromarray(frame).save(buffer, "JPEG", quality=_QUALITY.value)
                 encoded.append(buffer.getvalue())
             regions = [annotations.Region(box, 12 + 67 * i, i, i) for i, box in enumerate(_BOXES)]
-            example = clip_features.make_clip_example(
-                annotations.Keyframe(f"clip{record}", 10.0, 1, regions),
+            example = clip_features.serialized_example(
+                {num_frames // 2: annotations.Keyframe(f"clip{record}", 10.0, 1, regions)},
                 {12: "stand", 79: "talk to"},
                 encoded_frames=encoded,
                 frame_times=[10.0 + (i - num_frames // 2) / 25.0 for i in range(num_frames)],
                 height=frame.shape[0],
                 width=frame.shape[1],
             )
-            writer.write(example.SerializeToString())
+            writer.write(example)
             jpegs.extend(encoded)
     return jpegs
 

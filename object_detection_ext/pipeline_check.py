@@ -55,6 +55,13 @@ def check(pipeline: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> None:
     Raises:
         PipelineError: with all faults.
     """
+    faults = find_faults(pipeline)
+    if faults:
+        raise PipelineError(f"{source}:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+def find_faults(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> list[str]:
+    """Returns all faults of a pipeline, one text each: the field, its value, what is right."""
     faults = list(_feature_extractor_faults(pipeline))
     if not faults and is_video_pipeline(pipeline):
         options = pipeline.Extensions[options_lib.EXTENSION]
@@ -68,8 +75,7 @@ def check(pipeline: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> None:
             _label_map_faults,
         ):
             faults.extend(faults_of(pipeline, options))
-    if faults:
-        raise PipelineError(f"{source}:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return faults
 
 
 def _feature_extractor_faults(pipeline) -> Iterator[str]:

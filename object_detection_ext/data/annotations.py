@@ -10,10 +10,16 @@ import csv
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from object_detection_ext import errors
 
+_CORNERS = ("x1", "y1", "x2", "y2")
+# No video is 30 years long, and in a video's own units larger times do not fit into 64 bits.
+_MAX_SECONDS = 1_000_000_000
+# Ids are stored in 64 bits.
+_TOO_LARGE = 2**63
 _COLUMNS = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id"
 _MAX_LISTED = 20
 
@@ -22,7 +28,7 @@ class AnnotationError(errors.InputError):
     """The annotations or their label map cannot be used; the message lists where and why."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Region:
     """One row: a person's box with one of the person's actions.
 
@@ -35,7 +41,7 @@ class Region:
     row: int
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Keyframe:
     """An annotated moment of a video, `timestamp` in seconds from its start.
 
@@ -138,55 +144,155 @@ def _checked_names(path: str, label_map) -> dict[int, str]:
     return names
 
 
-class _BadRow(Exception):
-    """Why one row cannot be used."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowProblem:
+    """One thing that is wrong with one row.
+
+    Attributes:
+      code: the kind of the problem, one of `PROBLEM_CODES`.
+      column: of `_COLUMNS`; empty where the row as a whole is wrong.
+      value: as the file has it.
+      fault: what is wrong, in words.
+      advice: what would be right, in words.
+    """
+
+    code: str
+    column: str
+    value: str
+    fault: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.fault}; {self.advice}"
 
 
-def _number(text: str, column: str) -> float:
+HEADER, COLUMNS, VIDEO_ID, NUMBER, RANGE, ORDER = PROBLEM_CODES = (
+    "header_row",
+    "malformed_row",
+    "empty_video_id",
+    "not_a_number",
+    "box_out_of_range",
+    "box_corner_order",
+)
+
+
+class ParsedRow(NamedTuple):
+    """A line of the file: what could be read of it, and all that is wrong with it.
+
+    `seconds`, `corners` (x1, y1, x2, y2 as the file has them, in range or not) and `action_id` are
+    None where they are missing or no numbers.
+    """
+
+    row: int
+    video_id: str
+    seconds: float | None = None
+    corners: tuple[float, float, float, float] | None = None
+    action_id: int | None = None
+    person_id: int | None = None
+    problems: Sequence[RowProblem] = ()
+
+
+def _number(text: str, column: str, problems: list[RowProblem]) -> float | None:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise _BadRow(f"{column} is {text!r}; it must be a number")
-    return value
+    if math.isfinite(value):
+        return value
+    fault = f"{column} is {text!r}"
+    problems.append(RowProblem(NUMBER, column, text, fault, "it must be a number"))
+    return None
 
 
-def _integer(text: str, column: str) -> int:
+def _integer(text: str, column: str, problems: list[RowProblem]) -> int | None:
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
-        raise _BadRow(f"{column} is {text!r}; it must be a whole number") from None
+        value = _TOO_LARGE
+    if abs(value) < _TOO_LARGE:
+        return value
+    fault = f"{column} is {text!r}"
+    problems.append(RowProblem(NUMBER, column, text, fault, "it must be a whole number"))
+    return None
 
 
-def _parse_region(fields: list[str], row: int) -> Region:
-    names = ("x1", "y1", "x2", "y2")
-    x1, y1, x2, y2 = values = [_number(fields[2 + i], name) for i, name in enumerate(names)]
-    problems = []
-    for name, value in zip(names, values, strict=True):
+def _seconds(text: str, problems: list[RowProblem]) -> float | None:
+    seconds = _number(text, "timestamp", problems)
+    if seconds is None:
+        return None
+    if abs(seconds) < _MAX_SECONDS:
+        return round(seconds, 6)
+    fault = f"timestamp is {text!r}"
+    advice = f"it must be a number of seconds, less than {_MAX_SECONDS:,}"
+    problems.append(RowProblem(NUMBER, "timestamp", text, fault, advice))
+    return None
+
+
+def _check_box(corners: Sequence[float], problems: list[RowProblem]) -> None:
+    x1, y1, x2, y2 = corners
+    if 0.0 <= x1 < x2 <= 1.0 and 0.0 <= y1 < y2 <= 1.0:
+        return
+    for name, value in zip(_CORNERS, corners, strict=True):
         if not 0.0 <= value <= 1.0:
-            problems.append(f"{name} is {value:g}; boxes are normalized, so it must be in [0, 1]")
-    if x1 >= x2:
-        problems.append(f"x1 is {x1:g} and x2 {x2:g}; x1 must be less than x2")
-    if y1 >= y2:
-        problems.append(f"y1 is {y1:g} and y2 {y2:g}; y1 must be less than y2")
-    if problems:
-        raise _BadRow("; ".join(problems))
-    person_id = _integer(fields[7], "person_id") if len(fields) == 8 else None
-    return Region((y1, x1, y2, x2), _integer(fields[6], "action_id"), person_id, row)
+            advice = "boxes are normalized, so it must be in [0, 1]"
+            problems.append(RowProblem(RANGE, name, f"{value:g}", f"{name} is {value:g}", advice))
+    for axis, low, high in (("x", x1, x2), ("y", y1, y2)):
+        if low >= high:
+            fault = f"{axis}1 is {low:g} and {axis}2 {high:g}"
+            advice = f"{axis}1 must be less than {axis}2"
+            problems.append(RowProblem(ORDER, f"{axis}1", f"{low:g} >= {high:g}", fault, advice))
 
 
-def _parse_row(fields: list[str], row: int) -> tuple[str, float, Region | None]:
-    """Returns (video id, seconds, region or None). Raises _BadRow."""
+def _header(fields: Sequence[str]) -> RowProblem:
+    fault = f"the first row names columns: {','.join(fields)}"
+    return RowProblem(
+        HEADER, "timestamp", fields[1], fault, "remove it: these files have no header"
+    )
+
+
+def _parse_row(fields: list[str], row: int, first: bool) -> ParsedRow:
+    problems: list[RowProblem] = []
     if len(fields) not in (2, 7, 8):
-        raise _BadRow(
-            f"{len(fields)} columns; it must be {_COLUMNS} (the last may be left out), or "
-            "video_id,timestamp for a keyframe without people"
+        advice = (
+            f"it must be {_COLUMNS} (the last may be left out), or video_id,timestamp for a "
+            "keyframe without people"
         )
-    if not fields[0]:
-        raise _BadRow("video_id is empty; it must be the video's file name without its extension")
-    seconds = round(_number(fields[1], "timestamp"), 6)
-    return fields[0], seconds, _parse_region(fields, row) if len(fields) > 2 else None
+        value = ",".join(fields)
+        fault = f"{len(fields)} column{'s' * (len(fields) != 1)}"
+        problems.append(RowProblem(COLUMNS, "", value, fault, advice))
+        return ParsedRow(row, fields[0], problems=problems)
+    video_id = fields[0]
+    if not video_id:
+        advice = "it must be the video's file name without its extension"
+        problems.append(RowProblem(VIDEO_ID, "video_id", "", "video_id is empty", advice))
+    seconds = _seconds(fields[1], problems)
+    if len(fields) == 2:
+        corners = action_id = person_id = None
+    else:
+        corners = tuple(_number(fields[2 + i], _CORNERS[i], problems) for i in range(4))
+        if None in corners:
+            corners = None
+        else:
+            _check_box(corners, problems)
+        action_id = _integer(fields[6], "action_id", problems)
+        person_id = _integer(fields[7], "person_id", problems) if len(fields) == 8 else None
+    if first and sum(problem.code == NUMBER for problem in problems) == len(fields) - 1:
+        return ParsedRow(row, video_id, problems=[_header(fields)])
+    return ParsedRow(row, video_id, seconds, corners, action_id, person_id, problems)
+
+
+def parse_rows(path: str | os.PathLike) -> Iterator[ParsedRow]:
+    """Yields each line of an annotation file that is not blank, with what is wrong with it.
+
+    Whether action ids are in a label map is for the caller to see.
+
+    Raises:
+      AnnotationError: if the file is missing or is no text in UTF-8.
+    """
+    first = True
+    for row, fields in _rows(os.fspath(path)):
+        yield _parse_row(fields, row, first)
+        first = False
 
 
 def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
@@ -225,23 +331,23 @@ def read_annotations(
     keyframes: dict[tuple[str, float], Keyframe] = {}
     bad_rows: list[str] = []
     skipped: dict[int, int] = {}
-    for row, fields in _rows(path):
-        try:
-            video_id, seconds, region = _parse_row(fields, row)
-            unknown = region is not None and region.action_id not in label_map
-            if unknown and not skip_unknown_labels:
-                raise _BadRow(
-                    f"action_id {region.action_id} is not in the label map, which has "
-                    f"{_id_ranges(label_map)}"
-                )
-        except _BadRow as problem:
-            bad_rows.append(f"  {path}:{row}: {problem}")
+    for parsed in parse_rows(path):
+        problems = [str(problem) for problem in parsed.problems]
+        action_id = parsed.action_id
+        unknown = action_id is not None and action_id not in label_map
+        if unknown and not skip_unknown_labels:
+            problems.append(unknown_action(action_id, label_map))
+        if problems:
+            bad_rows.append(f"  {path}:{parsed.row}: {'; '.join(problems)}")
             continue
-        keyframe = keyframes.setdefault((video_id, seconds), Keyframe(video_id, seconds, row))
+        key = (parsed.video_id, parsed.seconds)
+        keyframe = keyframes.setdefault(key, Keyframe(*key, parsed.row))
         if unknown:
             keyframe.num_skipped += 1
-            skipped[region.action_id] = skipped.get(region.action_id, 0) + 1
-        elif region is not None:
+            skipped[action_id] = skipped.get(action_id, 0) + 1
+        elif action_id is not None:
+            x1, y1, x2, y2 = parsed.corners
+            region = Region((y1, x1, y2, x2), action_id, parsed.person_id, parsed.row)
             keyframe.regions.append(region)
     _raise_bad_rows(path, bad_rows)
     if not keyframes:
@@ -256,12 +362,15 @@ def _raise_bad_rows(path: str, bad_rows: list[str]) -> None:
     lines += bad_rows[:_MAX_LISTED]
     if len(bad_rows) > _MAX_LISTED:
         lines.append(f"  ... and {len(bad_rows) - _MAX_LISTED} more")
-    if bad_rows[0].startswith(f"  {path}:1: ") and len(bad_rows) == 1:
-        lines.append("  If row 1 is a header, remove it: these files have none.")
     raise AnnotationError("\n".join(lines))
 
 
-def _id_ranges(label_map: Mapping[int, str]) -> str:
+def unknown_action(action_id: int, label_map: Mapping[int, str]) -> str:
+    """Returns what is wrong with an action id that the label map does not have."""
+    return f"action_id {action_id} is not in the label map, which has {id_ranges(label_map)}"
+
+
+def id_ranges(label_map: Iterable[int]) -> str:
     """Returns the ids in words, such as `1, 3-12, 80`."""
     ids, ranges = sorted(label_map), []
     for i in ids:

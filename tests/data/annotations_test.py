@@ -43,6 +43,7 @@ def test_rows_become_keyframes_sorted_by_video_and_time(tmp_path):
         ("v,one,0.1,0.2,0.3,0.4,1,0", "timestamp is 'one'; it must be a number"),
         ("v,nan,0.1,0.2,0.3,0.4,1,0", "timestamp is 'nan'"),
         ("v,inf", "timestamp is 'inf'"),
+        ("v,1e12", "timestamp is '1e12'; it must be a number of seconds, less than 1,000,000,000"),
         ("v,1,abc,0.2,0.3,0.4,1,0", "x1 is 'abc'; it must be a number"),
         ("v,1,0.1,nan,0.3,0.4,1,0", "y1 is 'nan'"),
         ("v,1,0.1,0.2,,0.4,1,0", "x2 is ''"),

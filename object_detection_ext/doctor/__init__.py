@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at a data set and its pipeline.config together, before any training."""

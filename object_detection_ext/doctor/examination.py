@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was read of a data set and its pipeline, for the checks to look at together."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from object_detection_ext.data import video_reader
+from object_detection_ext.doctor import annotation_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipOptions:
+    """What records are made with: T frames, frames per second, short side in pixels (0 keeps)."""
+
+    num_frames: int
+    fps: float
+    short_side: int
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoProbe:
+    """The files that answer to a video id: readable ones, and why others are not.
+
+    `end` is when the last frame that is in the file stops being shown, in seconds, None if unknown;
+    it is that of the only readable file.
+    """
+
+    readable: tuple[video_reader.VideoInfo, ...] = ()
+    problems: tuple[str, ...] = ()
+    end: float | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether any file answers to the id."""
+        return bool(self.readable or self.problems)
+
+    @property
+    def info(self) -> video_reader.VideoInfo | None:
+        """The video, if exactly one file is readable."""
+        return self.readable[0] if len(self.readable) == 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Videos:
+    """The folder of videos: what answers to each annotated id, and videos that nobody names."""
+
+    folder: str
+    probes: Mapping[str, VideoProbe]
+    unnamed: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class Examination:
+    """Everything that could be read; None where an option was not given or cannot be read.
+
+    Attributes:
+      splits: the annotations by split, "train" and "val".
+      label_map_path: the label map's file.
+      label_map: names by action id.
+      videos: the probed videos.
+      pipeline_path: the pipeline.config's file.
+      pipeline: its message, as far as it could be parsed.
+      records: the record files that the pipeline.config names, by split.
+      clip: what records are made with.
+      excluded: (video id, seconds) of keyframes that the evaluation leaves out, with the file.
+      report: takes lines of progress.
+      sample_keyframes: how many keyframes of each video are decoded to see that they can be.
+    """
+
+    clip: ClipOptions
+    splits: dict[str, annotation_rows.SplitRows] = dataclasses.field(default_factory=dict)
+    label_map_path: str | None = None
+    label_map: dict[int, str] | None = None
+    videos: Videos | None = None
+    pipeline_path: str | None = None
+    pipeline: Any = None
+    records: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    excluded: tuple[str, frozenset] | None = None
+    report: Callable[[str], None] | None = None
+    sample_keyframes: int = 0
+
+    @property
+    def given(self) -> set[str]:
+        """What there is to look at: names that the table of checks asks for."""
+        parts = {
+            "annotations": bool(self.splits),
+            "label_map": self.label_map is not None,
+            "videos": self.videos is not None,
+            "pipeline": self.pipeline is not None,
+            "excluded": self.excluded is not None,
+            "samples": self.sample_keyframes > 0,
+            **dict.fromkeys(self.splits, True),
+            "records": bool(self.records),
+            "both records": len(self.records) == 2,
+        }
+        return {name for name, present in parts.items() if present}
+
+    def info(self, video_id: str) -> video_reader.VideoInfo | None:
+        """The video of an id, if exactly one file of this id is readable."""
+        probe = self.videos.probes.get(video_id) if self.videos else None
+        return probe.info if probe else None

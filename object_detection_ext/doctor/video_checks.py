@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of the videos against the annotations that name them. Times are in seconds."""
+
+import concurrent.futures
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from object_detection_ext import progress as progress_lib
+from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.doctor import annotation_rows, findings, keyframe_choice
+from object_detection_ext.doctor.examination import Examination
+from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
+
+# A header's length is not exact.
+_LENGTH_TOLERANCE = 0.5
+# 29.97 and 30 frames per second are the same.
+_FPS_TOLERANCE = 0.01
+# Timestamps are taken for another unit where most are outside and in that unit as many inside.
+_MOSTLY = 0.5
+_NEARLY_ALL = 0.95
+# AVA annotates minutes 15 to 30 of films.
+_AVA_START = 900.0
+
+
+def _of_videos(split, found: dict[str, str], code: str, what: str, advice: str) -> Finding:
+    """One finding for the videos of a split; `found` says about each id what is wrong."""
+    numbers = {video_id: index for index, video_id in enumerate(split.video_ids)}
+    mask = np.isin(split.video, [numbers[video_id] for video_id in found])
+    return Finding(
+        code, ERROR, split.path,
+        f"{what} ({int(mask.sum()):,} rows): {findings.in_words(list(found.values()))}", advice,
+        count=len(found), unit="videos", rows=split.rows_of(mask),
+        value=next(iter(found)), items=tuple(found.values()),
+    )  # fmt: skip
+
+
+def missing_videos(exam: Examination) -> Iterator[Finding]:
+    """Video ids that no file answers to."""
+    for split in exam.splits.values():
+        missing = {i: i for i in split.video_ids if not exam.videos.probes[i].exists}
+        if not missing:
+            continue
+        advice = f"name each video after its id, in {exam.videos.folder} or its folders"
+        if exam.videos.unnamed:
+            names = [os.path.basename(path) for path in exam.videos.unnamed]
+            advice += f"; nobody names {findings.in_words(names)} there"
+        yield _of_videos(split, missing, "video_missing", "no video file for the ids", advice)
+
+
+def unreadable_videos(exam: Examination) -> Iterator[Finding]:
+    """Files that are no videos: empty, cut off, sound alone."""
+    for split in exam.splits.values():
+        unreadable = {}
+        for video_id in split.video_ids:
+            probe = exam.videos.probes[video_id]
+            if probe.problems and not probe.readable:
+                unreadable[video_id] = probe.problems[0].rstrip(".")
+        if unreadable:
+            advice = "copy or encode these files again, or take their rows out"
+            yield _of_videos(
+                split, unreadable, "video_unreadable", "videos that cannot be read", advice
+            )
+
+
+def ambiguous_videos(exam: Examination) -> Iterator[Finding]:
+    """Ids that more than one readable file answers to."""
+    for split in exam.splits.values():
+        found = {}
+        for video_id in split.video_ids:
+            paths = [info.path for info in exam.videos.probes[video_id].readable]
+            if len(paths) > 1:
+                found[video_id] = f"{video_id} ({' and '.join(paths)})"
+        if found:
+            advice = "keep one file for each id"
+            yield _of_videos(
+                split, found, "video_ambiguous", "more than one file for the ids", advice
+            )
+
+
+def unnamed_videos(exam: Examination) -> Iterator[Finding]:
+    """Videos that no row names."""
+    unnamed = exam.videos.unnamed
+    if unnamed and len(exam.splits) == 2:
+        names = [os.path.relpath(path, exam.videos.folder) for path in unnamed]
+        yield Finding(
+            "video_unnamed", WARNING, exam.videos.folder,
+            f"videos that no row names: {findings.in_words(names)}",
+            "annotate them, or leave them there: they are not used",
+            count=len(unnamed), unit="videos", value=names[0], items=tuple(names),
+        )  # fmt: skip
+
+
+def truncated_videos(exam: Examination) -> Iterator[Finding]:
+    """Videos that end before their header says so."""
+    for split in exam.splits.values():
+        found = {}
+        for video_id in split.video_ids:
+            probe = exam.videos.probes[video_id]
+            if probe.end is not None and probe.end < probe.info.duration - _LENGTH_TOLERANCE:
+                found[video_id] = (
+                    f"{probe.info.path} ends at {probe.end:.1f} s of {probe.info.duration:.1f} s"
+                )
+        if found:
+            advice = "copy these files again: what follows is lost to the conversion"
+            yield _of_videos(split, found, "video_truncated", "videos that are cut off", advice)
+
+
+# --- Timestamps -----------------------------------------------------------------------------------
+
+
+def _lengths(split: annotation_rows.SplitRows, exam: Examination) -> np.ndarray:
+    """Returns the length of each video, float64 [V], NaN where it is unknown."""
+    lengths = np.full(len(split.video_ids), np.nan)
+    for index, video_id in enumerate(split.video_ids):
+        info = exam.info(video_id)
+        if info is not None and info.duration:
+            lengths[index] = info.duration
+    return lengths
+
+
+def outside_timestamps(exam: Examination) -> Iterator[Finding]:
+    """Keyframes before the start or after the end of their video."""
+    for split in exam.splits.values():
+        frames = split.keyframes
+        if not len(frames):
+            continue
+        length = _lengths(split, exam)[frames.video]
+        outside = (frames.seconds < 0) | (frames.seconds > length + _LENGTH_TOLERANCE)
+        if not outside.any():
+            continue
+        index = int(np.flatnonzero(outside)[np.argmin(frames.row[outside])])
+        video_id, seconds = split.video_ids[frames.video[index]], float(frames.seconds[index])
+        ends = "" if np.isnan(length[index]) else f", which is {length[index]:.2f} s long"
+        advice = "timestamps are seconds from the start of the video"
+        unit = _other_unit(split, exam, outside, length)
+        rows = np.sort(frames.row[outside])
+        yield Finding(
+            "timestamp_outside", ERROR, split.path,
+            f"{int(outside.sum()):,} of {len(frames):,} keyframes are outside the video: "
+            f"the first is {seconds:g} s of {video_id}{ends}",
+            f"{advice}{'; ' * bool(unit)}{unit}",
+            count=int(outside.sum()), unit="keyframes",
+            rows=tuple(rows[: findings.MAX_ROWS].tolist()), value=f"{seconds:g}",
+        )  # fmt: skip
+
+
+def _other_unit(split, exam: Examination, outside: np.ndarray, length: np.ndarray) -> str:
+    """Returns what the timestamps look like, if they are no seconds; empty if they look like none.
+
+    Args:
+      split: the rows.
+      exam: has the frame rates.
+      outside: bool [F], keyframes outside their video.
+      length: float64 [F], of each keyframe's video.
+    """
+    known = ~np.isnan(length)
+    if outside[known].sum() <= _MOSTLY * known.sum():
+        return ""
+    seconds, length = split.keyframes.seconds[known], length[known]
+    infos = [exam.info(video_id) for video_id in split.video_ids]
+    fps = np.array([(info.fps if info else None) or np.nan for info in infos])
+    fps = fps[split.keyframes.video[known]]
+    candidates = {
+        f"these look like seconds of a film of which the videos are the part from "
+        f"{_AVA_START:g} s on (as in AVA): subtract {_AVA_START:g}": seconds - _AVA_START,
+        "these look like frame numbers: divide by the frames per second": seconds / fps,
+        "these look like milliseconds: divide by 1000": seconds / 1000.0,
+    }
+    for text, converted in candidates.items():
+        inside = (converted >= 0) & (converted <= length + _LENGTH_TOLERANCE)
+        if inside.mean() >= _NEARLY_ALL:
+            return text
+    return ""
+
+
+# --- Frames ---------------------------------------------------------------------------------------
+
+
+def low_frame_rates(exam: Examination) -> Iterator[Finding]:
+    """Videos with fewer frames per second than the clips, whose frames would be repeated."""
+    for split in exam.splits.values():
+        slow = {}
+        for video_id in split.video_ids:
+            info = exam.info(video_id)
+            if info and info.fps and info.fps < exam.clip.fps * (1 - _FPS_TOLERANCE):
+                slow[video_id] = info.fps
+        if not slow:
+            continue
+        listed = tuple(f"{video_id} ({fps:g})" for video_id, fps in slow.items())
+        lowest = min(slow.values())
+        yield Finding(
+            "video_fps_low", WARNING, split.path,
+            f"videos with fewer than the clips' {exam.clip.fps:g} frames per second, so that "
+            f"frames are repeated: {findings.in_words(listed)}",
+            f"convert with --fps {lowest:g} (the lowest) or less, the same for all splits",
+            count=len(slow), unit="videos", value=f"{lowest:g}", items=listed,
+        )  # fmt: skip
+
+
+def undecodable_keyframes(exam: Examination) -> Iterator[Finding]:
+    """Videos of which a sample of keyframes cannot be decoded."""
+    for split in exam.splits.values():
+        sample = [
+            (video_id, exam.info(video_id), times)
+            for video_id, times in keyframe_choice.of_each_video(split, exam.sample_keyframes)
+            if exam.info(video_id)
+        ]
+        progress = progress_lib.Progress(
+            f"decoding ({split.split})", len(sample), "videos", exam.report, tell_end=False
+        )
+        bad = {}
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            problems = pool.map(lambda item: _decoding_problem(*item[1:]), sample)
+            for done, ((video_id, *_), problem) in enumerate(zip(sample, problems, strict=True)):
+                if problem:
+                    bad[video_id] = problem
+                progress.update(done + 1)
+        if bad:
+            advice = "copy or encode these videos again, or take their rows out"
+            yield _of_videos(
+                split, bad, "video_damaged", "keyframes that cannot be decoded", advice
+            )
+
+
+def _decoding_problem(info: video_reader.VideoInfo, times: list[float]) -> str:
+    """Returns what is wrong with the frames at these times, ascending; empty if nothing is."""
+    reader = video_reader.ClipReader(info.path, num_frames=1, fps=1.0, transform=lambda _: None)
+    try:
+        for clip in reader.clips(times):
+            if clip.problem and not clip.outside:
+                return f"{info.path}: {clip.problem}"
+            # Outside the video by its header is told elsewhere; this file ends before it.
+            inside = info.duration is None or clip.keyframe_time <= info.duration
+            if clip.outside and clip.keyframe_time >= 0 and inside:
+                return f"{info.path}: {clip.problem}"
+    except video_reader.VideoError as error:
+        return str(error).rstrip(".")
+    if reader.stats.damaged:
+        time = annotations.format_timestamp(times[0])
+        return f"{info.path}: {reader.stats.damaged} damaged frames near timestamps from {time} on"
+    return ""

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The headers of all videos, and whether the files are as long as these say.
+
+Reads a few kilobytes of each file and decodes nothing. Times are in seconds from the start of the
+video's picture.
+"""
+
+import concurrent.futures
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+import av
+
+from object_detection_ext import progress as progress_lib
+from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.doctor.examination import VideoProbe, Videos
+
+# Files with these extensions are videos that somebody meant to annotate. (Whether a file can be
+# read is another matter: FFmpeg also takes text and pictures for videos.)
+_EXTENSIONS = frozenset(
+    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm "
+    ".wmv".split()
+)
+# Probing waits for the disk, not for the processor.
+_THREADS = 16
+# How far from its end a file is looked into, and how many packets at most.
+_TAIL_SECONDS = 1.0
+_MAX_TAIL_PACKETS = 2000
+
+
+def probe_videos(
+    folder: str, video_ids: Iterable[str], report: Callable[[str], None] | None = None
+) -> Videos:
+    """Finds and probes the videos of all ids.
+
+    Args:
+      folder: with the videos, also below it.
+      video_ids: as the annotations name them.
+      report: takes lines of progress.
+    """
+    index = video_files.index_videos(folder)
+    ids = sorted(set(video_ids))
+    progress = progress_lib.Progress("videos", len(ids), "probed", report, tell_end=False)
+    probes = {}
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        results = pool.map(lambda video_id: _probe(index.get(video_id, [])), ids)
+        for video_id, probe in zip(ids, results, strict=True):
+            probes[video_id] = probe
+            progress.update(len(probes))
+    return Videos(folder, probes, _unnamed(index, ids))
+
+
+def _unnamed(index: Mapping[str, list[str]], ids: Iterable[str]) -> tuple[str, ...]:
+    named = set(itertools.chain.from_iterable(index.get(video_id, []) for video_id in ids))
+    files = set(itertools.chain.from_iterable(index.values()))
+    return tuple(
+        path for path in sorted(files - named) if os.path.splitext(path)[1].lower() in _EXTENSIONS
+    )
+
+
+def _probe(paths: Iterable[str]) -> VideoProbe:
+    readable, problems = [], []
+    for path in paths:
+        try:
+            readable.append(video_reader.probe(path))
+        except video_reader.VideoError as error:
+            problems.append(str(error))
+    end = last_picture_end(readable[0]) if len(readable) == 1 else None
+    return VideoProbe(tuple(readable), tuple(problems), end)
+
+
+def shown_size(info: video_reader.VideoInfo) -> tuple[int, int]:
+    """Returns (height, width) in pixels as shown, by decoding the first frame.
+
+    Of a video that a phone took upright the header alone tells the size before it is turned.
+    """
+    reader = video_reader.ClipReader(info.path, num_frames=1, fps=1.0, transform=lambda _: None)
+    try:
+        next(reader.clips([0.0]), None)
+    except video_reader.VideoError:
+        pass
+    return reader.shape or (info.height, info.width)
+
+
+def last_picture_end(info: video_reader.VideoInfo) -> float | None:
+    """Returns when the last frame that is in the file ends, by its packets; None if unknown.
+
+    A file that was cut off still has the header of the whole one, but lacks the last packets.
+    """
+    if not info.duration:
+        return None
+    try:
+        with av.open(info.path) as container:
+            stream = container.streams.video[0]
+            start = stream.start_time or 0
+            target = max(0.0, info.duration - _TAIL_SECONDS)
+            container.seek(start + int(target / stream.time_base), stream=stream)
+            ends = []
+            for count, packet in enumerate(container.demux(stream)):
+                if count > _MAX_TAIL_PACKETS:
+                    return None
+                if packet.pts is not None and packet.size:
+                    ends.append(packet.pts + (packet.duration or 0) - start)
+            return float(max(ends) * stream.time_base) if ends else None
+    except (av.FFmpegError, OSError, ValueError):
+        return None
