@@ -37,8 +37,8 @@ class VideoError(errors.InputError):
 class VideoInfo:
     """What a file says about its video, before decoding.
 
-    `height` and `width` are in pixels as shown, that is after rotation where the file's header
-    tells of it; `fps` is the average; `duration` in seconds. The last two are None if unknown.
+    `height` and `width` are in pixels as stored: only decoding tells whether players rotate the
+    picture. `fps` is the average; `duration` in seconds. The last two are None if unknown.
     """
 
     path: str
