@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import machine
+from object_detection_ext import files, machine
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
@@ -176,7 +176,7 @@ def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):
             if options.strict:
                 skipped += _outside_by_header(found, keyframes)
             name = os.path.relpath(found.path, options.videos)
-            stamp = video_files.stamp(found.path)
+            stamp = files.system_of(found.path).stamp(found.path)
             jobs.append(plan.VideoJob(found, name, stamp, tuple(keyframes)))
     return jobs, skipped
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from object_detection_ext import errors
+from object_detection_ext import errors, files
 
 _SHARD_PATTERN = re.compile(r"(?P<prefix>.+)@(?P<count>\d+)")
 _SPLIT = "{split}"
@@ -73,7 +73,7 @@ class Options:
             problems.append(
                 f"--seconds_per_record must be 0 to 3600, not {self.seconds_per_record:g}"
             )
-        if "://" not in self.videos and not os.path.isdir(self.videos):
+        if files.is_local(self.videos) and not os.path.isdir(self.videos):
             problems.append(f"--videos {self.videos!r} is not a folder")
         problems += [
             f"--{name} {value!r} names a split, but --splits is missing"

@@ -17,17 +17,12 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
+from object_detection_ext import files
 from object_detection_ext.conversion import options as options_lib
+from object_detection_ext.data import record_writer
 
 _TEMPORARY, _PROGRESS, _PROBLEM, _STOP = ".being-written-", ".progress", ".problem", "stop"
 _MANIFEST = "manifest.json"
-
-
-def _gfile():
-    # Here, so that a wrong option is told before anybody waits for TensorFlow.
-    import tensorflow as tf
-
-    return tf.io.gfile
 
 
 class Staging:
@@ -38,7 +33,8 @@ class Staging:
         self._options = options
         self.folder = f"{options.prefix}.incomplete"
         self.manifest_path = f"{options.prefix}-{_MANIFEST}"
-        self.is_local = "://" not in options.prefix
+        self.is_local = files.is_local(options.prefix)
+        self._files = files.system_of(options.prefix)
 
     # --- The whole conversion ---------------------------------------------------------------------
 
@@ -49,11 +45,11 @@ class Staging:
         Raises:
           ConversionError: if another run is at work there (seen on local disks only).
         """
-        _gfile().makedirs(self.folder)
+        self._files.makedirs(self.folder)
         with self._locked() if self.is_local else contextlib.nullcontext():
-            for name in _gfile().listdir(self.folder):
+            for name in self._files.listdir(self.folder):
                 if _TEMPORARY in name or name.endswith((_PROGRESS, _PROBLEM, _STOP)):
-                    _gfile().remove(self._path(name))
+                    self._files.remove(self._path(name))
             yield
 
     @contextlib.contextmanager
@@ -70,8 +66,8 @@ class Staging:
 
     def existing(self) -> list[str]:
         """Returns the final files that are there: shards with this prefix and number, manifest."""
-        return sorted(_gfile().glob(self._options.shard_pattern)) + [
-            p for p in [self.manifest_path] if _gfile().exists(p)
+        return sorted(self._files.glob(self._options.shard_pattern)) + [
+            p for p in [self.manifest_path] if self._files.exists(p)
         ]
 
     def manifest(self) -> dict | None:
@@ -97,15 +93,15 @@ class Staging:
         for index in range(self._options.num_shards):
             final = self._options.shard_path(index)
             staged = self._path(os.path.basename(final))
-            if _gfile().exists(staged):
-                _gfile().rename(staged, final, overwrite=True)
-        _gfile().rename(self._path(_MANIFEST), self.manifest_path, overwrite=True)
-        _gfile().rmtree(self.folder)
+            if self._files.exists(staged):
+                self._files.rename(staged, final)
+        self._files.rename(self._path(_MANIFEST), self.manifest_path)
+        self._files.rmtree(self.folder)
 
     def discard(self) -> None:
         """Removes the folder with all that is in it."""
-        if _gfile().exists(self.folder):
-            _gfile().rmtree(self.folder)
+        if self._files.exists(self.folder):
+            self._files.rmtree(self.folder)
 
     # --- Units ------------------------------------------------------------------------------------
 
@@ -119,29 +115,25 @@ class Staging:
         Raises:
           OSError: if a shard is shorter than what was written, as on a full disk.
         """
-        import tensorflow as tf
-
         staged = [self._path(os.path.basename(self._options.shard_path(i))) for i in shards]
         temporary = [f"{path}{_TEMPORARY}{uuid.uuid4().hex}" for path in staged]
-        sizes = [0] * len(shards)
         try:
             with contextlib.ExitStack() as stack:
-                writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in temporary]
-
-                def write(index: int, record: bytes) -> None:
-                    writers[index].write(record)
-                    sizes[index] += len(record) + 16  # a TFRecord's length and checksums
-
-                yield write
-            for path, size in zip(temporary, sizes, strict=True):
-                if self._size(path) != size:
-                    raise OSError(f"{path} has {self._size(path)} bytes in place of {size}")
+                writers = [
+                    stack.enter_context(record_writer.RecordWriter(path)) for path in temporary
+                ]
+                yield lambda index, record: writers[index].write(record)
+            for path, writer in zip(temporary, writers, strict=True):
+                if self._size(path) != writer.num_bytes:
+                    raise OSError(
+                        f"{path} has {self._size(path)} bytes in place of {writer.num_bytes}"
+                    )
             for source, target in zip(temporary, staged, strict=True):
-                _gfile().rename(source, target, overwrite=True)
+                self._files.rename(source, target)
         finally:
             for path in temporary:
-                if _gfile().exists(path):
-                    _gfile().remove(path)
+                if self._files.exists(path):
+                    self._files.remove(path)
 
     def shard_sizes(self, shards: Sequence[int]) -> dict[str, int]:
         """Returns the bytes of staged shards by their names."""
@@ -157,7 +149,7 @@ class Staging:
         found = self._read(self._path(f"unit-{index:05d}.json"))
         if found is None or found.get("fingerprint") != fingerprint:
             return None
-        published = _gfile().exists(self._path(_MANIFEST))
+        published = self._files.exists(self._path(_MANIFEST))
         for name, shard in found["shards"].items():
             staged = self._size(self._path(name)) == shard["bytes"]
             final = os.path.join(os.path.dirname(self._options.prefix), name)
@@ -167,12 +159,12 @@ class Staging:
 
     def has_result(self, index: int) -> bool:
         """Whether a unit is finished, without a look at its shards."""
-        return _gfile().exists(self._path(f"unit-{index:05d}.json"))
+        return self._files.exists(self._path(f"unit-{index:05d}.json"))
 
     def drop_result(self, index: int) -> None:
         """Forgets a unit's result, such as one of another plan."""
         if self.has_result(index):
-            _gfile().remove(self._path(f"unit-{index:05d}.json"))
+            self._files.remove(self._path(f"unit-{index:05d}.json"))
 
     def write_problem(self, index: int, problem: str) -> None:
         """Says why a unit could not be finished; tells all workers to begin nothing more."""
@@ -181,12 +173,12 @@ class Staging:
 
     def problems(self) -> list[str]:
         """Returns why units could not be finished, in words."""
-        names = sorted(n for n in _gfile().listdir(self.folder) if n.endswith(_PROBLEM))
+        names = sorted(n for n in self._files.listdir(self.folder) if n.endswith(_PROBLEM))
         return [self._read(self._path(name))["problem"] for name in names]
 
     def stopped(self) -> bool:
         """Whether a worker failed, so that the others need not go on."""
-        return _gfile().exists(self._path(_STOP))
+        return self._files.exists(self._path(_STOP))
 
     def write_progress(self, index: int, keyframes: int) -> None:
         """Says how far an unfinished unit is; on local disks only, where it is cheap."""
@@ -213,12 +205,12 @@ class Staging:
         return os.path.join(self.folder, name)
 
     def _size(self, path: str) -> int:
-        return _gfile().stat(path).length if _gfile().exists(path) else -1
+        return self._files.size(path) if self._files.exists(path) else -1
 
     def _read(self, path: str) -> dict | None:
-        if not _gfile().exists(path):
+        if not self._files.exists(path):
             return None
-        with _gfile().GFile(path, "r") as file:
+        with self._files.open(path, "r") as file:
             try:
                 return json.loads(file.read())
             except ValueError:
@@ -226,6 +218,6 @@ class Staging:
 
     def _write(self, path: str, content: Mapping) -> None:
         temporary = self._path(f"{os.path.basename(path)}{_TEMPORARY}{uuid.uuid4().hex}")
-        with _gfile().GFile(temporary, "w") as file:
+        with self._files.open(temporary, "w") as file:
             file.write(json.dumps(content, indent=1) + "\n")
-        _gfile().rename(temporary, path, overwrite=True)
+        self._files.rename(temporary, path)

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 
-from object_detection_ext import errors
+from object_detection_ext import errors, files
 from object_detection_ext.conversion import jpeg, plan, skips, staging
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.data import clip_features, video_reader
@@ -42,8 +42,6 @@ def convert(job: Job, unit: plan.Unit) -> None:
     Raises:
       Exception: if even that cannot be written.
     """
-    import tensorflow as tf
-
     place = staging.Staging(job.options)
     try:
         _Converter(job, unit, place).run()
@@ -51,7 +49,7 @@ def convert(job: Job, unit: plan.Unit) -> None:
         pass
     except errors.InputError as error:
         place.write_problem(unit.index, str(error))
-    except (OSError, tf.errors.OpError) as error:
+    except files.errors() as error:
         names = ", ".join(video.video_id for video in unit.videos[:3])
         more = f" and {len(unit.videos) - 3} more" if len(unit.videos) > 3 else ""
         place.write_problem(unit.index, f"While converting {names}{more}: {error}")

@@ -13,6 +13,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from google.protobuf import text_format
+from object_detection.protos import string_int_label_map_pb2
+
 from object_detection_ext import errors
 
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -90,37 +93,20 @@ def read_label_map(path: str | os.PathLike) -> dict[int, str]:
     Raises:
       AnnotationError: if the file is missing, is no label map, or repeats an id or a name.
     """
-    # Here, so that a tool can reject its other input before it waits for TensorFlow.
-    from object_detection_ext import compat  # noqa: F401 (before any object_detection module)
-
-    # isort: split
-    from object_detection.utils import label_map_util
-
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise AnnotationError(f"{path}: there is no such label map file.")
-    try:
-        label_map = label_map_util.load_labelmap(path)
-    except Exception as error:
-        # After text that it cannot parse, the stock reader fails with errors of many classes.
-        raise AnnotationError(
-            f"{path}: not a label map ({_parse_problem(path) or error}). It holds one block per "
-            "class: item { name: 'stand' id: 12 }"
-        ) from error
-    return _checked_names(path, label_map)
-
-
-def _parse_problem(path: str) -> str:
-    """Returns where and why the text is no label map; empty if the text is not what is wrong."""
-    from google.protobuf import text_format
-    from object_detection.protos import string_int_label_map_pb2
-
+    # The stock reader says no more than this, and would import TensorFlow first.
+    label_map = string_int_label_map_pb2.StringIntLabelMap()
     try:
         with open(path, encoding="utf-8") as file:
-            text_format.Parse(file.read(), string_int_label_map_pb2.StringIntLabelMap())
+            text_format.Parse(file.read(), label_map)
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        return str(error)
-    return ""
+        raise AnnotationError(
+            f"{path}: not a label map ({error}). It holds one block per class: "
+            "item { name: 'stand' id: 12 }"
+        ) from error
+    return _checked_names(path, label_map)
 
 
 def _checked_names(path: str, label_map) -> dict[int, str]:

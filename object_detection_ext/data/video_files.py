@@ -4,6 +4,7 @@
 import os
 from collections.abc import Iterator, Mapping
 
+from object_detection_ext import files
 from object_detection_ext.data import video_reader
 
 
@@ -24,28 +25,10 @@ def index_videos(folder: str | os.PathLike) -> dict[str, list[str]]:
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
     """Yields (folder, names of its files) of a folder and all below; hidden folders left out."""
-    if "://" not in folder:
-        for root, folders, names in os.walk(folder, followlinks=True):
-            folders[:] = sorted(f for f in folders if not f.startswith("."))
+    for root, names in files.system_of(folder).walk(folder):
+        below = os.path.relpath(root, folder)
+        if below == "." or not any(part.startswith(".") for part in below.split(os.sep)):
             yield root, names
-        return
-    import tensorflow as tf  # here, so that local folders need not wait for it
-
-    for root, _, names in tf.io.gfile.walk(folder):
-        if not any(part.startswith(".") for part in os.path.relpath(root, folder).split(os.sep)[:]
-                   if part != "."):  # fmt: skip
-            yield root, names
-
-
-def stamp(path: str) -> str:
-    """Returns what changes when the file does: its size and its time of modification."""
-    if "://" not in path:
-        status = os.stat(path)
-        return f"{status.st_size} {status.st_mtime_ns}"
-    import tensorflow as tf
-
-    status = tf.io.gfile.stat(path)
-    return f"{status.length} {status.mtime_nsec}"
 
 
 def find_video(

@@ -19,7 +19,7 @@ from typing import Any
 import av
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, files
 
 # Two frames count as equally near within this many seconds; then the earlier one is taken.
 _TIE_SECONDS = 1e-6
@@ -132,8 +132,9 @@ def probe(path: str | os.PathLike) -> VideoInfo:
 
 def _open(path: str | os.PathLike):
     path = os.fspath(path)
+    source = _source(path)
     try:
-        container = av.open(_source(path))
+        container = av.open(source)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise VideoError(f"{path}: cannot be read as a video: {reason}.") from error
@@ -153,18 +154,12 @@ def _source(path: str):
     Raises:
       VideoError: if there is no such file, or it is empty.
     """
-    if "://" not in path:
-        exists, size = os.path.isfile(path), os.path.getsize(path) if os.path.exists(path) else 0
-    else:
-        import tensorflow as tf  # here, so that local files need not wait for it
-
-        exists = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
-        size = tf.io.gfile.stat(path).length if exists else 0
-    if not exists:
+    system = files.system_of(path)
+    if not system.exists(path) or os.path.isdir(path):
         raise VideoError(f"{path}: there is no such video file.")
-    if size == 0:
+    if system.size(path) == 0:
         raise VideoError(f"{path}: the video file is empty.")
-    return path if "://" not in path else tf.io.gfile.GFile(path, "rb")
+    return path if files.is_local(path) else system.open(path, "rb")
 
 
 @dataclasses.dataclass

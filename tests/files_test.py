@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both file systems do the same."""
+
+import os
+
+import pytest
+
+from object_detection_ext import files
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_one_behaviour(tmp_path, scheme):
+    folder = f"{scheme}{tmp_path}/a/b"
+    system = files.system_of(folder)
+    assert files.is_local(folder) == (not scheme)
+    system.makedirs(folder)
+    system.makedirs(folder)
+    for name, content in (("x", "eins"), ("y", "zwölf")):
+        with system.open(f"{folder}/{name}", "w") as file:
+            file.write(content)
+    assert sorted(system.listdir(folder)) == ["x", "y"]
+    assert sorted(system.glob(f"{folder}/?")) == [f"{folder}/x", f"{folder}/y"]
+    assert system.size(f"{folder}/y") == 6  # bytes of UTF-8
+    before = system.stamp(f"{folder}/y")
+    system.rename(f"{folder}/x", f"{folder}/y")
+    assert system.stamp(f"{folder}/y") != before
+    with system.open(f"{folder}/y", "rb") as file:
+        assert file.read() == b"eins"
+    walked = [
+        (str(root).rstrip("/"), list(names)) for root, names in system.walk(f"{scheme}{tmp_path}")
+    ]
+    assert walked[-1] == (folder, ["y"])
+    with pytest.raises(files.errors()):
+        system.remove(f"{folder}/none")
+    system.remove(f"{folder}/y")
+    assert not system.exists(f"{folder}/y")
+    system.rmtree(f"{scheme}{tmp_path}/a")
+    assert not os.path.exists(tmp_path / "a")
