@@ -77,7 +77,9 @@ def test_every_endpoint_is_that_of_the_slim_s3dg(slim, shape):
     for name, features in ours.items():
         slim_endpoint = name.replace("Conv3d", "Conv2d").replace("MaxPool3d", "MaxPool")
         assert np.max(np.abs(features)) > 0
-        assert relative_error(features.numpy(), theirs[slim_endpoint]) < 1e-5, name
+        # Mostly under 1e-5. On busy cores TensorFlow cuts its sums otherwise, and the gates, of steep
+        # sigmoids here, made 1.5e-5 of it. A wrong layer makes more than 1e-2.
+        assert relative_error(features.numpy(), theirs[slim_endpoint]) < 1e-4, name
 
 
 def test_initial_values_are_those_of_the_slim_s3dg():
