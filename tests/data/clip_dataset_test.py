@@ -250,7 +250,8 @@ def test_stock_flips_and_crops_act_on_all_frames_and_boxes_alike(tmp_path, label
         ]
         np.testing.assert_allclose(in_original, _BOX, atol=0.03)
     assert set(flips) == {True, False}
-    assert max(widths) < 1.0 and max(widths) - min(widths) > 0.02
+    # A crop may keep the whole width; it is read off JPEGs.
+    assert max(widths) < 1.02 and max(widths) - min(widths) > 0.02
 
 
 def test_eval_input_keeps_the_middle_frame_as_the_original_image(tmp_path, label_map):

@@ -77,8 +77,7 @@ def test_every_endpoint_is_that_of_the_slim_s3dg(slim, shape):
     for name, features in ours.items():
         slim_endpoint = name.replace("Conv3d", "Conv2d").replace("MaxPool3d", "MaxPool")
         assert np.max(np.abs(features)) > 0
-        # Mostly under 1e-5. On busy cores TensorFlow cuts its sums otherwise, and the steep gates
-        # made 1.5e-5 of it once.
+        # Mostly under 1e-5; with some initial values, the steep gates make 1.5e-5 of it.
         assert relative_error(features.numpy(), theirs[slim_endpoint]) < 1e-4, name
 
 
