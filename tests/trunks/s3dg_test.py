@@ -57,7 +57,10 @@ def random_model(seed, **options):
             variable.assign(rng.normal(scale=3, size=variable.shape))
         elif path.endswith("/temporal/w"):
             variable.assign(variable + rng.normal(scale=0.2, size=variable.shape))
-        elif not path.endswith("/w"):
+        elif path.endswith("/w"):
+            # As at the start, but the same whatever ran before.
+            variable.assign(rng.normal(scale=0.01, size=variable.shape))
+        else:
             variable.assign(rng.normal(scale=0.3, size=variable.shape))
     return model
 
@@ -77,8 +80,7 @@ def test_every_endpoint_is_that_of_the_slim_s3dg(slim, shape):
     for name, features in ours.items():
         slim_endpoint = name.replace("Conv3d", "Conv2d").replace("MaxPool3d", "MaxPool")
         assert np.max(np.abs(features)) > 0
-        # Mostly under 1e-5; with some initial values, the steep gates make 1.5e-5 of it.
-        assert relative_error(features.numpy(), theirs[slim_endpoint]) < 1e-4, name
+        assert relative_error(features.numpy(), theirs[slim_endpoint]) < 1e-5, name
 
 
 def test_initial_values_are_those_of_the_slim_s3dg():
