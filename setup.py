@@ -47,6 +47,8 @@ setup(
         "h5py>=3.11",
         # TensorFlow 2.19 needs < 2.2; `compat` expects that NumPy 2 names exist.
         "numpy>=2.0,<2.2",
+        # tf-models-official asks for it as well.
+        "opencv-python-headless>=4.8",
         "pillow>=12.1.1",
         "protobuf==3.20.3",
         "pycocotools>=2.0.11",

@@ -21,6 +21,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
     "apache_beam": "apache-beam",
+    "cv2": "opencv-python-headless",
     "google_crc32c": "google-crc32c",
     "google": "protobuf",
     "object_detection": "tf-models-research-object-detection",

@@ -105,6 +105,7 @@ def _read_records(patterns, input_reader, input_context) -> tf.data.Dataset:
     """Records as the stock reader orders them: (file name, number in the file, bytes)."""
 
     def read_file(path):
+        path = tf.ensure_shape(tf.numpy_function(_existing, [path], tf.string), [])
         # A truncated file ends with an error; what was whole before it stays.
         records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
         records = records.ignore_errors(log_warning=True)
@@ -121,6 +122,12 @@ def _read_records(patterns, input_reader, input_context) -> tf.data.Dataset:
     return dataset
 
 
+def _existing(path: bytes) -> bytes:
+    """The path. TensorFlow would try to open a file that is gone for ever."""
+    record_files.check_exists(path.decode())
+    return path
+
+
 def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.data.Dataset:
     """From records to keyframes with their encoded frames: ((file, record, name), keyframe)."""
 
@@ -129,13 +136,17 @@ def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.
             lambda keyframe: ((path, number, keyframe[_Fields.source_id]), keyframe)
         )
 
-    dataset = dataset.interleave(
-        keyframes_of,
+    def whole_keyframes_of(path, number, record):
+        # Bytes that are no SequenceExample at all fail in keyframes_of. Errors of reading, which
+        # would come again and again, are not for this to ignore.
+        one = tf.data.Dataset.from_tensors((path, number, record))
+        return one.flat_map(keyframes_of).ignore_errors(log_warning=True)
+
+    return dataset.interleave(
+        whole_keyframes_of,
         cycle_length=_RECORDS_INTERLEAVED if shuffle else 1,
         num_parallel_calls=tf.data.AUTOTUNE if shuffle else None,
     )
-    # Bytes that are no SequenceExample at all fail in keyframes_of.
-    return dataset.ignore_errors(log_warning=True)
 
 
 def _whole_clips(dataset, decoder: clip_decoder.ClipDecoder) -> tf.data.Dataset:

@@ -11,6 +11,7 @@ rows (one per box and action).
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import tensorflow as tf
 from object_detection.core import standard_fields as fields
@@ -153,45 +154,72 @@ def frame_size(encoded: tf.Tensor) -> tf.Tensor:
     )
 
 
-def decode_part(
-    encoded: tf.Tensor, size: tf.Tensor, window: clip_window.Window | None = None
-) -> tf.Tensor:
-    """Decodes a frame's part, and flips it.
+def decode_whole(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Decodes a frame.
 
     Args:
         encoded: string scalar: a JPEG, or what else `tf.io.decode_jpeg` takes.
-        size: int32 [2], height and width that the whole frame must have.
-        window: the part; None: all.
+        size: int32 [2], height and width that it must have.
 
     Returns:
-        uint8 [h, w, 3].
+        uint8 [H, W, 3].
 
     Raises:
         tf.errors.InvalidArgumentError: if it cannot be decoded, or has another size.
     """
-    if window is None:
-        frame = tf.io.decode_jpeg(encoded, channels=3)
-        _check_size(tf.shape(frame)[:2], size)
-        return frame
+    frame = tf.io.decode_jpeg(encoded, channels=3)
+    _check_sizes(tf.shape(frame)[tf.newaxis, :2], size)
+    return frame
+
+
+class Parts(NamedTuple):
+    """T decoded pictures, each uint8 [h, w, 3], that hold a window, and its corner in them."""
+
+    pictures: list[tf.Tensor]
+    offset: tf.Tensor
+
+
+def decode_parts(
+    encoded: tf.Tensor, size: tf.Tensor, window: clip_window.Window, num_frames: int
+) -> Parts:
+    """Decodes what a window needs of the frames of a clip.
+
+    Args:
+        encoded: string [T]: JPEGs, or what else `tf.io.decode_jpeg` takes.
+        size: int32 [2], height and width that whole frames must have.
+        window: the part; its flips are not done.
+        num_frames: T.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if one cannot be decoded, or has another size.
+    """
     corner, extent = window.box[:2], window.box[2:]
+    frames = tf.unstack(encoded, num_frames)
     # A JPEG's colours are interpolated from coarser ones around: the part's border needs them.
     first = tf.maximum(corner - _MARGIN, 0)
     end = tf.minimum(corner + extent + _MARGIN, size)
 
-    def from_jpeg():
-        _check_size(tf.io.extract_jpeg_shape(encoded)[:2], size)
+    def from_jpegs():
+        _check_sizes(tf.stack([tf.io.extract_jpeg_shape(frame)[:2] for frame in frames]), size)
         box = tf.concat([first, end - first], axis=0)
-        return tf.io.decode_and_crop_jpeg(encoded, box, channels=3), corner - first
+        parts = [tf.io.decode_and_crop_jpeg(frame, box, channels=3) for frame in frames]
+        return Parts(parts, corner - first)
 
-    part, offset = tf.cond(
-        _is_jpeg(encoded), from_jpeg, lambda: (decode_part(encoded, size), corner)
-    )
-    part = tf.slice(part, tf.pad(offset, [[0, 1]]), tf.concat([extent, [3]], axis=0))
-    return clip_window.flip(part, window)
+    def from_others():
+        return Parts([decode_whole(frame, size) for frame in frames], corner)
+
+    return tf.cond(tf.reduce_all(_is_jpeg(encoded)), from_jpegs, from_others)
 
 
-def _check_size(size: tf.Tensor, expected: tf.Tensor) -> None:
-    tf.debugging.assert_equal(size, expected, "Frames of a record differ in size.")
+def cut_out(picture: tf.Tensor, offset: tf.Tensor, window: clip_window.Window) -> tf.Tensor:
+    """The window itself out of one of the decoded pictures, flipped: uint8 [h, w, 3]."""
+    extent = tf.concat([window.box[2:], [3]], axis=0)
+    return clip_window.flip(tf.slice(picture, tf.pad(offset, [[0, 1]]), extent), window)
+
+
+def _check_sizes(sizes: tf.Tensor, expected: tf.Tensor) -> None:
+    """`sizes` is int32 [n, 2]."""
+    tf.debugging.assert_equal(sizes, expected[tf.newaxis], "Frames of a record differ in size.")
 
 
 def _is_jpeg(encoded: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,7 @@ from object_detection_ext.data import (
     clip_augmentation,
     clip_decoder,
     clip_packing,
+    clip_resizing,
     clip_window,
     stock_transform,
 )
@@ -51,6 +52,12 @@ class Drawing:
         self._overshoots = _overshoots(transform.image_resizer)
         size = config_util.get_spatial_image_size(transform.image_resizer)
         self._height, self._width = (None if side == -1 else side for side in size)
+        # Evaluation keeps the stock resizer, which an exported model has too.
+        self.resizes_bytes = (
+            transform.is_training
+            and not self._steps.on_colours
+            and _is_plain_bilinear(transform.image_resizer)
+        )
 
     def draw(self, keyframe: dict[str, tf.Tensor], size: tf.Tensor) -> Drawn:
         """Runs the stock transformation without pixels.
@@ -74,7 +81,20 @@ class Drawing:
         del features[_Fields.image]
         shape = features[_Fields.true_image_shape]
         features[_Fields.true_image_shape] = tf.concat([shape[:2], [3 * self._num_frames]], axis=0)
-        return Drawn(features, labels, encoded, size, *windows)
+        (window,) = windows
+        if self.resizes_bytes:
+            labels = self._with_moved_boxes(labels, window)
+        return Drawn(features, labels, encoded, size, window)
+
+    def _with_moved_boxes(self, labels: dict, window: clip_window.Window) -> dict:
+        boxes = clip_resizing.moved_boxes(
+            labels[_Fields.groundtruth_boxes],
+            labels[_Fields.num_groundtruth_boxes],
+            window.box[2:],
+            self._height,
+            self._width,
+        )
+        return {**labels, _Fields.groundtruth_boxes: boxes}
 
     def decode(self, drawn: Drawn) -> tuple[dict, dict]:
         """(features, labels) with pictures: the stacked clip, uint8 [T h, w, 3], under `image`.
@@ -82,10 +102,10 @@ class Drawing:
         Raises:
             tf.errors.InvalidArgumentError: if a frame cannot be decoded, or frames differ in size.
         """
-        pictures = {_Fields.image: clip_packing.stack_frames(self._decode_clip(drawn))}
+        pictures = {_Fields.image: self._decode_clip(drawn)}
         if _Fields.original_image in drawn.features:
             middle = drawn.encoded[clip_packing.middle_frame_index(self._num_frames)]
-            whole = clip_decoder.decode_part(middle, drawn.size)
+            whole = clip_decoder.decode_whole(middle, drawn.size)
             # Cut off, not rounded: as the stock code does it.
             pictures[_Fields.original_image] = tf.cast(self._resized(whole), tf.uint8)
         return {**drawn.features, **pictures}, drawn.labels
@@ -113,18 +133,19 @@ class Drawing:
         }, labels
 
     def _decode_clip(self, drawn: Drawn) -> tf.Tensor:
-        """The clip uint8 [T, h, w, 3]."""
-
-        def decode(encoded):
-            return clip_decoder.decode_part(encoded, drawn.size, drawn.window)
-
-        if not self._steps.on_colours:
-            return self._map(lambda encoded: self._finished(decode(encoded)), drawn.encoded)
-        parts = tf.map_fn(
-            decode, drawn.encoded, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8)
+        """The stacked clip uint8 [T h, w, 3]."""
+        window = drawn.window
+        parts = clip_decoder.decode_parts(drawn.encoded, drawn.size, window, self._num_frames)
+        if self.resizes_bytes:
+            return clip_resizing.stacked_clip(parts, window, self._height, self._width)
+        pictures = tf.stack(
+            [clip_decoder.cut_out(picture, parts.offset, window) for picture in parts.pictures]
         )
-        parts = clip_augmentation.change_colours(tf.cast(parts, tf.float32), self._steps.on_colours)
-        return self._map(self._finished, parts)
+        if self._steps.on_colours:
+            pictures = clip_augmentation.change_colours(
+                tf.cast(pictures, tf.float32), self._steps.on_colours
+            )
+        return clip_packing.stack_frames(self._map(self._finished, pictures))
 
     def _map(self, function, elements: tf.Tensor) -> tf.Tensor:
         # One by one: parallelism is over clips, and so few big tensors are there at once.
@@ -151,3 +172,13 @@ def _overshoots(resizer: image_resizer_pb2.ImageResizer) -> bool:
     """Whether resizing can leave [0, 255]."""
     options = getattr(resizer, resizer.WhichOneof("image_resizer_oneof"))
     return getattr(options, "resize_method", None) == image_resizer_pb2.BICUBIC
+
+
+def _is_plain_bilinear(resizer: image_resizer_pb2.ImageResizer) -> bool:
+    """Whether it is what `clip_resizing` does."""
+    options = resizer.fixed_shape_resizer
+    return (
+        resizer.WhichOneof("image_resizer_oneof") == "fixed_shape_resizer"
+        and options.resize_method == image_resizer_pb2.BILINEAR
+        and not options.convert_to_grayscale
+    )

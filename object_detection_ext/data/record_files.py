@@ -44,6 +44,15 @@ def count_whole_records(path: str) -> tuple[int, bool]:
     return count, False
 
 
+def check_exists(path: str) -> None:
+    """Raises RecordFileError if a record file that was there is gone."""
+    if not tf.io.gfile.exists(path):
+        raise RecordFileError(
+            f"{path} is gone: it was there when reading began. Training and evaluation read their "
+            "record files again and again, so they must stay."
+        )
+
+
 def check_record_files(patterns: Iterable[str]) -> Sequence[str]:
     """Finds record files and warns of truncated ones, with a count.
 

@@ -106,6 +106,15 @@ def test_nothing_to_read_is_an_error_that_says_where(tmp_path, label_map):
         clip_dataset.build(_reader(label_map, tmp_path / "empty"), num_frames=4)
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_file_that_goes_away_ends_reading(tmp_path, label_map, shuffle):
+    path = tiny_pipeline.write_records(tmp_path / "records", [_record("v")])
+    dataset = clip_dataset.build(_reader(label_map, path, shuffle=shuffle), num_frames=4)
+    path.unlink()
+    with pytest.raises(tf.errors.OpError, match="records is gone: it was there"):
+        next(iter(dataset))
+
+
 def test_missing_reader_fields_are_named(tmp_path, label_map):
     path = tiny_pipeline.write_records(tmp_path / "records", [_record("v")])
     with pytest.raises(ValueError, match="label_map_path"):

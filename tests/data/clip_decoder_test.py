@@ -169,12 +169,13 @@ def test_part_is_the_part_of_the_whole(kind):
     encoded = encode(frame)
     np.testing.assert_array_equal(clip_decoder.frame_size(encoded), [80, 96])
     size = tf.constant([80, 96])
-    whole = clip_decoder.decode_part(encoded, size).numpy()
+    whole = clip_decoder.decode_whole(encoded, size).numpy()
     for box in ([0, 0, 80, 96], [17, 33, 40, 31], [5, 0, 75, 96], [79, 95, 1, 1]):
         window = clip_window.Window(tf.constant(box), tf.constant(False), tf.constant(True))
-        part = clip_decoder.decode_part(encoded, size, window).numpy()
+        parts = clip_decoder.decode_parts(tf.stack([encoded]), size, window, 1)
+        part = clip_decoder.cut_out(parts.pictures[0], parts.offset, window).numpy()
         top, left, height, width = box
         expected = whole[top : top + height, left : left + width][:, ::-1]
         assert np.abs(part.astype(int) - expected).max() <= 1
     with pytest.raises(tf.errors.InvalidArgumentError, match="differ in size"):
-        clip_decoder.decode_part(encoded, tf.constant([80, 97]))
+        clip_decoder.decode_whole(encoded, tf.constant([80, 97]))

@@ -80,6 +80,14 @@ def _both_ways(transform, encoded) -> tf.data.Dataset:
     """(what `Drawing` makes, what the stock code makes of the packed clip), of the same draws."""
     drawing = clip_drawing.Drawing(_T, transform)
     resizer = transform.build_resizer()
+
+    def half_pixel(picture):
+        # TensorFlow's own, of the convention that OpenCV has.
+        options = transform.image_resizer.fixed_shape_resizer
+        size = tf.stack([options.height, options.width])
+        resized = tf.image.resize(picture, size)
+        return [resized, tf.shape(resized)]
+
     size = tf.constant([_H, _W])
     whole = tf.stack([tf.io.decode_jpeg(jpeg, channels=3) for jpeg in encoded])
     image = tf.concat(
@@ -95,7 +103,8 @@ def _both_ways(transform, encoded) -> tf.data.Dataset:
 
         def preprocess(pictures):
             windows.append(clip_window.read_window(pictures[0, ..., -3:]))
-            return shape_utils.resize_images_and_return_shapes(pictures[..., :-3], resizer)
+            resize = half_pixel if drawing.resizes_bytes else resizer
+            return shape_utils.resize_images_and_return_shapes(pictures[..., :-3], resize)
 
         rewired = transform.rewired(transform.steps.others, preprocess)
         features, labels = rewired({**_keyframe(), _Fields.image: image})
