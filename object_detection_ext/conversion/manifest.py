@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import av
 import PIL
+from av import library_versions
 
 import object_detection_ext
 from object_detection_ext.conversion import options as options_lib
@@ -63,7 +64,7 @@ def make(
         "versions": {
             "object_detection_ext": object_detection_ext.__version__,
             "av": av.__version__,
-            "ffmpeg": {name: ".".join(map(str, v)) for name, v in av.library_versions.items()},
+            "ffmpeg": {name: ".".join(map(str, v)) for name, v in library_versions.items()},
             "pillow": PIL.__version__,
         },
         "fingerprint": fingerprint(units),

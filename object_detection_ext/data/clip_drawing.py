@@ -148,7 +148,7 @@ class Drawing:
         return clip_packing.stack_frames(self._map(self._finished, pictures))
 
     def _map(self, function, elements: tf.Tensor) -> tf.Tensor:
-        # One by one: parallelism is over clips, and so few big tensors are there at once.
+        # One by one: parallelism is over clips, and one frame is there as floats at a time.
         return tf.map_fn(
             function,
             elements,

@@ -18,6 +18,9 @@ import tensorflow as tf
 
 from object_detection_ext.data import clip_decoder, clip_window
 
+# By (upside down, mirrored): as OpenCV counts axes.
+_FLIP_CODES = {(True, False): 0, (False, True): 1, (True, True): -1}
+
 
 def stacked_clip(
     parts: clip_decoder.Parts, window: clip_window.Window, height: int, width: int
@@ -65,10 +68,6 @@ def _stacked(
         if any(flips):
             cv2.flip(frame, _FLIP_CODES[flips], dst=frame)
     return clip
-
-
-# By (upside down, mirrored): as OpenCV counts axes.
-_FLIP_CODES = {(True, False): 0, (False, True): 1, (True, True): -1}
 
 
 def moved_boxes(
