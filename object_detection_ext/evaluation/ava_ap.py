@@ -386,15 +386,13 @@ def _range_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[s
     return [warning]
 
 
-class _Evaluation:
-    """The steps of `evaluate`, which share counts and warnings."""
+class _Selecting:
+    """The steps of `select`, which share counts and warnings."""
 
-    def __init__(self, categories, iou_threshold, max_rows_per_frame, excluded, report):
-        self.categories = categories
+    def __init__(self, categories, max_rows_per_frame, excluded):
         self.class_ids = np.array([category["id"] for category in categories])
-        self.iou_threshold = iou_threshold
         self.max_rows = max_rows_per_frame
-        self.excluded, self.report = excluded, report
+        self.excluded = excluded
         self.counts, self.warnings = AvaCounts(), []
 
     def select_ground_truth(self, source: AvaRows) -> LabelledBoxes:
@@ -470,18 +468,42 @@ class _Evaluation:
             if count:
                 self.warnings.append(f"{source.name}: {count} of {total} rows {what}; ignored")
 
-    def run(self, ground_truth: AvaRows, detections: AvaRows) -> AvaResult:
-        gt = self.select_ground_truth(ground_truth)
-        found = self.select_detections(detections, ground_truth.frames)
-        classes = score_classes(gt, found, self.categories, self.iou_threshold, self.report)
-        return AvaResult(
-            mean_average_precision(classes),
-            classes,
-            self.counts,
-            self.iou_threshold,
-            self.max_rows,
-            tuple(self.warnings),
-        )
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows that the rules leave, ready for `score_classes`.
+
+    Attributes:
+      frames: what the rows' frame numbers mean, (video id, seconds).
+      ground_truth: rows in the label map on frames that are not excluded.
+      detections: rows frame by frame, highest score first.
+      counts: what became of frames and rows.
+      warnings: for people, what looks wrong with the input although it was accepted.
+    """
+
+    frames: list[Frame]
+    ground_truth: LabelledBoxes
+    detections: LabelledBoxes
+    counts: AvaCounts
+    warnings: tuple[str, ...]
+
+
+def select(
+    ground_truth: AvaRows,
+    detections: AvaRows,
+    categories: Sequence[Category],
+    max_rows_per_frame: int = DEFAULT_MAX_ROWS_PER_FRAME,
+    excluded: frozenset[Frame] = frozenset(),
+) -> Selection:
+    """The rows that count by the rules of `protocol`; arguments and errors as in `evaluate`."""
+    check_rules(DEFAULT_IOU_THRESHOLD, max_rows_per_frame)
+    check_categories(categories)
+    if not ground_truth.frames:
+        raise ValueError(f"{ground_truth.name}: the ground truth is empty; {NO_GROUND_TRUTH}.")
+    selecting = _Selecting(categories, max_rows_per_frame, excluded)
+    gt = selecting.select_ground_truth(ground_truth)
+    found = selecting.select_detections(detections, ground_truth.frames)
+    return Selection(ground_truth.frames, gt, found, selecting.counts, tuple(selecting.warnings))
 
 
 def evaluate(
@@ -510,11 +532,16 @@ def evaluate(
         row, or a ground-truth box that is reversed; names file and line where there is one.
     """
     check_rules(iou_threshold, max_rows_per_frame)
-    check_categories(categories)
-    if not ground_truth.frames:
-        raise ValueError(f"{ground_truth.name}: the ground truth is empty; {NO_GROUND_TRUTH}.")
-    evaluation = _Evaluation(categories, iou_threshold, max_rows_per_frame, excluded, report)
-    return evaluation.run(ground_truth, detections)
+    rows = select(ground_truth, detections, categories, max_rows_per_frame, excluded)
+    classes = score_classes(rows.ground_truth, rows.detections, categories, iou_threshold, report)
+    return AvaResult(
+        mean_average_precision(classes),
+        classes,
+        rows.counts,
+        iou_threshold,
+        max_rows_per_frame,
+        rows.warnings,
+    )
 
 
 def evaluate_files(
