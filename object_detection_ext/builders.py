@@ -71,6 +71,7 @@ def build_faster_rcnn(
         proposals_from_groundtruth=options.proposals.source == vat_pb2.Proposals.GROUND_TRUTH,
         output_attention=options.outputs.attention,
         picture_every_n_steps=options.summaries.training_picture_every_n_steps,
+        picture_label_map_path=options_lib.training_label_map_path(config),
     )
     # A private copy of the stock function: nobody else's names change.
     namespace = dict(_stock_faster_rcnn_builder.__globals__)

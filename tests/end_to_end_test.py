@@ -17,6 +17,7 @@ from object_detection import exporter_lib_v2, model_lib_v2
 
 from object_detection_ext import registration, training
 from object_detection_ext.data import clip_packing
+from object_detection_ext.visualization import drawing
 from tests import tiny_pipeline
 
 registration.register()
@@ -121,8 +122,8 @@ def test_training_writes_losses_and_its_picture(trained):
     pictures = events.pictures["train_middle_frame_with_groundtruth"]
     assert len(pictures) == 4
     for _, picture in pictures:
-        assert picture.shape == (64, 64, 3)
-        assert abs(np.median(picture) - 2 * _LEVEL) < 3
+        frame = picture[60:380, 20:330]  # below the heading, above the list of actions
+        assert abs(np.median(frame) - 2 * _LEVEL) < 3
     assert "train_input_images" not in events.pictures
 
 
@@ -156,11 +157,15 @@ def test_evaluation_writes_metrics_and_pictures_of_the_middle_frame(trained, tmp
     ((_, with_people),) = events.pictures["eval_side_by_side_0_0"]
     ((_, empty),) = events.pictures["eval_side_by_side_1_0"]
     for picture in (with_people, empty):
-        assert picture.shape == (64, 128, 3)  # detections, then ground truth
-    truth = empty[:, 64:].astype(int)
-    assert np.abs(truth - 2 * _LEVEL).max() <= 2  # nobody: the bare middle frame
-    drawn = np.abs(with_people[:, 64:].astype(int) - 2 * _LEVEL).max(axis=-1) > 30
-    assert 0.01 < drawn.mean() < 0.9
+        truth, found = np.split(picture, 2, axis=1)  # halves: ground truth, detections
+        for frame in (truth[100:400], found[100:400]):
+            assert abs(np.median(frame) - 2 * _LEVEL) <= 2
+    # The first person stands at the left, at 0.1 of the frame; the other picture shows nobody.
+    color = np.array(drawing.person_color(0))
+    first_edge = with_people[150:250, 30:45].astype(int)
+    assert (np.abs(first_edge - color).max(axis=-1) < 10).any(axis=1).all()
+    bare = empty[100:400, 10:340].astype(int)
+    assert np.abs(bare - 2 * _LEVEL).max() <= 2
 
 
 def _restored_model(trained: _Trained):

@@ -195,7 +195,7 @@ class EvaluatedClip:
         left = panels.Panel(
             "ground truth",
             self.frame,
-            annotated_people(truth, action_names),
+            panels.number_annotated(truth, action_names),
             "nobody is annotated",
         )
         right = panels.Panel(
@@ -219,18 +219,6 @@ class EvaluatedClip:
         )[:most_people]
 
 
-def annotated_people(
-    truth: list[people_lib.Person], action_names: Mapping[int, str]
-) -> list[panels.NumberedPerson]:
-    """Annotated people, numbered in their order. An id without a name shows as a number."""
-    return [
-        panels.NumberedPerson(
-            person.box, number, [panels.Action(_name(action_names, a)) for a in person.scores]
-        )
-        for number, person in enumerate(truth, start=1)
-    ]
-
-
 def _numbered_detections(truth, found, action_names) -> list[panels.NumberedPerson]:
     """Detected people in the order of their numbers, best actions first."""
     people, next_number = [], len(truth) + 1
@@ -239,15 +227,11 @@ def _numbered_detections(truth, found, action_names) -> list[panels.NumberedPers
         number = next_number if match is None else match + 1
         next_number += match is None
         actions = [
-            panels.Action(_name(action_names, action), score, action in right_ones)
+            panels.Action(panels.action_name(action_names, action), score, action in right_ones)
             for action, score in sorted(person.scores.items(), key=lambda item: -item[1])
         ]
         people.append(panels.NumberedPerson(person.box, number, actions))
     return sorted(people, key=lambda person: person.number)
-
-
-def _name(action_names: Mapping[int, str], action: int) -> str:
-    return action_names.get(action, f"action {action}")
 
 
 def _rows(eval_dict, index: int, names, count_name: str) -> list[np.ndarray]:
