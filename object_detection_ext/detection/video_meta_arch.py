@@ -75,6 +75,10 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         """Whether the model classifies boxes that it is given, in place of its own proposals."""
         return self._proposals_from_groundtruth
 
+    def to_clips(self, images: tf.Tensor) -> tf.Tensor:
+        """What `predict` takes, as clips [B, T, H, W, 3], float in [-1, 1]."""
+        return self._feature_extractor.to_clips(images)
+
     def predict(self, preprocessed_inputs, true_image_shapes, **side_inputs):
         """Predicts raw tensors; see the base class.
 
@@ -256,7 +260,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         classes = self.groundtruth_lists(standard_fields.BoxListFields.classes)[:_MOST_CLIPS_SHOWN]
 
         def draw():
-            clips = self._feature_extractor.to_clips(images[: len(boxes)])
+            clips = self.to_clips(images[: len(boxes)])
             middle = clip_packing.middle_frame_index(self._feature_extractor.num_frames)
             frames = tf.image.convert_image_dtype(
                 (clips[:, middle] + 1.0) / 2.0, tf.uint8, saturate=True
