@@ -130,7 +130,7 @@ def _write(draw: ImageDraw.ImageDraw, place, text: str, ink, anchor: str = "la")
 
 def _draw_panel(panel: Panel) -> Image.Image:
     frame = _draw_boxes(panel.frame, panel.people)
-    lines = list(_lines(panel.people)) or [_Line(panel.if_nobody, _FAINT_INK)]
+    lines = list(_lines(panel.people)) or [_Line(panel.if_nobody, _FAINT_INK, gap=_PAD)]
     step = _line_height()
     top = step + _PAD
     height = top + frame.height + _PAD + sum(line.height(step) for line in lines) + _PAD
@@ -206,13 +206,14 @@ class _Line:
     score: str = ""
     is_right: bool | None = None
     left: int = _TEXT_LEFT
+    gap: int = 0  # above
 
     def height(self, step: int) -> int:
-        return step + (0 if self.number is None else _PAD)
+        return step + self.gap
 
     def draw(self, draw: ImageDraw.ImageDraw, y: int, step: int) -> None:
+        y += self.gap
         if self.number is not None:
-            y += _PAD
             width, height = _chip_size(str(self.number))
             _draw_chip(draw, self.number, (_PAD, y, _PAD + width, y + height))
         _write(draw, (self.left, y), self.text, self.ink)
@@ -250,7 +251,8 @@ def _lines_of_action(action: Action, number: int | None) -> Iterator[_Line]:
         width -= _SCORE_WIDTH + _MARK_WIDTH
         score = f"{action.score:.2f}"
     first, *rest = _wrapped(action.name, width)
-    yield _Line(first, ink, number, score, action.is_right)
+    gap = 0 if number is None else _PAD
+    yield _Line(first, ink, number, score, action.is_right, gap=gap)
     for text in rest:
         yield _Line(text, ink, left=_TEXT_LEFT + _INDENT)
 
