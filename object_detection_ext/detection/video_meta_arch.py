@@ -79,6 +79,11 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         """What `predict` takes, as clips [B, T, H, W, 3], float in [-1, 1]."""
         return self._feature_extractor.to_clips(images)
 
+    @property
+    def image_resizer(self):
+        """From a frame [H, W, 3] to (resized frame [h, w, 3], its shape without padding [3])."""
+        return self._image_resizer_fn
+
     def predict(self, preprocessed_inputs, true_image_shapes, **side_inputs):
         """Predicts raw tensors; see the base class.
 
