@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """TensorBoard for tests: the installed program on a free port of this machine, read over HTTP."""
 
-import io
 import json
 import os
 import pathlib
@@ -90,6 +89,10 @@ class TensorBoard:
         """A run's pictures of a tag, one for each step, uint8 [H, W, 3]."""
         path = "/data/plugin/images/images"
         entries = json.loads(self.get(path, run=run, tag=tag, sample=str(sample)))
-        one = "/data/plugin/images/individualImage?"
-        pngs = [self.get(f"{one}{entry['query']}&") for entry in entries]
-        return [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in pngs]
+        one = "/data/plugin/images/individualImage"
+        return [self.picture(f"{one}?{entry['query']}") for entry in entries]
+
+    def picture(self, path: str) -> np.ndarray:
+        """The picture behind a path with its query, uint8 [H, W, 3]."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=_READ_SECONDS) as answer:
+            return np.asarray(Image.open(answer).convert("RGB"))
