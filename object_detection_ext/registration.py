@@ -30,6 +30,7 @@ from object_detection_ext import (
 from object_detection_ext import options as options_lib
 from object_detection_ext.detection import video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
+from object_detection_ext.visualization import eval_pictures
 
 AVA_METRICS = "ava_detection_metrics"
 
@@ -102,6 +103,7 @@ def _register_loops() -> None:
         is_video_pipeline=pipeline_check.is_video_pipeline,
         check_checkpoint=checkpoint_check.check,
     )
+    model_lib_v2.eager_eval_loop = eval_pictures.wrap_eager_eval_loop(model_lib_v2.eager_eval_loop)
     model_lib_v2.eval_continuously = training.wrap_eval_continuously(model_lib_v2.eval_continuously)
 
 

@@ -9,16 +9,18 @@ gave, edited or not.
 """
 
 import dataclasses
+import functools
 import inspect
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from object_detection.builders import image_resizer_builder
+from object_detection.core import standard_fields
 from object_detection.protos import image_resizer_pb2, preprocessor_pb2
 from object_detection.utils import config_util
 
-from object_detection_ext.data import clip_augmentation
+from object_detection_ext.data import clip_augmentation, clip_names
 
 # Of `inputs.train_input` and `inputs.eval_input` both.
 _PREPROCESS, _MODEL_CONFIG = "model_preprocess_fn", "model_config"
@@ -63,7 +65,10 @@ class StockTransform:
         steps: Sequence[preprocessor_pb2.PreprocessingStep],
         preprocess: Callable | None = None,
     ) -> Callable:
-        """A copy of the function with other augmentation steps, and another `model.preprocess`."""
+        """A copy of the function with other augmentation steps, and another `model.preprocess`.
+
+        In evaluation, labels also hold the clip's name (see `clip_names`).
+        """
         replaced = {_PREPROCESS: preprocess or self.preprocess}
         if self.is_training:
             train_config = type(self.variables[_TRAIN_CONFIG])()
@@ -76,7 +81,18 @@ class StockTransform:
             types.CellType(replaced[name]) if name in replaced else cell
             for name, cell in zip(code.co_freevars, self.function.__closure__, strict=True)
         )
-        return types.FunctionType(code, self.function.__globals__, code.co_name, None, cells)
+        rewired = types.FunctionType(code, self.function.__globals__, code.co_name, None, cells)
+        return rewired if self.is_training else _with_names(rewired)
+
+
+def _with_names(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def named(tensors):
+        features, labels = function(tensors)
+        name = clip_names.encode(tensors[standard_fields.InputDataFields.source_id])
+        return features, {**labels, clip_names.KEY: name}
+
+    return named
 
 
 def open_transform(function: Callable | None) -> StockTransform | None:

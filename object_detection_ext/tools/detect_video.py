@@ -25,10 +25,8 @@ from object_detection_ext import errors
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.visualization import drawing
+from object_detection_ext.visualization import people as people_lib
 
-# Rows of one person differ little: the box is refined once for all actions. Rows of two people
-# overlap less, as multi-class suppression leaves them.
-_SAME_PERSON_IOU = 0.7
 _INPUT = "input_tensor"
 _OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 
@@ -145,66 +143,12 @@ class ClipModel:
         )
 
 
-@dataclasses.dataclass
-class Person:
-    """A detected person: box [ymin, xmin, ymax, xmax], normalized, and scores by action id."""
-
-    box: np.ndarray
-    scores: dict[int, float]
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Returns the intersection over union of two boxes [ymin, xmin, ymax, xmax]."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    inner = float(np.prod(np.maximum(sides, 0.0)))
-    areas = sum(float((box[2] - box[0]) * (box[3] - box[1])) for box in (a, b))
-    return inner / max(areas - inner, 1e-12)
-
-
-def group_people(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    classes: np.ndarray,
-    *,
-    action_ids: Sequence[int],
-    score_threshold: float,
-) -> list[Person]:
-    """Groups detections, one per (box, action), into people with several actions.
-
-    Args:
-      boxes: [N, 4], [ymin, xmin, ymax, xmax], normalized.
-      scores: [N], 0..1.
-      classes: [N] action ids.
-      action_ids: the known ones; the others are left out (ids that the label map skips).
-      score_threshold: detections below it are left out.
-
-    Returns:
-      The people, the surest first. A person's box is that of the best detection; detections that
-      overlap it by an IoU over 0.7 are the person's other actions.
-    """
-    people: list[Person] = []
-    for index in np.argsort(-np.asarray(scores), kind="stable"):
-        action, score = int(classes[index]), float(scores[index])
-        if score < score_threshold or action not in action_ids:
-            continue
-        overlaps = [iou(person.box, boxes[index]) for person in people]
-        best = int(np.argmax(overlaps)) if overlaps else 0
-        if not overlaps or overlaps[best] <= _SAME_PERSON_IOU:
-            box = np.clip(boxes[index], 0.0, 1.0)
-            # A box of no area after clipping stands outside the frame: nobody to show.
-            if np.all(box[2:] > box[:2]):
-                people.append(Person(box, {action: score}))
-        else:
-            people[best].scores.setdefault(action, score)
-    return people
-
-
 @dataclasses.dataclass(frozen=True)
 class KeyframeResult:
     """The people at a time in seconds, and that frame, uint8 [H, W, 3]."""
 
     seconds: float
-    people: list[Person]
+    people: list[people_lib.Person]
 
 
 def _resized(frame: np.ndarray, short_side: int) -> np.ndarray:
@@ -239,7 +183,7 @@ def detect(model, options: Options, info, label_map: Mapping[int, str]) -> list[
     for done, clip in enumerate(reader.clips(times), start=1):
         if not clip.problem:
             boxes, scores, classes = model(np.stack(clip.frames))
-            people = group_people(
+            people = people_lib.group_people(
                 boxes, scores, classes,
                 action_ids=list(label_map), score_threshold=options.score_threshold,
             )  # fmt: skip
@@ -262,7 +206,9 @@ def clearest(results: Sequence[KeyframeResult]) -> int:
     return max(range(len(results)), key=lambda i: (round(sums[i], 6), -abs(i - middle)))
 
 
-def _drawn(people: Sequence[Person], label_map: Mapping[int, str]) -> list[drawing.DetectedPerson]:
+def _drawn(
+    people: Sequence[people_lib.Person], label_map: Mapping[int, str]
+) -> list[drawing.DetectedPerson]:
     drawn = []
     for person in sorted(people, key=lambda p: float(p.box[1])):
         actions = sorted(person.scores.items(), key=lambda item: -item[1])

@@ -33,6 +33,12 @@ def person_color(index: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def ink_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Returns black or white RGB, whichever can be read on the colour."""
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    return (0, 0, 0) if luminance > 140 else (255, 255, 255)
+
+
 def display_size(height: int, width: int, min_short_side: int = _MIN_SHORT_SIDE) -> tuple[int, int]:
     """Returns the even (height, width) in pixels at which a frame is shown.
 
@@ -67,7 +73,7 @@ def draw_people(frame: np.ndarray, people: Sequence[DetectedPerson], *, caption:
     draw = ImageDraw.Draw(picture, "RGBA")
     font = ImageFont.load_default(size=max(11, min(height, width) // 26))
     line_width = max(2, min(height, width) // 180)
-    boxes = [_pixels(person.box, height, width) for person in people]
+    boxes = [pixel_box(person.box, height, width) for person in people]
     for index, box in enumerate(boxes):
         draw.rectangle(box, outline=person_color(index), width=line_width)
     # Labels come after all boxes, and none covers another or the caption where there is room.
@@ -79,7 +85,7 @@ def draw_people(frame: np.ndarray, people: Sequence[DetectedPerson], *, caption:
     return np.asarray(picture)
 
 
-def _pixels(box: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
+def pixel_box(box: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
     """Returns (left, top, right, bottom) in pixels, inside the frame."""
     ymin, xmin, ymax, xmax = (min(max(float(v), 0.0), 1.0) for v in box)
     left, top = round(xmin * (width - 1)), round(ymin * (height - 1))
@@ -114,16 +120,16 @@ def _draw_label(draw, lines, box, color, font, taken) -> tuple[int, int, int, in
         x = min(max(0, x), max(0, frame_width - width))
         y = min(max(0, y), max(0, frame_height - height))
         areas.append((x, y, x + width, y + height))
-    area = min(areas, key=lambda a: sum(_overlap(a, b) for b in (*taken, box)))
-    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    ink = (0, 0, 0) if luminance > 140 else (255, 255, 255)
+    area = min(areas, key=lambda a: sum(overlap(a, b) for b in (*taken, box)))
+    ink = ink_on(color)
     draw.rectangle(area, fill=(*color, 215))
     for row, line in enumerate(lines):
         draw.text((area[0] + pad, area[1] + row * step), line, fill=ink, font=font)
     return area
 
 
-def _overlap(a, b) -> int:
+def overlap(a: Sequence[int], b: Sequence[int]) -> int:
+    """Returns the pixels that two areas (left, top, right, bottom) share."""
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.tools import detect_video
 from object_detection_ext.visualization import drawing
+from object_detection_ext.visualization import people as people_lib
 
 _LABELS = {1: "stand", 3: "hand wave"}
 _BOX = [0.2, 0.3, 0.8, 0.6]
@@ -166,31 +167,9 @@ def test_models_that_take_no_clips(tmp_path):
         detect_video.ClipModel(str(tmp_path / "broken"))
 
 
-def test_iou():
-    assert detect_video.iou(np.array([0, 0, 1, 1.0]), np.array([0, 0, 1, 1.0])) == 1
-    assert detect_video.iou(np.array([0, 0, 1, 1.0]), np.array([0, 0.5, 1, 1.5])) == pytest.approx(
-        1 / 3
-    )
-    assert detect_video.iou(np.array([0, 0, 1, 1.0]), np.array([2, 2, 3, 3.0])) == 0
-
-
-def test_grouping_does_not_depend_on_the_order_of_detections():
-    boxes = np.array([_BOX, _NEARLY, _FAR, _BOX, [0.5, 1.1, 0.7, 1.3]])
-    scores, classes = np.array([0.6, 0.8, 0.5, 0.4, 0.9]), np.array([1, 3, 1, 3, 1])
-    for order in (range(5), [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]):
-        order = list(order)
-        people = detect_video.group_people(
-            boxes[order], scores[order], classes[order], action_ids=[1, 3], score_threshold=0.3
-        )
-        # The box outside the frame is nobody; the lower score of an action that is there is not
-        # shown a second time.
-        assert [person.scores for person in people] == [{3: 0.8, 1: 0.6}, {1: 0.5}]
-        np.testing.assert_allclose(people[0].box, _NEARLY)
-
-
 def test_clearest_keyframe():
     def result(*scores):
-        people = [detect_video.Person(np.array(_BOX), {1: score}) for score in scores]
+        people = [people_lib.Person(np.array(_BOX), {1: score}) for score in scores]
         return detect_video.KeyframeResult(0.0, people)
 
     assert detect_video.clearest([result(0.9), result(0.6, 0.7), result()]) == 1
