@@ -28,3 +28,13 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault(_ONEDNN_SWITCH, "1")
 
 __version__ = "0.1.0"
+__all__ = ["ActionDetector"]
+
+
+def __getattr__(name: str):
+    # Only who asks for it waits for what it imports.
+    if name == "ActionDetector":
+        from object_detection_ext.inference.detector import ActionDetector
+
+        return ActionDetector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,8 @@ Shapes: B clips, T frames, H W pixels, t h w cells of the feature map, C channel
 classes, G ground-truth rows, N detections, L layers and M heads of Tx units.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 from object_detection.core import box_list_ops, box_predictor, standard_fields
 from object_detection.meta_architectures import faster_rcnn_meta_arch
@@ -20,6 +22,17 @@ from object_detection_ext.heads.roi_pooling import RoiPool, middle_of_time
 DETECTION_ATTENTION = "detection_attention"
 
 _ATTENTION = "proposal_attention"
+
+
+class ClipFeatures(NamedTuple):
+    """Clips whose feature map is there already, in the place of preprocessed inputs.
+
+    `feature_map` is float [B, t, h, w, C]; `image_size` int32 [2], height and width in pixels of
+    the frames that it was made from, with padding.
+    """
+
+    feature_map: tf.Tensor
+    image_size: tf.Tensor
 
 
 class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
@@ -76,7 +89,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
 
         Args:
             preprocessed_inputs: packed clips [B, H, W, 3 T] in [-1, 1], as `preprocess` gives them,
-                or stacked clips [B, T H, W, 3], uint8, as the input pipeline gives them.
+                or stacked clips [B, T H, W, 3], uint8, as the input pipeline gives them, or
+                `ClipFeatures`.
             true_image_shapes: int32 [B, 3], sizes in pixels before padding.
             **side_inputs: `proposal_boxes`, float [B, any number up to R, 4], normalized by the
                 true image: boxes that take the place of the proposals. Boxes without an area are
@@ -100,15 +114,43 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             )
         return detections
 
-    def _extract_proposal_features(self, preprocessed_inputs):
+    @property
+    def feature_map_size(self) -> tuple[int, int]:
+        """T and C: time steps and channels of a clip's feature map."""
+        trunk = self._image_trunk().trunk
+        steps = -(-self._feature_extractor.num_frames // trunk.temporal_stride)
+        return steps, trunk.output_channels
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames from one time step of the feature map to the next."""
+        return self._image_trunk().trunk.temporal_stride
+
+    def trunk_features(self, frames: tf.Tensor) -> tf.Tensor:
+        """The trunk's feature map of stretches of video of any length.
+
+        Args:
+            frames: uint8 [B, n, H, W, 3], resized.
+
+        Returns:
+            float [B, n', h, w, C], with n' the n frames by the trunk's temporal stride, rounded up.
+        """
+        clips = self._feature_extractor.preprocess(tf.cast(frames, tf.float32))
+        return self._image_trunk().trunk(clips, training=False)
+
+    def _image_trunk(self):
         if isinstance(self._feature_extractor_for_proposal_features, str):  # not built yet
             self._feature_extractor_for_proposal_features = (
                 self._feature_extractor.get_proposal_feature_extractor_model(
                     name=self.first_stage_feature_extractor_scope
                 )
             )
-        trunk = self._feature_extractor_for_proposal_features
-        return trunk(preprocessed_inputs, training=self._is_training), {}
+        return self._feature_extractor_for_proposal_features
+
+    def _extract_proposal_features(self, preprocessed_inputs):
+        if isinstance(preprocessed_inputs, ClipFeatures):
+            return preprocessed_inputs.feature_map, {}
+        return self._image_trunk()(preprocessed_inputs, training=self._is_training), {}
 
     def _extract_rpn_feature_maps(self, preprocessed_inputs):
         """Proposals come from the middle frame, the second stage sees the whole clip.
@@ -127,6 +169,10 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
 
     def _packed_shape(self, images):
         """int32 [4], of the packed clips: [B, H, W, 3 T]."""
+        if isinstance(images, ClipFeatures):
+            num_clips = tf.shape(images.feature_map)[:1]
+            channels = [3 * self._feature_extractor.num_frames]
+            return tf.concat([num_clips, images.image_size, channels], axis=0)
         shape = tf.shape(images)
         if images.dtype != tf.uint8:
             return shape
