@@ -203,12 +203,19 @@ class DetectionFromClipModule(_ClipModule):
 
         Returns:
             The feature map [1, n', h', w', C]; height and width in pixels of the resized frames,
-            int32 [2], with padding; the same without padding; frames from one of the n' to the next.
+            int32 [2], with padding; the same without padding; frames from one of the n' to the
+            next; how many of them a clip has.
         """
         pictures, true_shapes = self._resized(frames, lambda frame: frame)
         features = self._model.trunk_features(pictures[tf.newaxis])
-        stride = tf.constant(self._model.temporal_stride)
-        return features, tf.shape(pictures)[1:3], true_shapes[0, :2], stride
+        steps, _ = self._model.feature_map_size
+        return (
+            features,
+            tf.shape(pictures)[1:3],
+            true_shapes[0, :2],
+            tf.constant(self._model.temporal_stride),
+            tf.constant(steps),
+        )
 
     def _detect_in_features(self, features: tf.Tensor, size: tf.Tensor, true_size: tf.Tensor):
         """The stock detections of windows of a feature map.

@@ -535,6 +535,7 @@ class PartialWindow:
 
     @property
     def complete(self) -> bool:
+        """Whether all of its times have their frame."""
         return len(self.frames) == len(self.times)
 
     def take(

@@ -17,11 +17,14 @@ import numpy as np
 
 from object_detection_ext import errors
 from object_detection_ext.data import video_reader
+from object_detection_ext.inference import annotated_video, shared_trunk, sources
 from object_detection_ext.inference import model as model_lib
-from object_detection_ext.inference import shared_trunk, sources
 from object_detection_ext.inference import tracks as tracks_lib
 from object_detection_ext.inference.results import Keyframe, Person
 from object_detection_ext.visualization import people as people_lib
+
+# Frames larger than the model's by this factor are shrunk before it resizes them.
+_MUCH_LARGER = 1.5
 
 Source = str | os.PathLike | np.ndarray | Iterable
 
@@ -60,8 +63,9 @@ class ActionDetector:
             where it does not tell.
           num_frames: T, needed only where the model leaves it open.
           short_side: pixels that larger frames are shrunk to before the model resizes them, as the
-            converter shrinks training frames; 0 keeps their size. None takes the shorter side of
-            the model's own input.
+            converter's option of this name does to training frames; 0 keeps their size. None
+            shrinks frames that are more than 1.5 times the model's own size to it: the model's
+            resizer takes single pixels of large frames, which flicker.
           batch_size: clips that are detected at once.
           share_trunk: whether neighbouring clips share the trunk's work, on video files; nearly
             the same results in less time, see `shared_trunk`.
@@ -89,8 +93,6 @@ class ActionDetector:
                 "'[object_detection_ext.protos.video_action_transformer] "
                 "{ outputs { attention: true } }'."
             )
-        if short_side is None:
-            short_side = min(self.model.frame_size) if self.model.frame_size else 0
         self._score_threshold, self._short_side = score_threshold, short_side
         self._batch_size = batch_size if self.model.takes_batches else 1
         self._clips_per_stretch = clips_per_stretch if share_trunk else 0
@@ -129,6 +131,33 @@ class ActionDetector:
             config_override=config_override,
         )
         return cls(model, **options)
+
+    def annotate(
+        self,
+        video: str | os.PathLike,
+        output: str | os.PathLike,
+        every_seconds: float = 1.0,
+        keyframes: Iterable[Keyframe] | None = None,
+    ) -> list[Keyframe]:
+        """Writes a video whose frames show the people of the nearest keyframe.
+
+        With `keep_attention`, frames also show what the people attend to.
+
+        Args:
+          video: the video file.
+          output: the mp4 file to write.
+          every_seconds: between two keyframes.
+          keyframes: what was detected already; None detects.
+
+        Returns:
+          The keyframes.
+
+        Raises:
+          errors.InputError: if the video cannot be read, or nothing of it.
+        """
+        keyframes = list(self(video, every_seconds) if keyframes is None else keyframes)
+        annotated_video.write(os.fspath(video), os.fspath(output), keyframes)
+        return keyframes
 
     @property
     def label_map(self) -> dict[int, str]:
@@ -207,6 +236,8 @@ class ActionDetector:
                 name, problem.text if problem else None, bool(problem and problem.outside)
             ):
                 yield self._keyframe(name, time, detections, picture)
+            else:
+                _left_out(name, problem.text, problem.outside)
 
     def _keyframe(self, name: str, time: float, detections: dict, picture) -> Keyframe:
         people = people_lib.group_people(
@@ -233,11 +264,14 @@ class ActionDetector:
         )
 
     def _shrunk(self, frame: np.ndarray) -> np.ndarray:
-        """The frame with at most the wanted short side, pixels averaged as the converter does."""
-        short = min(frame.shape[:2])
-        if not self._short_side or short <= self._short_side:
+        """The frame as the model is given it: smaller, its pixels averaged, or as it is."""
+        short, wanted = min(frame.shape[:2]), self._short_side
+        if wanted is None and self.model.frame_size:
+            own = min(self.model.frame_size)
+            wanted = own if short > _MUCH_LARGER * own else 0
+        if not wanted or short <= wanted:
             return frame
-        height, width = (max(1, round(side * self._short_side / short)) for side in frame.shape[:2])
+        height, width = (max(1, round(side * wanted / short)) for side in frame.shape[:2])
         return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
 
 
@@ -274,8 +308,8 @@ def _timed_frames(source: Source, source_fps: float | None) -> tuple[Iterable, s
         pictures = sources.pictures_of_folder(os.fspath(source))
         if not pictures:
             raise errors.InputError(
-                f"{os.fspath(source)}: no pictures in this folder; for a folder of videos, call the "
-                "detector for each."
+                f"{os.fspath(source)}: no pictures in this folder; call the detector for each "
+                "video of a folder."
             )
         default = os.path.basename(os.path.normpath(source))
         source = map(sources.read_picture, pictures)

@@ -236,7 +236,7 @@ def load_checkpoint(
 
     Args:
       pipeline_config: path.
-      checkpoint: a training's folder, whose newest is taken, or a checkpoint's prefix (`.../ckpt-3`).
+      checkpoint: a training's folder, whose newest is taken, or a prefix such as `.../ckpt-3`.
       label_map: path; None takes that of the pipeline.config.
       fps: of a clip's frames; None takes the pipeline.config's, or 25 where it does not tell.
       config_override: text proto, merged into the pipeline.config.

@@ -81,13 +81,13 @@ def detect(
       frames: uint8 [n, H, W, 3].
       starts: where each clip begins, in frames.
     """
-    features, size, true_size, stride = model.features(frames)
-    steps = model.detect_in_features.input_signature[0].shape[1]
+    features, size, true_size, stride, steps = model.features(frames)
+    stride, steps = int(stride), int(steps)
     last = features.shape[1] - steps
     found = []
     # One by one: the memory of many proposals is that of one clip, and little is saved by batches.
     for start in starts:
-        cell = min(int(np.rint(start / int(stride))), last)
+        cell = min(int(np.rint(start / stride)), last)
         window = features[:, cell : cell + steps]
         found += model_lib.unbatched(model.detect_in_features(window, size, true_size))
     return found

@@ -78,8 +78,8 @@ def clips_of_frames(
         if upcoming is not None:
             interval = upcoming.time - current.time
         limit = np.inf if upcoming is None else (current.time + upcoming.time) / 2
-        # The last frame is shown for as long as the one before it.
-        end = np.inf if upcoming is not None else current.time + max(interval, 1e-6)
+        # The last frame is shown for as long as the one before it; rounding adds no keyframe.
+        end = np.inf if upcoming is not None else current.time + max(interval - 1e-6, 1e-9)
         while (keyframe := first + index * every_seconds) + offsets[0] <= limit and keyframe < end:
             window = video_reader.Window(keyframe + offsets, (num_frames // 2,))
             waiting.append(video_reader.PartialWindow(window))
