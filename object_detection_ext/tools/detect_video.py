@@ -13,7 +13,8 @@ each video DIR then holds
     NAME_detections.mp4    the annotated video
     NAME_detections.png    the keyframe with the clearest detections
 
-A video that cannot be read does not stop the others. A run that was stopped goes on where it was.
+and detections.csv the rows of all of them. A video that cannot be read does not stop the others. A
+run that was stopped goes on where it was.
 """
 
 import dataclasses
@@ -212,8 +213,20 @@ def run(options: Options) -> int:
     waiting = [each for each in files if not each.finished]
     if len(waiting) < len(files):
         print(f"detection: {len(files) - len(waiting)} videos were finished by an earlier run")
-    if not waiting:
-        return 0
+    failures = _detect_all(options, waiting) if waiting else []
+    _write_together(os.path.join(options.output, "detections.csv"), files)
+    print(f"Results: {options.output}", flush=True)
+    if failures:
+        print(
+            f"error: {len(failures)} of {len(waiting)} videos could not be used:\n  "
+            + "\n  ".join(failures),
+            file=sys.stderr,
+        )
+    return len(failures)
+
+
+def _detect_all(options: Options, waiting: Sequence[VideoResults]) -> list[str]:
+    """Detects in these videos and returns what is wrong with those that could not be used."""
     detector = options.detector()
     told, failures = progress.Progress("detection", len(waiting), "videos"), []
     for number, each in enumerate(waiting, start=1):
@@ -224,14 +237,17 @@ def run(options: Options) -> int:
             print(f"error: {error}", file=sys.stderr, flush=True)
         if len(waiting) > 1:
             told.update(number)
-    print(f"Results: {options.output}", flush=True)
-    if failures:
-        print(
-            f"error: {len(failures)} of {len(waiting)} videos could not be used:\n  "
-            + "\n  ".join(failures),
-            file=sys.stderr,
-        )
-    return len(failures)
+    return failures
+
+
+def _write_together(path: str, files: Sequence[VideoResults]) -> None:
+    """Puts the rows of all finished videos into one file."""
+    texts = []
+    for each in files:
+        if each.finished:
+            with open(each.csv, encoding="utf-8") as file:
+                texts.append(file.read())
+    _write_whole(path, "".join(texts))
 
 
 def _watch(options: Options) -> int:

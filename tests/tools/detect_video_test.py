@@ -88,6 +88,9 @@ def test_bad_video_does_not_stop_the_others(files, tmp_path, capsys):
 def test_finished_videos_are_not_done_again(files, tmp_path, capsys, monkeypatch):
     options = _options(files, tmp_path, str(files / "videos"), video=False)
     assert detect_video.run(options) == 0
+    together = (tmp_path / "detections.csv").read_text()
+    each = [(tmp_path / f"{n}_detections.csv").read_text() for n in ("clip", "other")]
+    assert together == "".join(each) and each[0] and each[1]
     capsys.readouterr()
     os.remove(tmp_path / "other_detections.csv")
     (tmp_path / "other.jsonl").rename(tmp_path / "other.jsonl.incomplete")
