@@ -30,7 +30,8 @@ _PEOPLE = [
 _LEVEL = 40  # frame k is the gray level 40 k
 _OPTIONS = (
     "[object_detection_ext.protos.video_action_transformer] "
-    "{ summaries { training_picture_every_n_steps: 1 } outputs { attention: true } }"
+    "{ summaries { training_picture_every_n_steps: 1 } "
+    "outputs { attention: true key_embeddings: true } }"
 )
 
 
@@ -216,6 +217,7 @@ def test_saved_model_detects_what_the_checkpoints_model_detects(trained, exporte
             "detection_scores",
             "detection_classes",
             "detection_attention",
+            "key_embeddings",
         ):
             np.testing.assert_allclose(actual[name], expected[name], atol=1e-5, err_msg=name)
 

@@ -15,7 +15,7 @@ import collections
 import csv
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
@@ -58,6 +58,13 @@ class Options:
           DetectionError: if an option is out of range or the model is missing.
           video_reader.VideoError: if the video is missing or unreadable.
         """
+        problems = self.problems()
+        if problems:
+            raise DetectionError("; ".join(problems) + ".")
+        return video_reader.probe(self.video)
+
+    def problems(self) -> list[str]:
+        """Returns what is wrong with the options, the video aside."""
         problems = []
         if not os.path.isfile(os.path.join(self.saved_model, "saved_model.pb")):
             problems.append(
@@ -76,9 +83,7 @@ class Options:
             problems.append(f"--num_frames must be at least 0, not {self.num_frames}")
         if self.short_side < 0:
             problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
-        if problems:
-            raise DetectionError("; ".join(problems) + ".")
-        return video_reader.probe(self.video)
+        return problems
 
 
 class ClipModel:
@@ -116,7 +121,8 @@ class ClipModel:
                 f"{dict(inputs) or 'nothing'}. Export the model with "
                 "object_detection_ext.exporter_main_v2."
             )
-        missing = [key for key in _OUTPUTS if key not in self._call.structured_outputs]
+        self.outputs = frozenset(self._call.structured_outputs)
+        missing = [key for key in _OUTPUTS if key not in self.outputs]
         if missing:
             raise DetectionError(f"{path}: the model does not return {', '.join(missing)}.")
         self.num_frames = self._clip_length(path, spec.shape[1], num_frames)
@@ -136,21 +142,36 @@ class ClipModel:
 
         Boxes are [ymin, xmin, ymax, xmax], normalized.
         """
+        result = self.run(clip)
+        return result["detection_boxes"], result["detection_scores"], result["detection_classes"]
+
+    def run(self, clip: np.ndarray, more: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Returns boxes, scores and classes by the signature's names, as when it is called.
+
+        Args:
+          clip: uint8 [T, H, W, 3].
+          more: names of further outputs (see `outputs`), to be returned without the batch's axis.
+        """
         result = self._call(**{_INPUT: self._tf.constant(clip[None])})
         count = int(result["num_detections"][0])
-        return (
-            result["detection_boxes"][0, :count].numpy(),
-            result["detection_scores"][0, :count].numpy(),
-            result["detection_classes"][0, :count].numpy().astype(int),
-        )
+        return {
+            "detection_boxes": result["detection_boxes"][0, :count].numpy(),
+            "detection_scores": result["detection_scores"][0, :count].numpy(),
+            "detection_classes": result["detection_classes"][0, :count].numpy().astype(int),
+            **{name: result[name][0].numpy() for name in more},
+        }
 
 
 @dataclasses.dataclass
 class Person:
-    """A detected person: box [ymin, xmin, ymax, xmax], normalized, and scores by action id."""
+    """A detected person: box [ymin, xmin, ymax, xmax], normalized, and scores by action id.
+
+    `detection` is the number of the best detection, whose box it is, in the model's output.
+    """
 
     box: np.ndarray
     scores: dict[int, float]
+    detection: int = 0
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -193,7 +214,7 @@ def group_people(
             box = np.clip(boxes[index], 0.0, 1.0)
             # A box of no area after clipping stands outside the frame: nobody to show.
             if np.all(box[2:] > box[:2]):
-                people.append(Person(box, {action: score}))
+                people.append(Person(box, {action: score}, int(index)))
         else:
             people[best].scores.setdefault(action, score)
     return people
@@ -226,29 +247,51 @@ def keyframe_times(info: video_reader.VideoInfo, every: float) -> list[float]:
     return [index * every for index in range(max(1, int(np.ceil(duration / every - 1e-6))))]
 
 
-def detect(model, options: Options, info, label_map: Mapping[int, str]) -> list[KeyframeResult]:
-    """Runs the model on a clip around every keyframe; one result per keyframe inside the video."""
-    times = keyframe_times(info, options.every)
+def read_clips(
+    options: Options, times: Sequence[float], num_frames: int, task: str = "detection"
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields (seconds, clip uint8 [T, H, W, 3]) for every keyframe that is inside the video.
+
+    Says how far it is, and which clips are left out because of damage.
+
+    Args:
+      options: the video, its `fps` and `short_side`.
+      times: of the keyframes, in seconds, ascending.
+      num_frames: T.
+      task: what the clips are for, the first word of what is said.
+
+    Raises:
+      DetectionError: if no clip at all can be read.
+    """
     reader = video_reader.ClipReader(
         options.video,
-        num_frames=model.num_frames,
+        num_frames=num_frames,
         fps=options.fps,
         transform=lambda frame: _resized(frame, options.short_side),
     )
-    progress, results = progress_lib.Progress("detection", len(times), "keyframes"), []
+    progress, is_readable = progress_lib.Progress(task, len(times), "keyframes"), False
     for done, clip in enumerate(reader.clips(times), start=1):
         if not clip.problem:
-            boxes, scores, classes = model(np.stack(clip.frames))
-            people = group_people(
-                boxes, scores, classes,
-                action_ids=list(label_map), score_threshold=options.score_threshold,
-            )  # fmt: skip
-            results.append(KeyframeResult(clip.keyframe_time, people))
+            is_readable = True
+            yield clip.keyframe_time, np.stack(clip.frames)
         elif not clip.outside:
-            print(f"detection: left out: {clip.problem}", flush=True)
+            print(f"{task}: left out: {clip.problem}", flush=True)
         progress.update(done)
-    if not results:
+    if not is_readable:
         raise DetectionError(f"{options.video}: no clip of the video could be read.")
+
+
+def detect(model, options: Options, info, label_map: Mapping[int, str]) -> list[KeyframeResult]:
+    """Runs the model on a clip around every keyframe; one result per keyframe inside the video."""
+    times = keyframe_times(info, options.every)
+    results = []
+    for seconds, clip in read_clips(options, times, model.num_frames):
+        boxes, scores, classes = model(clip)
+        people = group_people(
+            boxes, scores, classes,
+            action_ids=list(label_map), score_threshold=options.score_threshold,
+        )  # fmt: skip
+        results.append(KeyframeResult(seconds, people))
     return results
 
 

@@ -186,6 +186,8 @@ def test_grouping_does_not_depend_on_the_order_of_detections():
         # shown a second time.
         assert [person.scores for person in people] == [{3: 0.8, 1: 0.6}, {1: 0.5}]
         np.testing.assert_allclose(people[0].box, _NEARLY)
+        # The numbers of the detections that the people have their boxes from.
+        assert [order[person.detection] for person in people] == [1, 2]
 
 
 def test_clearest_keyframe():
