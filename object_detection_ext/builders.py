@@ -70,6 +70,7 @@ def build_faster_rcnn(
         action_head=_build_head(options, config.second_stage_box_predictor, tail),
         proposals_from_groundtruth=options.proposals.source == vat_pb2.Proposals.GROUND_TRUTH,
         output_attention=options.outputs.attention,
+        output_key_embeddings=options.outputs.key_embeddings,
         picture_every_n_steps=options.summaries.training_picture_every_n_steps,
     )
     # A private copy of the stock function: nobody else's names change.

@@ -183,11 +183,12 @@ def _stride_faults(model, endpoint: str, stride: int) -> Iterator[str]:
 def _head_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
     kind = builders.head_kind(options)
     if kind == "i3d_head":
-        if options.outputs.attention:
-            yield (
-                f"{_EXTENSION_NAME}.outputs.attention: i3d_head has no attention. Set false, or "
-                "tx_head or tx_i3d_head."
-            )
+        for output in ("attention", "key_embeddings"):
+            if getattr(options.outputs, output):
+                yield (
+                    f"{_EXTENSION_NAME}.outputs.{output}: i3d_head has no attention. Set false, or "
+                    "tx_head or tx_i3d_head."
+                )
         return
     is_combined = kind == "tx_i3d_head"
     head = options.tx_i3d_head.tx_head if is_combined else options.tx_head

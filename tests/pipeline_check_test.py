@@ -292,6 +292,11 @@ _COMBINED = f"{_EXTENSION}.tx_i3d_head.tx_head"
     ("options", "field", "remedy"),
     [
         ("i3d_head { } outputs { attention: true }", f"{_EXTENSION}.outputs.attention", "tx_head"),
+        (
+            "i3d_head { } outputs { key_embeddings: true }",
+            f"{_EXTENSION}.outputs.key_embeddings",
+            "tx_head",
+        ),
         ("tx_head { query_preprocessor: LOW_RES }", f"{_TX}.query_channels", "HIGH_RES"),
         (
             "tx_i3d_head { tx_head { query_preprocessor: LOW_RES query_channels: 8 } }",

@@ -5,7 +5,7 @@ Overrides the seams where a clip differs from an image. Losses, target assignmen
 non-maximum suppression and restoring stay stock.
 
 Shapes: B clips, T frames, H W pixels, t h w cells of the feature map, C channels, R proposals, K
-classes, G ground-truth rows, N detections, L layers and M heads of Tx units.
+classes, G ground-truth rows, N detections, L layers and M heads of Tx units, D query size.
 """
 
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from object_detection_ext.detection import action_box_predictor, groundtruth_pro
 from object_detection_ext.heads.roi_pooling import RoiPool, middle_of_time
 
 DETECTION_ATTENTION = "detection_attention"
+KEY_EMBEDDINGS = "key_embeddings"
 
 _ATTENTION = "proposal_attention"
 
@@ -44,6 +45,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         action_head: tf.keras.layers.Layer,
         proposals_from_groundtruth: bool = False,
         output_attention: bool = False,
+        output_key_embeddings: bool = False,
         picture_every_n_steps: int = 0,
         **faster_rcnn_kwargs,
     ):
@@ -55,6 +57,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
                 region proposal network's (section 4.2), in training and in evaluation.
             output_attention: whether detections hold `detection_attention`, float
                 [B, N, L, M, t, h, w].
+            output_key_embeddings: whether detections hold `key_embeddings`, float
+                [B, L, M, t, h, w, D].
             picture_every_n_steps: steps between two training pictures in TensorBoard; 0: none.
             **faster_rcnn_kwargs: as in the base class. The feature extractor must be a
                 `VideoFeatureExtractor`; `second_stage_mask_rcnn_box_predictor` gives the linear
@@ -72,6 +76,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         )
         self._proposals_from_groundtruth = proposals_from_groundtruth
         self._output_attention = output_attention
+        self._output_key_embeddings = output_key_embeddings
         self._picture_every_n_steps = picture_every_n_steps
 
     @property
@@ -105,13 +110,15 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         return super().predict(preprocessed_inputs, true_image_shapes, **side_inputs)
 
     def postprocess(self, prediction_dict, true_image_shapes, **params):
-        """Detections; see the base class. Adds `detection_attention` if it was asked for."""
+        """Detections; see the base class. Adds the outputs for pictures that were asked for."""
         detections = super().postprocess(prediction_dict, true_image_shapes, **params)
         if _ATTENTION in prediction_dict:
             proposals = detections[standard_fields.DetectionResultFields.detection_anchor_indices]
             detections[DETECTION_ATTENTION] = tf.gather(
                 prediction_dict[_ATTENTION], proposals, batch_dims=1
             )
+        if KEY_EMBEDDINGS in prediction_dict:
+            detections[KEY_EMBEDDINGS] = prediction_dict[KEY_EMBEDDINGS]
         return detections
 
     @property
@@ -269,6 +276,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         }
         if self._output_attention:
             prediction_dict[_ATTENTION] = predictions["head_outputs"].stacked_attention_weights()
+        if self._output_key_embeddings:
+            prediction_dict[KEY_EMBEDDINGS] = predictions["head_outputs"].stacked_key_embeddings()
         if self._return_raw_detections_during_predict:
             prediction_dict.update(
                 self._raw_detections_and_feature_map_inds(

@@ -12,7 +12,6 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-import cv2
 import numpy as np
 
 from object_detection_ext import errors
@@ -22,9 +21,6 @@ from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import tracks as tracks_lib
 from object_detection_ext.inference.results import Keyframe, Person
 from object_detection_ext.visualization import people as people_lib
-
-# Frames larger than the model's by this factor are shrunk before it resizes them.
-_MUCH_LARGER = 1.5
 
 Source = str | os.PathLike | np.ndarray | Iterable
 
@@ -87,7 +83,7 @@ class ActionDetector:
         self.model = saved_model
         if share_trunk:
             shared_trunk.check(self.model)
-        if keep_attention and not self.model.has_attention:
+        if keep_attention and model_lib.ATTENTION not in self.model.outputs:
             raise errors.InputError(
                 f"{self.model.name} has no attention: export it again with --config_override "
                 "'[object_detection_ext.protos.video_action_transformer] "
@@ -247,7 +243,7 @@ class ActionDetector:
             action_ids=self.label_map,
             score_threshold=self._score_threshold,
         )
-        attention = detections.get("detection_attention") if self._keep_attention else None
+        attention = detections.get(model_lib.ATTENTION) if self._keep_attention else None
         return Keyframe(
             name,
             float(time),
@@ -264,15 +260,7 @@ class ActionDetector:
         )
 
     def _shrunk(self, frame: np.ndarray) -> np.ndarray:
-        """The frame as the model is given it: smaller, its pixels averaged, or as it is."""
-        short, wanted = min(frame.shape[:2]), self._short_side
-        if wanted is None and self.model.frame_size:
-            own = min(self.model.frame_size)
-            wanted = own if short > _MUCH_LARGER * own else 0
-        if not wanted or short <= wanted:
-            return frame
-        height, width = (max(1, round(side * wanted / short)) for side in frame.shape[:2])
-        return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        return sources.shrunk(frame, self._short_side, self.model.frame_size)
 
 
 def _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stretch) -> None:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained model that takes clips: from a SavedModel, or from a pipeline.config and a checkpoint.
 
-Shapes: B clips, T frames, H W pixels, N detections (one per box and action).
+Shapes: B clips, T frames, H W pixels, N detections (one per box and action), L layers and M heads
+of Tx units, t h w cells of the feature map, D size of a key.
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from object_detection_ext.data import annotations
 
 _INPUT = "input_tensor"
 _OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-_ATTENTION = "detection_attention"
+ATTENTION = "detection_attention"
+KEY_EMBEDDINGS = "key_embeddings"
 _DEFAULT_FPS = 25.0
 
 
@@ -32,7 +34,7 @@ class ClipModel:
       fps: of a clip's frames.
       frame_size: (H, W) that frames are resized to inside the model; None if it depends on them.
       label_map: action names by id.
-      has_attention: whether detections can have their attention.
+      outputs: the names of all that the model returns.
       takes_batches: whether B may be more than 1.
     """
 
@@ -45,7 +47,7 @@ class ClipModel:
         fps: float,
         frame_size: tuple[int, int] | None,
         label_map: Mapping[int, str],
-        has_attention: bool,
+        outputs: Iterable[str],
         takes_batches: bool,
         features: Callable | None = None,
         detect_in_features: Callable | None = None,
@@ -59,7 +61,7 @@ class ClipModel:
           fps: of a clip's frames.
           frame_size: (H, W) inside the model, if it is fixed.
           label_map: action names by id.
-          has_attention: whether the detections hold `detection_attention`.
+          outputs: the names of all that it returns.
           takes_batches: whether B may be more than 1.
           features: see `shared_trunk`; None if the model does not have it.
           detect_in_features: the same.
@@ -67,7 +69,7 @@ class ClipModel:
         self._call = call
         self.name, self.num_frames, self.fps = name, num_frames, fps
         self.frame_size, self.label_map = frame_size, dict(label_map)
-        self.has_attention, self.takes_batches = has_attention, takes_batches
+        self.outputs, self.takes_batches = frozenset(outputs), takes_batches
         self.features, self.detect_in_features = features, detect_in_features
 
     def __call__(self, clips: np.ndarray) -> list[dict[str, np.ndarray]]:
@@ -79,7 +81,8 @@ class ClipModel:
         Returns:
           For each clip `detection_boxes` [N, 4] (normalized [ymin, xmin, ymax, xmax]),
           `detection_scores` [N], `detection_classes` int [N] (ids of the label map) and, if the
-          model has it, `detection_attention` [N, L, M, t, h, w].
+          model has them, `detection_attention` [N, L, M, t, h, w] and `key_embeddings`
+          [L, M, t, h, w, D].
 
         Raises:
           errors.InputError: for clips of another shape or type.
@@ -100,12 +103,14 @@ class ClipModel:
 def unbatched(detections: Mapping) -> list[dict[str, np.ndarray]]:
     """The detections of each clip out of those of a batch, without padding."""
     counts = np.asarray(detections["num_detections"]).astype(int)
-    names = [name for name in (*_OUTPUTS[:3], _ATTENTION) if name in detections]
+    names = [name for name in (*_OUTPUTS[:3], ATTENTION) if name in detections]
     arrays = {name: np.asarray(detections[name]) for name in names}
     found = []
     for index, count in enumerate(counts):
         clip = {name: array[index, :count] for name, array in arrays.items()}
         clip["detection_classes"] = clip["detection_classes"].astype(int)
+        if KEY_EMBEDDINGS in detections:
+            clip[KEY_EMBEDDINGS] = np.asarray(detections[KEY_EMBEDDINGS][index])
         found.append(clip)
     return found
 
@@ -153,7 +158,7 @@ def load_saved_model(
         fps=fps or description.get("fps") or _DEFAULT_FPS,
         frame_size=None if size is None else tuple(size),
         label_map=names,
-        has_attention=_ATTENTION in signature.structured_outputs,
+        outputs=signature.structured_outputs,
         takes_batches=spec.shape[0] is None,
         features=getattr(model, "features", None),
         detect_in_features=getattr(model, "detect_in_features", None),
@@ -184,8 +189,13 @@ def _description(path: str) -> dict:
         raise ModelError(f"{file}: cannot be read ({error}); export the model again.") from None
 
 
+def label_map_asset(path: str) -> str:
+    """Where a SavedModel has its label map, if it has one."""
+    return os.path.join(path, "assets", "label_map.pbtxt")
+
+
 def _label_map(path: str, given: str | None) -> dict[int, str]:
-    own = os.path.join(path, "assets", "label_map.pbtxt")
+    own = label_map_asset(path)
     if given is None and not os.path.isfile(own):
         raise ModelError(f"{path} holds no label map; give it as label_map.")
     return annotations.read_label_map(given or own)
@@ -268,7 +278,7 @@ def load_checkpoint(
         fps=fps or description.fps or _DEFAULT_FPS,
         frame_size=description.frame_size,
         label_map=annotations.read_label_map(names),
-        has_attention=_ATTENTION in module.__call__.get_concrete_function().structured_outputs,
+        outputs=module.__call__.get_concrete_function().structured_outputs,
         takes_batches=True,
         features=module.features,
         detect_in_features=module.detect_in_features,

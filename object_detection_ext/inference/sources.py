@@ -13,10 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from object_detection_ext import errors
 from object_detection_ext.data import video_files, video_reader
+
+# The model's own resizer takes single pixels of frames that are larger than this, which flickers.
+_MUCH_LARGER = 1.5
 
 TimedFrame = tuple[float, np.ndarray]
 
@@ -34,6 +38,26 @@ def keyframe_times(info: video_reader.VideoInfo, every_seconds: float) -> list[f
         index * every_seconds
         for index in range(max(1, int(np.ceil(duration / every_seconds - 1e-6))))
     ]
+
+
+def shrunk(
+    frame: np.ndarray, short_side: int | None, frame_size: tuple[int, int] | None
+) -> np.ndarray:
+    """A frame as a model is given it: smaller, its pixels averaged, or as it is.
+
+    Args:
+      frame: uint8 [H, W, 3].
+      short_side: pixels that larger frames are shrunk to; 0 keeps them. None shrinks frames that
+        are much larger than the model's own size to it.
+      frame_size: (H, W) inside the model; None if it depends on the frame.
+    """
+    short = min(frame.shape[:2])
+    if short_side is None and frame_size:
+        short_side = min(frame_size) if short > _MUCH_LARGER * min(frame_size) else 0
+    if not short_side or short <= short_side:
+        return frame
+    height, width = (max(1, round(side * short_side / short)) for side in frame.shape[:2])
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def clips_of_frames(
@@ -148,8 +172,6 @@ def camera_frames(index: int, clock: Callable[[], float] = time.monotonic) -> It
     Raises:
       errors.InputError: if there is no such camera.
     """
-    import cv2
-
     camera = cv2.VideoCapture(index)
     try:
         if not camera.isOpened():

@@ -28,7 +28,7 @@ def test_assets_are_all_that_is_needed(saved):
     model = model_lib.load_saved_model(saved)
     assert (model.num_frames, model.fps, model.frame_size) == (4, 12.5, (48, 64))
     assert model.label_map == fake_models.LABELS
-    assert model.takes_batches and not model.has_attention
+    assert model.takes_batches and "detection_attention" not in model.outputs
     assert model_lib.load_saved_model(saved, fps=30.0).fps == 30.0
 
 

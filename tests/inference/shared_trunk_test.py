@@ -45,7 +45,7 @@ class _Features:
 def _model(fake, num_frames, fps=fake_models.FPS):
     return model_lib.ClipModel(
         None, name="fake", num_frames=num_frames, fps=fps, frame_size=None,
-        label_map=fake_models.LABELS, has_attention=False, takes_batches=True,
+        label_map=fake_models.LABELS, outputs=(), takes_batches=True,
         features=fake.features, detect_in_features=fake.detect,
     )  # fmt: skip
 
