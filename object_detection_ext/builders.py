@@ -72,6 +72,7 @@ def build_faster_rcnn(
         output_attention=options.outputs.attention,
         output_key_embeddings=options.outputs.key_embeddings,
         picture_every_n_steps=options.summaries.training_picture_every_n_steps,
+        picture_label_map_path=options_lib.training_label_map_path(config),
     )
     # A private copy of the stock function: nobody else's names change.
     namespace = dict(_stock_faster_rcnn_builder.__globals__)

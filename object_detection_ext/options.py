@@ -15,12 +15,21 @@ from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 EXTENSION = vat_pb2.video_action_transformer
 
 
-def attach(message: protobuf_message.Message, options: vat_pb2.VideoActionTransformer) -> None:
-    """Puts the options inside a stock message; replaces those that it carried."""
+def attach(
+    message: protobuf_message.Message,
+    options: vat_pb2.VideoActionTransformer,
+    training_label_map_path: str | None = None,
+) -> None:
+    """Puts the options, and the path if there is one, inside a stock message.
+
+    They replace those that it carried.
+    """
     stripped = type(message)()
     stripped.CopyFrom(message)
     stripped.DiscardUnknownFields()
-    envelope = vat_pb2.OptionsEnvelope(options=options)
+    envelope = vat_pb2.OptionsEnvelope(
+        options=options, training_label_map_path=training_label_map_path
+    )
     message.CopyFrom(stripped)
     message.MergeFromString(envelope.SerializeToString())
 
@@ -31,13 +40,20 @@ def carried_by(message: protobuf_message.Message) -> vat_pb2.VideoActionTransfor
     return envelope.options if envelope.HasField("options") else None
 
 
+def training_label_map_path(message: protobuf_message.Message) -> str:
+    """The path inside a stock message; empty if it carries none."""
+    envelope = vat_pb2.OptionsEnvelope.FromString(message.SerializeToString())
+    return envelope.training_label_map_path
+
+
 def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     """Puts a pipeline's options inside its model and its input readers.
 
     Only video models get them: other pipelines stay as they are.
     """
     options = pipeline.Extensions[EXTENSION]
-    attach(pipeline.model.faster_rcnn, options)
+    label_map_path = pipeline.train_input_reader.label_map_path
+    attach(pipeline.model.faster_rcnn, options, label_map_path or None)
     attach(pipeline.train_input_reader, options)
     for reader in pipeline.eval_input_reader:
         attach(reader, options)

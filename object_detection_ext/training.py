@@ -72,7 +72,8 @@ def wrap_train_loop(
                 f"{pipeline_config_path}: the number of training steps is missing: set "
                 "train_config.num_steps or --num_train_steps."
             )
-        if is_video and not record_summaries:
+        if is_video and (use_tpu or not record_summaries):
+            # The pictures are drawn in Python, which a TPU cannot call.
             config_override = _without_pictures(config_override)
         per_call = _steps_per_call(total, use_tpu)
         if tf.train.latest_checkpoint(model_dir) is None:

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,8 +20,10 @@ from object_detection import exporter_lib_v2, model_lib_v2
 
 from object_detection_ext import exporting, registration, training
 from object_detection_ext.data import annotations, clip_packing
+from object_detection_ext.evaluation import ava_evaluator
 from object_detection_ext.tools import visualize
-from tests import tiny_pipeline
+from object_detection_ext.visualization import drawing
+from tests import browser, tensorboard_server, tiny_pipeline
 
 registration.register()
 
@@ -48,6 +52,10 @@ def _write_data(folder: pathlib.Path, override: str = "") -> pathlib.Path:
     evaluation = [
         tiny_pipeline.make_record(frames, {2: _PEOPLE}, video_id="people"),
         tiny_pipeline.make_record(frames, {2: []}, video_id="empty"),
+        *(
+            tiny_pipeline.make_record(frames, {2: _PEOPLE}, video_id=f"more {number}")
+            for number in range(6)
+        ),
     ]
     return tiny_pipeline.write_pipeline(
         folder / "pipeline.config",
@@ -71,6 +79,23 @@ def _trunk_weights(model_dir: pathlib.Path) -> np.ndarray:
         if shape[:4] == [7, 7, 7, 3] and name.startswith("model/") and "OPTIMIZER" not in name
     )
     return tf.train.load_variable(path, name)
+
+
+_LOSSES = {
+    "Loss/RPNLoss/localization_loss",
+    "Loss/RPNLoss/objectness_loss",
+    "Loss/BoxClassifierLoss/localization_loss",
+    "Loss/BoxClassifierLoss/classification_loss",
+    "Loss/regularization_loss",
+    "Loss/total_loss",
+}
+_METRICS = {
+    "AvaDetectionBoxes_Precision/mAP@0.5IOU",
+    *(
+        f"AvaDetectionBoxes_PerformanceByCategory/AP@0.5IOU/{name}"
+        for name in tiny_pipeline.ACTIONS.values()
+    ),
+}
 
 
 class _Trained:
@@ -118,14 +143,15 @@ def test_training_trains(trained):
 
 def test_training_writes_losses_and_its_picture(trained):
     events = tiny_pipeline.read_events(trained.model_dir / "train")
+    assert _LOSSES <= events.scalars.keys()
     losses = dict(events.scalars["Loss/total_loss"])
     assert sorted(losses) == [1, 2, 3, 4]
     assert all(np.isfinite(loss) and loss > 0 for loss in losses.values())
     pictures = events.pictures["train_middle_frame_with_groundtruth"]
-    assert len(pictures) == 4
+    assert [step for step, _ in pictures] == [0, 0, 1, 1, 2, 2, 3, 3]  # of two clips
     for _, picture in pictures:
-        assert picture.shape == (64, 64, 3)
-        assert abs(np.median(picture) - 2 * _LEVEL) < 3
+        frame = picture[60:380, 20:330]  # below the heading, above the list of actions
+        assert abs(np.median(frame) - 2 * _LEVEL) < 3
     assert "train_input_images" not in events.pictures
 
 
@@ -138,32 +164,135 @@ def test_saved_pipeline_is_the_one_that_was_given(trained):
     assert saved == expected
 
 
-def test_evaluation_writes_metrics_and_pictures_of_the_middle_frame(trained, tmp_path):
-    model_lib_v2.eval_continuously(
-        pipeline_config_path=str(trained.config),
-        model_dir=str(tmp_path),
-        checkpoint_dir=str(trained.model_dir),
-        wait_interval=300,  # as the stock main has it; the timeout is shorter
-        timeout=1,
-    )
-    events = tiny_pipeline.read_events(tmp_path / "eval")
-    for metric in (
-        "AvaDetectionBoxes_Precision/mAP@0.5IOU",
-        "PascalBoxes_Precision/mAP@0.5IOU",
-        "Loss/total_loss",
-    ):
+class _Evaluated:
+    """What an evaluation left; its events stand beside those of the training."""
+
+    def __init__(self, trained: _Trained):
+        self.folder = trained.model_dir / "eval"
+        # Of each batch: how many batches are still in memory while it is evaluated.
+        self.batches_alive: list[int] = []
+        frames: list[weakref.ref] = []
+        stock = ava_evaluator.AvaDetectionEvaluator.add_eval_dict
+
+        def add_eval_dict(evaluator, eval_dict):
+            frames.append(weakref.ref(eval_dict["original_image"]))
+            self.batches_alive.append(sum(frame() is not None for frame in frames))
+            stock(evaluator, eval_dict)
+
+        with mock.patch.object(ava_evaluator.AvaDetectionEvaluator, "add_eval_dict", add_eval_dict):
+            model_lib_v2.eval_continuously(
+                pipeline_config_path=str(trained.config),
+                model_dir=str(trained.model_dir),
+                checkpoint_dir=str(trained.model_dir),
+                wait_interval=300,  # as the stock main has it; the timeout is shorter
+                timeout=1,
+            )
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained):
+    return _Evaluated(trained)
+
+
+def test_evaluation_holds_no_pictures(evaluated):
+    assert len(evaluated.batches_alive) == 8
+    # This batch and, until its names are taken by the next, the one before it.
+    assert max(evaluated.batches_alive) <= 2
+
+
+def test_evaluation_writes_metrics_and_pictures_of_the_middle_frame(evaluated):
+    events = tiny_pipeline.read_events(evaluated.folder)
+    assert sorted(events.pictures) == [
+        *("eval_attention_0_0", "eval_attention_1_0"),
+        *("eval_side_by_side_0_0", "eval_side_by_side_1_0"),
+    ]
+    for metric in (*_METRICS, *_LOSSES, "PascalBoxes_Precision/mAP@0.5IOU"):
         ((step, value),) = events.scalars[metric]
         assert step == 4
         assert np.isfinite(value) and value >= 0, metric
-    assert "AvaDetectionBoxes_PerformanceByCategory/AP@0.5IOU/walk" in events.scalars
     ((_, with_people),) = events.pictures["eval_side_by_side_0_0"]
     ((_, empty),) = events.pictures["eval_side_by_side_1_0"]
     for picture in (with_people, empty):
-        assert picture.shape == (64, 128, 3)  # detections, then ground truth
-    truth = empty[:, 64:].astype(int)
-    assert np.abs(truth - 2 * _LEVEL).max() <= 2  # nobody: the bare middle frame
-    drawn = np.abs(with_people[:, 64:].astype(int) - 2 * _LEVEL).max(axis=-1) > 30
-    assert 0.01 < drawn.mean() < 0.9
+        truth, found = np.split(picture, 2, axis=1)  # halves: ground truth, detections
+        for frame in (truth[100:400], found[100:400]):
+            assert abs(np.median(frame) - 2 * _LEVEL) <= 2
+    # The first person stands at the left, at 0.1 of the frame; the other picture shows nobody.
+    color = np.array(drawing.person_color(0))
+    first_edge = with_people[150:250, 30:45].astype(int)
+    assert (np.abs(first_edge - color).max(axis=-1) < 10).any(axis=1).all()
+    bare = empty[100:400, 10:340].astype(int)
+    assert np.abs(bare - 2 * _LEVEL).max() <= 2
+
+
+def _shown(page: browser.Browser, selector: str) -> list[str]:
+    """Text, or a picture's address once it is loaded, of what a page shows, in shadows too."""
+    return page.run(
+        """
+        const found = [];
+        const walk = root => root.querySelectorAll('*').forEach(element => {
+          const box = element.getBoundingClientRect();
+          if (element.matches(arguments[0]) && box.width > 0 && box.height > 0)
+            if (element.tagName !== 'IMG') found.push(element.textContent.trim());
+            else if (element.complete && element.naturalWidth > 0) found.push(element.src);
+          if (element.shadowRoot) walk(element.shadowRoot);
+        });
+        walk(document);
+        return found;
+        """,
+        selector,
+    )
+
+
+def _wait_until_shown(page: browser.Browser, selector: str, *texts: str) -> list[str]:
+    """What a page shows as soon as it holds all the texts."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        found = _shown(page, selector)
+        if all(any(text in one for one in found) for text in texts):
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"{texts} are not all in {found}")
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_scalars_and_pictures(trained, evaluated, tmp_path):
+    browser.chromium(), browser.chromedriver()  # skips without them, before the server starts
+    with tensorboard_server.TensorBoard(trained.model_dir, tmp_path) as board:
+        _check_served_scalars(board)
+        _check_served_pictures(board, evaluated)
+        with browser.Browser(tmp_path, height=1400) as page:
+            _check_pages(board, page)
+
+
+def _check_served_scalars(board: tensorboard_server.TensorBoard) -> None:
+    tags = board.wait_for("/data/plugin/scalars/tags")
+    assert {*_LOSSES, "learning_rate", "steps_per_sec"} <= tags["train"].keys()
+    assert _LOSSES | _METRICS <= tags["eval"].keys()
+    assert [step for step, _ in board.scalar("train", "Loss/total_loss")] == [1, 2, 3, 4]
+    ((step, value),) = board.scalar("eval", "AvaDetectionBoxes_Precision/mAP@0.5IOU")
+    assert step == 4 and 0 <= value <= 1
+
+
+def _check_served_pictures(board: tensorboard_server.TensorBoard, evaluated: _Evaluated) -> None:
+    tags = board.wait_for("/data/plugin/images/tags")
+    written = tiny_pipeline.read_events(evaluated.folder).pictures
+    assert tags["eval"].keys() == written.keys()
+    assert tags["train"]["train_middle_frame_with_groundtruth"]["samples"] == 2
+    for tag, pictures in written.items():
+        for sample, (_, picture) in enumerate(pictures):
+            (served,) = board.pictures("eval", tag, sample)
+            np.testing.assert_array_equal(served, picture)
+
+
+def _check_pages(board: tensorboard_server.TensorBoard, page: browser.Browser) -> None:
+    page.open(f"{board.url}/#scalars")
+    # The first group is open; the others show their names.
+    _wait_until_shown(page, "h1, h2, span, div", *("AvaDetectionBoxes_Precision", "Loss"))
+    _wait_until_shown(page, "tf-card-heading", "AP@0.5IOU/walk")
+    page.open(f"{board.url}/#images")
+    _wait_until_shown(page, "tf-card-heading", "eval_attention_0_0", "eval_side_by_side_0_0")
+    shown = _wait_until_shown(page, "img", "individualImage")
+    assert len(shown) >= 2
 
 
 def _restored_model(trained: _Trained):

@@ -184,6 +184,14 @@ def test_pictures_follow_record_summaries(tmp_path):
         assert call["config_override"].startswith("old")
 
 
+def test_there_are_no_pictures_on_tpu(tmp_path):
+    loop = _FakeLoop()
+    _wrapped(loop, is_video=True, steps=1)("a.config", str(tmp_path), use_tpu=True)
+    (call,) = loop.calls
+    assert "training_picture_every_n_steps: 0" in call["config_override"]
+    assert call["use_tpu"] is True
+
+
 def test_progress_has_step_loss_and_time_left(tmp_path, capsys, monkeypatch):
     clock = iter(range(0, 1000, 10))  # every look at the clock is 10 s later
     monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))

@@ -8,21 +8,24 @@ Shapes: B clips, T frames, H W pixels, t h w cells of the feature map, C channel
 classes, G ground-truth rows, N detections, L layers and M heads of Tx units, D query size.
 """
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 from object_detection.core import box_list_ops, box_predictor, standard_fields
 from object_detection.meta_architectures import faster_rcnn_meta_arch
-from object_detection.utils import ops
+from object_detection.utils import label_map_util, ops
 
 from object_detection_ext.data import clip_packing
 from object_detection_ext.detection import action_box_predictor, groundtruth_proposals
 from object_detection_ext.heads.roi_pooling import RoiPool, middle_of_time
+from object_detection_ext.visualization import panels, training_pictures
 
 DETECTION_ATTENTION = "detection_attention"
 KEY_EMBEDDINGS = "key_embeddings"
 
 _ATTENTION = "proposal_attention"
+_MOST_CLIPS_SHOWN = 3
 
 
 class ClipFeatures(NamedTuple):
@@ -47,6 +50,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         output_attention: bool = False,
         output_key_embeddings: bool = False,
         picture_every_n_steps: int = 0,
+        picture_label_map_path: str = "",
         **faster_rcnn_kwargs,
     ):
         """Creates the model.
@@ -59,7 +63,10 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
                 [B, N, L, M, t, h, w].
             output_key_embeddings: whether detections hold `key_embeddings`, float
                 [B, L, M, t, h, w, D].
-            picture_every_n_steps: steps between two training pictures in TensorBoard; 0: none.
+            picture_every_n_steps: steps between two training pictures in TensorBoard; 0: none, as
+                XLA and TPU want it.
+            picture_label_map_path: of the label map with the names for these pictures; empty: ids.
+                Read when the first picture is made.
             **faster_rcnn_kwargs: as in the base class. The feature extractor must be a
                 `VideoFeatureExtractor`; `second_stage_mask_rcnn_box_predictor` gives the linear
                 layers behind the action head.
@@ -78,6 +85,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         self._output_attention = output_attention
         self._output_key_embeddings = output_key_embeddings
         self._picture_every_n_steps = picture_every_n_steps
+        self._picture_label_map_path = picture_label_map_path
 
     @property
     def proposals_from_groundtruth(self) -> bool:
@@ -88,6 +96,10 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
     def image_resizer(self):
         """From a frame [H, W, 3] to (resized frame [h, w, 3], its shape without padding [3])."""
         return self._image_resizer_fn
+
+    def to_clips(self, images: tf.Tensor) -> tf.Tensor:
+        """What `predict` takes, as clips [B, T, H, W, 3], float in [-1, 1]."""
+        return self._feature_extractor.to_clips(images)
 
     def predict(self, preprocessed_inputs, true_image_shapes, **side_inputs):
         """Predicts raw tensors; see the base class.
@@ -301,16 +313,33 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         return boxlists, classes, masks, weights
 
     def _write_training_picture(self, images):
-        """The first clip's middle frame with its ground-truth boxes, every n-th step."""
+        """The first clips' middle frames with the ground truth's people, every n-th step."""
         step = tf.cast(self.training_step, tf.int64)
-        clips = self._feature_extractor.to_clips(images[:1])
-        middle = clip_packing.middle_frame_index(self._feature_extractor.num_frames)
-        frame = (clips[:, middle] + 1.0) / 2.0  # [1, H, W, 3]
-        boxes = self.groundtruth_lists(standard_fields.BoxListFields.boxes)[0][tf.newaxis]
-        picture = tf.image.draw_bounding_boxes(frame, boxes, [[1.0, 0.9, 0.0]])
-        every = tf.constant(self._picture_every_n_steps, tf.int64)
-        with tf.summary.record_if(tf.equal(step % every, 0)):
-            tf.summary.image("train_middle_frame_with_groundtruth", picture, step=step)
+        boxes = self.groundtruth_lists(standard_fields.BoxListFields.boxes)[:_MOST_CLIPS_SHOWN]
+        classes = self.groundtruth_lists(standard_fields.BoxListFields.classes)[:_MOST_CLIPS_SHOWN]
+
+        def draw():
+            clips = self.to_clips(images[: len(boxes)])
+            middle = clip_packing.middle_frame_index(self._feature_extractor.num_frames)
+            frames = tf.image.convert_image_dtype(
+                (clips[:, middle] + 1.0) / 2.0, tf.uint8, saturate=True
+            )  # [B, H, W, 3]
+            return training_pictures.draw(frames, boxes, classes, self._picture_action_names)
+
+        is_due = tf.equal(step % self._picture_every_n_steps, 0)
+        nothing = tf.zeros([len(boxes), 1, panels.PANEL_WIDTH, 3], tf.uint8)
+        pictures = tf.cond(is_due, draw, lambda: nothing)
+        with tf.summary.record_if(is_due):
+            tf.summary.image(
+                "train_middle_frame_with_groundtruth", pictures, step, max_outputs=len(boxes)
+            )
+
+    @functools.cached_property
+    def _picture_action_names(self) -> dict[int, str]:
+        if not self._picture_label_map_path:
+            return {}
+        index = label_map_util.create_category_index_from_labelmap(self._picture_label_map_path)
+        return {number: item["name"] for number, item in index.items()}
 
 
 def merge_actions_of_equal_boxes(boxes: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:

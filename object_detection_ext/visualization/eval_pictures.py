@@ -18,16 +18,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from object_detection.core import standard_fields
 from PIL import Image
 
 from object_detection_ext.data import clip_names
 from object_detection_ext.detection import video_meta_arch
-from object_detection_ext.visualization import panels
+from object_detection_ext.visualization import attention_panels, panels
 from object_detection_ext.visualization import people as people_lib
 
 _Input = standard_fields.InputDataFields
 _Detection = standard_fields.DetectionResultFields
+# The surest people of a clip whose attention is shown.
+_MOST_WITH_ATTENTION = 3
 _ROWS_OF_TRUTH = (_Input.groundtruth_boxes, _Input.groundtruth_classes)
 _ROWS_FOUND = (
     _Detection.detection_boxes,
@@ -44,44 +47,69 @@ def wrap_eager_eval_loop(stock_loop: Callable) -> Callable:
     """
 
     @functools.wraps(stock_loop)
-    def eager_eval_loop(detection_model, configs, *args, **kwargs):
+    def eager_eval_loop(
+        detection_model,
+        configs,
+        eval_dataset,
+        use_tpu=False,
+        postprocess_on_cpu=False,
+        global_step=None,
+    ):
+        arguments = detection_model, configs, eval_dataset, use_tpu, postprocess_on_cpu, global_step
         if not isinstance(detection_model, video_meta_arch.VideoActionTransformerMetaArch):
-            return stock_loop(detection_model, configs, *args, **kwargs)
+            return stock_loop(*arguments)
         names = dict(stock_loop.__globals__)
         pictures = EvalPictures(
-            names["prepare_eval_dict"], num_batches=configs["eval_config"].num_visualizations
+            names["prepare_eval_dict"],
+            to_clips=detection_model.to_clips,
+            num_batches=configs["eval_config"].num_visualizations,
+            step=global_step,
         )
         names["prepare_eval_dict"] = pictures.prepare_eval_dict
         names["vutils"] = types.SimpleNamespace(
             draw_side_by_side_evaluation_image=pictures.draw_side_by_side
         )
-        loop = types.FunctionType(
-            stock_loop.__code__, names, stock_loop.__name__, stock_loop.__defaults__
-        )
-        return loop(detection_model, configs, *args, **kwargs)
+        return types.FunctionType(stock_loop.__code__, names)(*arguments)
 
     return eager_eval_loop
 
 
 @dataclasses.dataclass(frozen=True)
 class _Extras:
-    """What the stock loop drops of a batch on its way to the drawing."""
+    """What the stock loop drops of a batch on its way to the drawing.
 
-    names: list[str]
+    `images` are clips as the model gets them, `attention` [B, N, L, M, t, h, w] or None.
+    """
+
+    number: int
+    titles: list[str]
+    images: tf.Tensor
+    attention: tf.Tensor | None
 
 
 class EvalPictures:
     """Draws the first batches of one evaluation. Holds what one batch needs, until it is drawn."""
 
-    def __init__(self, stock_prepare: Callable, *, num_batches: int):
+    def __init__(
+        self,
+        stock_prepare: Callable,
+        *,
+        to_clips: Callable[[tf.Tensor], tf.Tensor],
+        num_batches: int,
+        step: tf.Tensor | tf.Variable | int | None,
+    ):
         """Creates the drawing.
 
         Args:
             stock_prepare: `model_lib_v2.prepare_eval_dict`.
+            to_clips: from what the model is given to clips [B, T, H, W, 3] in [-1, 1].
             num_batches: how many batches the loop will ask to draw.
+            step: of the summaries.
         """
         self._stock_prepare = stock_prepare
+        self._to_clips = to_clips
         self._num_batches = num_batches
+        self._step = step
         self._num_prepared = 0
         self._extras: _Extras | None = None
 
@@ -89,12 +117,13 @@ class EvalPictures:
         """As the stock function; keeps what the drawing wants of the batch, if it will be drawn."""
         groundtruth = dict(groundtruth)
         names = groundtruth.pop(clip_names.KEY, None)
-        batch_size = features[_Input.image].shape[0]
-        self._extras = None
-        if self._num_prepared < self._num_batches:
-            texts = [""] * batch_size if names is None else clip_names.decode(names.numpy())
-            self._extras = _Extras(texts)
+        images, number = features[_Input.image], self._num_prepared
         self._num_prepared += 1
+        self._extras = None
+        if number < self._num_batches:
+            titles = [""] * len(images) if names is None else clip_names.decode(names.numpy())
+            attention = detections.get(video_meta_arch.DETECTION_ATTENTION)
+            self._extras = _Extras(number, titles, images, attention)
         return self._stock_prepare(detections, groundtruth, features)
 
     def draw_side_by_side(
@@ -107,6 +136,8 @@ class EvalPictures:
         **_: Any,
     ) -> list[np.ndarray]:
         """Takes the place of the stock drawing of the same arguments.
+
+        Writes a summary of its own, 'eval_attention_<batch>_<clip>', if there is attention.
 
         Args:
             eval_dict: a batch, as `prepare_eval_dict` gives it.
@@ -123,24 +154,55 @@ class EvalPictures:
         extras, self._extras = self._extras, None
         action_names = {number: item["name"] for number, item in category_index.items()}
         pictures = []
-        for index, title in enumerate(extras.names):
+        for index, title in enumerate(extras.titles):
             clip = EvaluatedClip.of_batch(eval_dict, index, use_normalized_coordinates)
-            picture = clip.draw(
-                action_names, title=title, most_people=max_boxes_to_draw, threshold=min_score_thresh
+            people = clip.numbered_people(
+                action_names, most_people=max_boxes_to_draw, threshold=min_score_thresh
             )
+            if extras.attention is not None:
+                self._write_attention(extras, index, clip, people[:_MOST_WITH_ATTENTION])
+            picture = clip.draw(action_names, people, title=title, threshold=min_score_thresh)
             pictures.append(picture[np.newaxis])
         return pictures
+
+    def _write_attention(self, extras: _Extras, index: int, clip: "EvaluatedClip", people) -> None:
+        """Pictures of the surest people's attention, one below the other in TensorBoard."""
+        if not people:
+            return
+        frames = (self._to_clips(extras.images[index : index + 1])[0] + 1.0) / 2.0
+        frames = tf.image.convert_image_dtype(frames, tf.uint8, saturate=True).numpy()
+        shown = clip.true_frames(frames)
+        pictures = [
+            attention_panels.draw(
+                shown,
+                extras.attention[index, person.row, -1].numpy(),
+                numbered,
+                extent=clip.extent(frames),
+                title=extras.titles[index],
+            )
+            for person, numbered in people
+        ]
+        tf.summary.image(
+            f"eval_attention_{extras.number}_{index}",
+            panels.stack_pictures(pictures),
+            self._step,
+            max_outputs=len(pictures),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatedClip:
     """What is known of an evaluated clip, without padding.
 
-    The middle frame uint8 [H, W, 3], annotated boxes [G, 4] and classes [G], detected boxes [N, 4],
-    scores [N] and classes [N]. Boxes are normalized, classes are ids of the label map.
+    The middle frame uint8 [H, W, 3] as the resizer gave it; `true_shape`, its height and width
+    without the resizer's padding; `aspect`, width / height in the record. Annotated boxes [G, 4]
+    and classes [G], detected boxes [N, 4], scores [N] and classes [N]. Boxes are normalized by the
+    frame without padding, classes are ids of the label map.
     """
 
     frame: np.ndarray
+    true_shape: tuple[int, int]
+    aspect: float
     true_boxes: np.ndarray
     true_classes: np.ndarray
     boxes: np.ndarray
@@ -151,7 +213,7 @@ class EvaluatedClip:
     def of_batch(
         cls, eval_dict: Mapping[str, Any], index: int, boxes_are_normalized: bool
     ) -> "EvaluatedClip":
-        """One clip of an eval dict (see `eval_util.result_dict_for_batched_example`), unpadded."""
+        """One clip of an eval dict (see `eval_util.result_dict_for_batched_example`)."""
         height, width = np.asarray(eval_dict[_Input.original_image_spatial_shape][index])
         true_boxes, true_classes = _rows(
             eval_dict, index, _ROWS_OF_TRUTH, _Input.num_groundtruth_boxes
@@ -159,11 +221,9 @@ class EvaluatedClip:
         boxes, scores, classes = _rows(eval_dict, index, _ROWS_FOUND, _Detection.num_detections)
         scale = 1.0 if boxes_are_normalized else np.array([height, width, height, width], float)
         return cls(
-            _true_frame(
-                np.asarray(eval_dict[_Input.original_image][index]),
-                np.asarray(eval_dict[_Input.true_image_shape][index]),
-                width / height,
-            ),
+            np.asarray(eval_dict[_Input.original_image][index]),
+            tuple(map(int, np.asarray(eval_dict[_Input.true_image_shape][index])[:2])),
+            float(width / height),
             true_boxes / scale,
             true_classes,
             boxes / scale,
@@ -171,100 +231,91 @@ class EvaluatedClip:
             classes,
         )
 
-    def draw(
-        self,
-        action_names: Mapping[int, str],
-        *,
-        title: str,
-        most_people: int | None,
-        threshold: float,
-    ) -> np.ndarray:
-        """The ground truth at the left, the detections at the right, uint8 [H', W', 3].
+    def true_frames(self, frames: np.ndarray) -> np.ndarray:
+        """Frames uint8 [T, H, W, 3] without padding, a panel wide, in the record's aspect."""
+        height, width = self.true_shape
+        size = (panels.PANEL_WIDTH, max(1, round(panels.PANEL_WIDTH / self.aspect)))
+        return np.stack(
+            [
+                np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
+                for frame in frames[:, :height, :width]
+            ]
+        )
 
-        A detected person that overlaps an annotated one has that one's number and colour, and a
-        mark on each action: whether it is among the annotated ones.
+    def extent(self, frames: np.ndarray) -> tuple[float, float]:
+        """The part of the height and width of frames [T, H, W, 3] that is no padding, in 0..1."""
+        return self.true_shape[0] / frames.shape[1], self.true_shape[1] / frames.shape[2]
+
+    @functools.cached_property
+    def truth(self) -> list[people_lib.Person]:
+        """The annotated people, from left to right."""
+        return people_lib.group_annotations(self.true_boxes, self.true_classes)
+
+    def numbered_people(
+        self, action_names: Mapping[int, str], *, most_people: int | None, threshold: float
+    ) -> list[tuple[people_lib.Person, panels.NumberedPerson]]:
+        """Detected people, the surest first, with the numbers by which pictures know them.
+
+        Who overlaps an annotated person has that one's number, and a mark on each action: whether
+        it is among the annotated ones. The others have numbers behind those.
 
         Args:
             action_names: by id of the label map.
-            title: the line above.
-            most_people: detected people beyond these are left out, the surest stay; None: all.
+            most_people: people beyond these are left out; None: all stay.
             threshold: lowest score of an action that is shown.
         """
-        truth = people_lib.group_annotations(self.true_boxes, self.true_classes)
-        found = self.detected_people(action_names, most_people=most_people, threshold=threshold)
-        left = panels.Panel(
-            "ground truth",
-            self.frame,
-            annotated_people(truth, action_names),
-            "nobody is annotated",
-        )
-        right = panels.Panel(
-            f"detections, score from {threshold:.2f}",
-            self.frame,
-            _numbered_detections(truth, found, action_names),
-            "nobody is detected",
-        )
-        return panels.draw_panels([left, right], title)
-
-    def detected_people(
-        self, action_names: Mapping[int, str], *, most_people: int | None, threshold: float
-    ) -> list[people_lib.Person]:
-        """The surest people whose best action has at least that score."""
-        return people_lib.group_people(
+        found = people_lib.group_people(
             self.boxes,
             self.scores,
             self.classes,
             action_ids=action_names,
             score_threshold=threshold,
         )[:most_people]
+        people, next_number = [], len(self.truth) + 1
+        for person, match in zip(found, people_lib.match(self.truth, found), strict=True):
+            right_ones = {} if match is None else self.truth[match].scores
+            number = next_number if match is None else match + 1
+            next_number += match is None
+            actions = [
+                panels.Action(panels.action_name(action_names, action), score, action in right_ones)
+                for action, score in sorted(person.scores.items(), key=lambda item: -item[1])
+            ]
+            people.append((person, panels.NumberedPerson(person.box, number, actions)))
+        return people
 
+    def draw(
+        self,
+        action_names: Mapping[int, str],
+        people: list[tuple[people_lib.Person, panels.NumberedPerson]],
+        *,
+        title: str,
+        threshold: float,
+    ) -> np.ndarray:
+        """The ground truth at the left, the detections at the right, uint8 [H', W', 3].
 
-def annotated_people(
-    truth: list[people_lib.Person], action_names: Mapping[int, str]
-) -> list[panels.NumberedPerson]:
-    """Annotated people, numbered in their order. An id without a name shows as a number."""
-    return [
-        panels.NumberedPerson(
-            person.box, number, [panels.Action(_name(action_names, a)) for a in person.scores]
+        Args:
+            action_names: by id of the label map.
+            people: as `numbered_people` gives them.
+            title: the line above.
+            threshold: the lowest score, for the heading.
+        """
+        (frame,) = self.true_frames(self.frame[np.newaxis])
+        left = panels.Panel(
+            "ground truth",
+            frame,
+            panels.number_annotated(self.truth, action_names),
+            "nobody is annotated",
         )
-        for number, person in enumerate(truth, start=1)
-    ]
-
-
-def _numbered_detections(truth, found, action_names) -> list[panels.NumberedPerson]:
-    """Detected people in the order of their numbers, best actions first."""
-    people, next_number = [], len(truth) + 1
-    for person, match in zip(found, people_lib.match(truth, found), strict=True):
-        right_ones = {} if match is None else truth[match].scores
-        number = next_number if match is None else match + 1
-        next_number += match is None
-        actions = [
-            panels.Action(_name(action_names, action), score, action in right_ones)
-            for action, score in sorted(person.scores.items(), key=lambda item: -item[1])
-        ]
-        people.append(panels.NumberedPerson(person.box, number, actions))
-    return sorted(people, key=lambda person: person.number)
-
-
-def _name(action_names: Mapping[int, str], action: int) -> str:
-    return action_names.get(action, f"action {action}")
+        right = panels.Panel(
+            f"detections, score from {threshold:.2f}",
+            frame,
+            sorted((numbered for _, numbered in people), key=lambda person: person.number),
+            "nobody is detected",
+        )
+        return panels.draw_panels([left, right], title)
 
 
 def _rows(eval_dict, index: int, names, count_name: str) -> list[np.ndarray]:
     count = eval_dict.get(count_name)
     count = None if count is None else int(count[index])
     return [np.asarray(eval_dict[name][index])[:count] for name in names]
-
-
-def _true_frame(frame: np.ndarray, true_shape: np.ndarray, aspect: float) -> np.ndarray:
-    """The frame without the resizer's padding, in the shape that it had before resizing.
-
-    Args:
-        frame: uint8 [H, W, 3], padded at the bottom and at the right.
-        true_shape: its height and width without padding, in pixels.
-        aspect: width / height of the frame in the record.
-    """
-    frame = frame[: true_shape[0], : true_shape[1]]
-    width = panels.PANEL_WIDTH
-    size = (width, max(1, round(width / aspect)))
-    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))

@@ -1,23 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures for TensorBoard: a frame with numbered people and a list of their actions below it.
 
-TensorBoard shows a picture a few hundred pixels wide, in which text on a frame would hide it or be
-too small to read. So the frame only gets boxes and numbers; the actions stand below, in large type.
+At the size at which TensorBoard shows it, text on a frame would hide it or be too small to read. So
+the frame only gets boxes and numbers; the actions stand below, in large type.
 
 Frames are uint8 [H, W, 3] RGB. Boxes are [ymin, xmin, ymax, xmax], normalized.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from object_detection_ext.visualization import drawing
+from object_detection_ext.visualization import people as people_lib
 
-PANEL_WIDTH = 480
-_FONT_SIZE = 28
-_PAD = 10
+# TensorBoard shows pictures 350 pixels wide and makes them smaller by leaving pixels out: of two
+# panels side by side every second one, which strokes two pixels wide outlive.
+PANEL_WIDTH = 350
+_FONT_SIZE = 23
+_STROKE = 0.5  # more, in pixels, on each side of a letter's lines
+_PAD = 8
+# Room for a number of two digits in front of the text, and for the mark behind the score.
+_TEXT_LEFT = 46
+_INDENT = 12  # of an action's further lines
+_MARK_WIDTH = 24
+_SCORE_WIDTH = 56
 _MOST_ACTIONS = 8
 _BACKGROUND = (24, 24, 27)
 _INK, _FAINT_INK = (240, 240, 240), (170, 170, 175)
@@ -52,6 +61,23 @@ class Panel:
     if_nobody: str = "nobody"
 
 
+def action_name(action_names: Mapping[int, str], action: int) -> str:
+    """An action's name; one without a name shows its id."""
+    return action_names.get(action, f"action {action}")
+
+
+def number_annotated(
+    truth: Sequence[people_lib.Person], action_names: Mapping[int, str]
+) -> list[NumberedPerson]:
+    """Annotated people, numbered in their order."""
+    return [
+        NumberedPerson(
+            person.box, number, [Action(action_name(action_names, a)) for a in person.scores]
+        )
+        for number, person in enumerate(truth, start=1)
+    ]
+
+
 def draw_panels(panels: Sequence[Panel], title: str = "") -> np.ndarray:
     """Draws panels side by side, below a line with the title (none if empty).
 
@@ -74,7 +100,7 @@ def draw_panels(panels: Sequence[Panel], title: str = "") -> np.ndarray:
     if title:
         draw = ImageDraw.Draw(picture)
         (line, *_) = _wrapped(title, width - 2 * _PAD)
-        draw.text((_PAD, _PAD // 2), line, fill=_INK, font=_font())
+        _write(draw, (_PAD, _PAD // 2), line, _INK)
     for index, part in enumerate(parts):
         picture.paste(part, (PANEL_WIDTH * index, top))
     return np.asarray(picture)
@@ -98,15 +124,19 @@ def _line_height() -> int:
     return sum(_font().getmetrics())
 
 
+def _write(draw: ImageDraw.ImageDraw, place, text: str, ink, anchor: str = "la") -> None:
+    draw.text(place, text, ink, _font(), anchor, stroke_width=_STROKE)
+
+
 def _draw_panel(panel: Panel) -> Image.Image:
     frame = _draw_boxes(panel.frame, panel.people)
-    lines = list(_lines(panel.people)) or [_Line(panel.if_nobody, _FAINT_INK)]
+    lines = list(_lines(panel.people)) or [_Line(panel.if_nobody, _FAINT_INK, gap=_PAD)]
     step = _line_height()
     top = step + _PAD
     height = top + frame.height + _PAD + sum(line.height(step) for line in lines) + _PAD
     picture = Image.new("RGB", (PANEL_WIDTH, height), _BACKGROUND)
     draw = ImageDraw.Draw(picture)
-    draw.text((_PAD, _PAD // 2), panel.heading, fill=_FAINT_INK, font=_font())
+    _write(draw, (_PAD, _PAD // 2), panel.heading, _FAINT_INK)
     # A gap of two pixels on each side keeps neighbours apart.
     picture.paste(frame, (2, top))
     y = top + frame.height + _PAD
@@ -136,7 +166,7 @@ def _draw_boxes(frame: np.ndarray, people: Sequence[NumberedPerson]) -> Image.Im
 
 
 def _chip_size(text: str) -> tuple[int, int]:
-    return round(_font().getlength(text)) + 14, _line_height()
+    return round(_font().getlength(text)) + 12, _line_height()
 
 
 def _free_corner(text, box, frame_size, taken) -> tuple[int, int, int, int]:
@@ -163,7 +193,7 @@ def _draw_chip(draw: ImageDraw.ImageDraw, number: int, area: tuple[int, int, int
     color = drawing.person_color(number - 1)
     left, top, right, bottom = area
     draw.rectangle((left, top, right - 1, bottom - 1), fill=color)
-    draw.text((left + 7, top), str(number), fill=drawing.ink_on(color), font=_font())
+    _write(draw, (left + 6, top), str(number), drawing.ink_on(color))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,27 +205,23 @@ class _Line:
     number: int | None = None
     score: str = ""
     is_right: bool | None = None
+    left: int = _TEXT_LEFT
+    gap: int = 0  # above
 
     def height(self, step: int) -> int:
-        return step + (0 if self.number is None else _PAD)
+        return step + self.gap
 
     def draw(self, draw: ImageDraw.ImageDraw, y: int, step: int) -> None:
+        y += self.gap
         if self.number is not None:
-            y += _PAD
             width, height = _chip_size(str(self.number))
             _draw_chip(draw, self.number, (_PAD, y, _PAD + width, y + height))
-        draw.text((_TEXT_LEFT, y), self.text, fill=self.ink, font=_font())
+        _write(draw, (self.left, y), self.text, self.ink)
         if self.score:
             right = PANEL_WIDTH - _PAD - _MARK_WIDTH
-            draw.text((right, y), self.score, fill=self.ink, font=_font(), anchor="ra")
+            _write(draw, (right, y), self.score, self.ink, anchor="ra")
         if self.is_right is not None:
-            _draw_mark(draw, PANEL_WIDTH - _PAD - _MARK_WIDTH + 8, y + step // 2, self.is_right)
-
-
-# Room for a number of two digits in front of the text, and for the mark behind the score.
-_TEXT_LEFT = 62
-_MARK_WIDTH = 30
-_SCORE_WIDTH = 70
+            _draw_mark(draw, PANEL_WIDTH - _PAD - _MARK_WIDTH + 7, y + step // 2, self.is_right)
 
 
 def _draw_mark(draw: ImageDraw.ImageDraw, x: int, y: int, is_right: bool) -> None:
@@ -219,15 +245,16 @@ def _lines(people: Sequence[NumberedPerson]) -> Iterator[_Line]:
 
 def _lines_of_action(action: Action, number: int | None) -> Iterator[_Line]:
     ink = {None: _INK, True: _RIGHT_INK, False: _WRONG_INK}[action.is_right]
-    width = PANEL_WIDTH - _PAD - _TEXT_LEFT
+    width = PANEL_WIDTH - _PAD - _TEXT_LEFT - _INDENT
     score = ""
     if action.score is not None:
         width -= _SCORE_WIDTH + _MARK_WIDTH
         score = f"{action.score:.2f}"
     first, *rest = _wrapped(action.name, width)
-    yield _Line(first, ink, number, score, action.is_right)
+    gap = 0 if number is None else _PAD
+    yield _Line(first, ink, number, score, action.is_right, gap=gap)
     for text in rest:
-        yield _Line(text, ink)
+        yield _Line(text, ink, left=_TEXT_LEFT + _INDENT)
 
 
 def _wrapped(text: str, width: int) -> list[str]:

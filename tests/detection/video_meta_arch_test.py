@@ -14,6 +14,7 @@ import tensorflow as tf
 from object_detection_ext import registration
 from object_detection_ext.data import clip_packing
 from object_detection_ext.detection import video_meta_arch
+from object_detection_ext.visualization import panels
 from tests import tiny_pipeline
 
 registration.register()
@@ -296,30 +297,46 @@ def test_clips_of_another_length_are_refused_with_the_numbers(inference):
         inference.predict(tf.zeros([1, 64, 64, 15]), tf.constant([[64, 64, 15]]))
 
 
-def test_training_picture_is_the_middle_frame_with_its_boxes(tmp_path):
+def test_training_pictures_are_middle_frames_with_people_and_actions(tmp_path):
     override = (
         "[object_detection_ext.protos.video_action_transformer] "
         "{ summaries { training_picture_every_n_steps: 5 } }"
     )
-    model = tiny_pipeline.build_model(tiny_pipeline.make_pipeline(override), is_training=True)
+    label_map = tiny_pipeline.write_label_map(tmp_path / "label_map.pbtxt")
+    pipeline = tiny_pipeline.make_pipeline(override, label_map=label_map)
+    model = tiny_pipeline.build_model(pipeline, is_training=True)
     levels = np.repeat([0, 50, 100, 150], 3).astype(np.float32)  # frame k is 50 k
-    preprocessed, shapes = model.preprocess(tf.ones([1, 64, 64, 12]) * levels)
+    preprocessed, shapes = model.preprocess(tf.ones([2, 64, 64, 12]) * levels)
+    nobody = (np.zeros([2, 4], np.float32), np.zeros([2, 3], np.float32))  # padding
+    boxes, classes = zip(_ONE_PERSON, nobody, strict=True)
     with tf.summary.create_file_writer(str(tmp_path)).as_default():
         for step in (9, 10):
-            _provide(model, _ONE_PERSON)
             model.provide_groundtruth(
-                groundtruth_boxes_list=[tf.constant(_ONE_PERSON[0])],
-                groundtruth_classes_list=[tf.constant(_ONE_PERSON[1])],
+                groundtruth_boxes_list=[tf.constant(rows, tf.float32) for rows in boxes],
+                groundtruth_classes_list=[tf.constant(rows, tf.float32) for rows in classes],
                 training_step=step,
             )
             model.predict(preprocessed, shapes)
     pictures = tiny_pipeline.read_events(tmp_path).pictures
-    ((step, picture),) = pictures["train_middle_frame_with_groundtruth"]
-    assert step == 10
-    assert picture.shape == (64, 64, 3)
-    assert np.abs(picture[60:, 60:].astype(int) - 100).max() <= 1
-    top_edge = picture[5:8, 10:30].reshape(-1, 3).astype(int)  # yellow, at 0.1 of 64 pixels
-    assert (top_edge.max(axis=0) >= [250, 220, 0]).all() and top_edge[:, 2].min() == 0
+    (first, second) = pictures["train_middle_frame_with_groundtruth"]
+    assert first[0] == second[0] == 10
+    person, nobody = (
+        panels.Panel("keyframe, ground truth", np.full([64, 64, 3], 100, np.uint8), people, text)
+        for people, text in (
+            (_numbered(*_ONE_PERSON), ""),
+            ([], "nobody is annotated"),
+        )
+    )
+    expected = panels.stack_pictures([panels.draw_panels([person]), panels.draw_panels([nobody])])
+    np.testing.assert_array_equal(first[1], expected[0])
+    np.testing.assert_array_equal(second[1], expected[1])
+
+
+def _numbered(boxes, classes):
+    """The one person of these rows, as panels want it."""
+    ids = np.nonzero(classes)[1] + 1
+    actions = [panels.Action(tiny_pipeline.ACTIONS[number]) for number in ids]
+    return [panels.NumberedPerson(np.float32(boxes[0]), 1, actions)]
 
 
 def test_a_training_loop_of_ones_own_need_not_tell_the_step(trained_mode):
