@@ -14,6 +14,7 @@ Shapes: B clips of a request, T frames of a clip, N detections of a clip (one pe
 import collections
 import csv
 import dataclasses
+import json
 import os
 from collections.abc import Collection, Iterator, Sequence
 
@@ -148,8 +149,8 @@ def plan(options: Options, model: inputs_lib.ModelInput) -> ClipPlan:
     lengths = {"the server": model.num_frames, "--num_frames": options.num_frames}
     stride, fps = 1, options.fps
     if description is not None:
-        lengths["--saved_model"] = description.num_frames
-        stride, fps = description.record_stride, fps or description.fps
+        lengths["--saved_model"] = description["num_frames"]
+        stride, fps = description["record_stride"], fps or description["fps"]
     if not fps:
         fps = _DEFAULT_FPS
         print(f"Clips at {fps:g} frames a second; if others are right, give --fps.", flush=True)
@@ -158,17 +159,17 @@ def plan(options: Options, model: inputs_lib.ModelInput) -> ClipPlan:
     return ClipPlan(model.input_type, frames, fps * faster)
 
 
-def _description(options: Options):
+def _description(options: Options) -> dict | None:
+    """What `exporting.ClipDescription` wrote, read without TensorFlow; None without SavedModel."""
     if not options.saved_model:
         return None
-    from object_detection_ext import exporting  # with TensorFlow
-
     path = options.asset(input_types.CLIP_ASSET)
     try:
         with open(path, encoding="utf-8") as file:
-            return exporting.ClipDescription.from_json(file.read())
-    except ValueError as error:
-        raise inputs_lib.ServingError(f"{path}: {error}") from error
+            found = json.load(file)
+        return {name: found[name] for name in ("num_frames", "fps", "record_stride")}
+    except (ValueError, TypeError, KeyError) as error:
+        raise inputs_lib.ServingError(f"{path}: not a clip description: {error}.") from error
 
 
 def _agreed(lengths: dict[str, int | None]) -> int:
