@@ -236,7 +236,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         match = re.fullmatch(r"/v1/models/([^/:]+):predict", self.path)
-        self._answer(lambda: _predicted(self.model, match[1], json.loads(body)), match)
+        self._answer(lambda: answer_json(self.model, match[1], json.loads(body)), match)
 
     def do_GET(self):
         match = re.fullmatch(r"/v1/models/([^/:]+)/metadata", self.path)
@@ -269,7 +269,7 @@ def _metadata(model: LoadedModel, name: str) -> dict:
     return {"model_spec": spec, "metadata": {"signature_def": signatures}}
 
 
-def _predicted(model: LoadedModel, name: str, body: dict) -> dict:
+def answer_json(model: LoadedModel, name: str, body: dict) -> dict:
     """Either form, `inputs` or `instances`, as json_tensor.cc reads and answers them."""
     model.check_name(name)
     invalid = grpc.StatusCode.INVALID_ARGUMENT

@@ -10,15 +10,23 @@ from google.protobuf import text_format
 from object_detection.protos import image_resizer_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from object_detection_ext import exporting, registration
 from object_detection_ext.serving import warmup
+from tests import tiny_pipeline
 from tests.serving import fake_servers
+
+registration.register()
 
 _OF_CLIP = {"num_frames": fake_servers.T, "record_stride": 2, "frame_size": (32, 48)}
 
 
 def _written(folder, input_type: str) -> prediction_log_pb2.PredictionLog:
     assert warmup.write(str(folder), input_type, **_OF_CLIP)
-    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    return _read(folder)
+
+
+def _read(saved_model) -> prediction_log_pb2.PredictionLog:
+    path = saved_model / "assets.extra" / "tf_serving_warmup_requests"
     (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
     return prediction_log_pb2.PredictionLog.FromString(record)
 
@@ -64,6 +72,27 @@ def test_without_the_package_one_line_says_how_to_get_it(tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
     (line,) = capsys.readouterr().out.splitlines()
     assert "No warm-up requests" in line and "object-detection-ext[serving]" in line
+
+
+def test_export_of_a_clip_model_ends_with_it(tmp_path):
+    """After the stock exporter, which here does nothing; exported_model_test has the whole."""
+    done = []
+    pipeline = tiny_pipeline.make_pipeline(
+        "[object_detection_ext.protos.video_action_transformer] { clip { frame_stride: 2 } }",
+        label_map=tiny_pipeline.write_label_map(tmp_path / "label_map.pbtxt"),
+    )
+    tf.train.Checkpoint(step=tf.Variable(1)).save(str(tmp_path / "ckpt"))
+    exporting.wrap_export(lambda *arguments: done.append(arguments[0]))(
+        "tf_sequence_example", pipeline, str(tmp_path), str(tmp_path / "out")
+    )
+    assert done == ["tf_sequence_example"]
+    (record,) = tf.make_ndarray(
+        _read(tmp_path / "out" / "saved_model").predict_log.request.inputs["input_tensor"]
+    )
+    lists = tf.train.SequenceExample.FromString(record).feature_lists.feature_list
+    frames = [each.bytes_list.value[0] for each in lists["image/encoded"].feature]
+    assert len(frames) == 2 * tiny_pipeline.NUM_FRAMES
+    assert tf.io.decode_jpeg(frames[0]).shape == [64, 64, 3]  # the resizer's
 
 
 @pytest.mark.parametrize(
