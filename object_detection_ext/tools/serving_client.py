@@ -16,6 +16,7 @@ import csv
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -359,6 +360,14 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         raise SystemExit(f"error: {error}") from error
 
 
+def _quiet() -> None:
+    """Protos bring TensorFlow, which has much to say and takes a GPU that nothing here needs."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    warnings.simplefilter("ignore")
+
+
 if __name__ == "__main__":
+    _quiet()
     define_flags(flags.FLAGS)
     app.run(main)
