@@ -60,7 +60,8 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.19.1"],
-        "dev": ["pytest>=9", "ruff>=0.17"],
+        "serving": ["tensorflow-serving-api==2.19.1"],
+        "dev": ["pytest>=9", "ruff>=0.17", "tensorflow-serving-api==2.19.1"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -26,18 +26,18 @@ from object_detection_ext import errors, pipeline_check
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_decoder
 from object_detection_ext.detection.video_meta_arch import ClipFeatures
+from object_detection_ext.input_types import (
+    BOXES,
+    CLIP_AND_BOXES,
+    CLIP_ASSET,
+    CLIP_TENSOR,
+    ENCODED_CLIP,
+    INPUT,
+    LABEL_MAP_ASSET,
+    TF_SEQUENCE_EXAMPLE,
+)
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
-
-CLIP_TENSOR = "clip_tensor"
-ENCODED_CLIP = "encoded_clip"
-TF_SEQUENCE_EXAMPLE = "tf_sequence_example"
-CLIP_AND_BOXES = "clip_and_boxes"
-
-INPUT = "input_tensor"
-BOXES = "boxes"
-
-LABEL_MAP_ASSET = "label_map.pbtxt"
-CLIP_ASSET = "clip.json"
+from object_detection_ext.serving import warmup
 
 # Frames that are decoded and resized at a time. Each may be a large one, as floats.
 _FRAMES_AT_A_TIME = 4
@@ -361,8 +361,24 @@ def wrap_export(stock_export: Callable) -> Callable:
             stock_export(
                 input_type, pipeline, trained_checkpoint_dir, output_directory, *args, **kwargs
             )
+        if input_type in MODULES:
+            _write_warmup(pipeline, input_type, output_directory)
 
     return export_inference_graph
+
+
+def _write_warmup(
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str, output_directory: str
+) -> None:
+    """Adds the requests that TF Serving sends itself when it loads the model."""
+    description = describe(pipeline, input_type)
+    warmup.write(
+        os.path.join(output_directory, "saved_model"),
+        input_type,
+        num_frames=description.num_frames,
+        record_stride=description.record_stride,
+        frame_size=warmup.frame_size(pipeline.model.faster_rcnn.image_resizer),
+    )
 
 
 @contextlib.contextmanager

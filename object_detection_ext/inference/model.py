@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, input_types
 from object_detection_ext.data import annotations
 
-_INPUT = "input_tensor"
+_INPUT = input_types.INPUT
 _OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 ATTENTION = "detection_attention"
 KEY_EMBEDDINGS = "key_embeddings"
@@ -176,7 +176,7 @@ def check_saved_model(path: str) -> None:
 
 def _description(path: str) -> dict:
     """What clip.json in the assets says; nothing for models that were exported without it."""
-    file = os.path.join(path, "assets", "clip.json")
+    file = os.path.join(path, "assets", input_types.CLIP_ASSET)
     if not os.path.isfile(file):
         return {}
     try:
@@ -191,7 +191,7 @@ def _description(path: str) -> dict:
 
 def label_map_asset(path: str) -> str:
     """Where a SavedModel has its label map, if it has one."""
-    return os.path.join(path, "assets", "label_map.pbtxt")
+    return os.path.join(path, "assets", input_types.LABEL_MAP_ASSET)
 
 
 def _label_map(path: str, given: str | None) -> dict[int, str]:
