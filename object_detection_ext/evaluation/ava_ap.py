@@ -231,23 +231,27 @@ def _paired_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
         return overlap / (area + other_area - overlap)
 
 
-def _true_positives(
-    ground_truth: LabelledBoxes, detections: LabelledBoxes, iou_threshold: float
-) -> np.ndarray:
-    """Which detections of one class are right, bool [D].
+def closest_boxes(
+    ground_truth: LabelledBoxes, detections: LabelledBoxes
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ground-truth box of its frame that each detection overlaps most, whatever its class.
 
-    Each detection chooses the box of its frame that it overlaps most, the first of equals. Of the
-    detections that overlap the same box enough, only the first is right. So nothing depends on
-    what an earlier detection took, and all frames are matched at once.
+    Args:
+      ground_truth: G rows in any order.
+      detections: D rows with the same frame numbers, in any order.
+
+    Returns:
+      (int64 [D] rows of the ground truth, the first of equals, -1 where the frame has none;
+      float64 [D] IoU with it, 0 where there is none, NaN where neither box has an area).
     """
-    right = np.zeros(len(detections), bool)
+    closest, overlap = np.full(len(detections), -1), np.zeros(len(detections))
     by_frame = np.argsort(ground_truth.frame, kind="stable")
     gt_frame = ground_truth.frame[by_frame]
     first_box = np.searchsorted(gt_frame, detections.frame, side="left")
     num_boxes = np.searchsorted(gt_frame, detections.frame, side="right") - first_box
     candidates = np.flatnonzero(num_boxes)
     if not len(candidates):
-        return right
+        return closest, overlap
     num_boxes, first_box = num_boxes[candidates], first_box[candidates]
     pair_start = np.cumsum(num_boxes) - num_boxes
     pair_candidate = np.repeat(np.arange(len(candidates)), num_boxes)  # [P]
@@ -259,10 +263,51 @@ def _true_positives(
     is_largest = np.flatnonzero(rank == np.maximum.reduceat(rank, pair_start)[pair_candidate])
     _, first = np.unique(pair_candidate[is_largest], return_index=True)
     chosen = is_largest[first]  # [len(candidates)] pairs
-    matched = iou[chosen] >= iou_threshold
-    _, earliest = np.unique(pair_box[chosen][matched], return_index=True)
-    right[candidates[matched][earliest]] = True
-    return right
+    closest[candidates] = by_frame[pair_box[chosen]]
+    overlap[candidates] = iou[chosen]
+    return closest, overlap
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """The D detections of one class, highest score first, with what they meet.
+
+    Attributes:
+      detections: the rows themselves.
+      closest: int64 [D], the row of the class's ground truth in the same frame that it overlaps
+        most; -1 where the frame has none.
+      iou: float64 [D], with that box.
+      right: bool [D], whether it is the first that overlaps its box enough.
+    """
+
+    detections: LabelledBoxes
+    closest: np.ndarray
+    iou: np.ndarray
+    right: np.ndarray
+
+
+def match_class(
+    ground_truth: LabelledBoxes, detections: LabelledBoxes, iou_threshold: float
+) -> ClassMatches:
+    """Which detections of one class are right.
+
+    Each detection chooses the box of its frame that it overlaps most, the first of equals. Of the
+    detections that overlap the same box enough, only the first is right. So nothing depends on
+    what an earlier detection took, and all frames are matched at once.
+
+    Args:
+      ground_truth: rows of the class.
+      detections: rows of the class, in the order that `score_classes` wants.
+      iou_threshold: the least overlap of a right detection.
+    """
+    found = detections[_stock_order_of_equals(detections.frame, detections.scores)]
+    closest, iou = closest_boxes(ground_truth, found)
+    right = np.zeros(len(found), bool)
+    matched = np.flatnonzero(iou >= iou_threshold)
+    _, earliest = np.unique(closest[matched], return_index=True)
+    right[matched[earliest]] = True
+    by_score = np.argsort(found.scores)[::-1]
+    return ClassMatches(found[by_score], closest[by_score], iou[by_score], right[by_score])
 
 
 def average_precision(is_true_positive: np.ndarray, num_ground_truth: int) -> float:
@@ -306,12 +351,8 @@ def score_classes(
     for number, category in enumerate(sorted(categories, key=lambda item: item["id"])):
         gt = ground_truth[ground_truth.classes == category["id"]]
         found = detections[detections.classes == category["id"]]
-        found = found[_stock_order_of_equals(found.frame, found.scores)]
-        right = _true_positives(gt, found, iou_threshold)
-        precision = None
-        if len(gt):
-            by_score = np.argsort(found.scores)[::-1]
-            precision = average_precision(right[by_score], len(gt))
+        right = match_class(gt, found, iou_threshold).right
+        precision = average_precision(right, len(gt)) if len(gt) else None
         results.append(
             ClassResult(
                 category["id"], category["name"], precision, len(gt), len(found), int(right.sum())
