@@ -26,12 +26,15 @@ class Interval:
 
     Attributes:
       low, high: the percentiles 2.5 and 97.5.
+      mean: of the values. Where a class is in few videos it lies above the AP itself, since a
+        resample repeats them or lacks the class; so does the interval, which is not corrected.
       deviation: the standard deviation.
       resamples: how many had ground truth; the others give no value.
     """
 
     low: float
     high: float
+    mean: float
     deviation: float
     resamples: int
 
@@ -105,7 +108,8 @@ def _interval(values: np.ndarray) -> Interval | None:
         return None
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(known, [tail, 100 - tail])
-    return Interval(float(low), float(high), float(np.std(known)), len(known))
+    mean, deviation = float(np.mean(known)), float(np.std(known))
+    return Interval(float(low), float(high), mean, deviation, len(known))
 
 
 def bootstrap(

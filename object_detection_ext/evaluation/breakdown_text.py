@@ -29,6 +29,10 @@ CONFUSION_RULE = (
     "of its highest-scored detections (as many as it has ground-truth boxes)."
 )
 
+MEAN_RULE = (
+    "the more it is above the mAP, the more the intervals owe to classes that are in few videos."
+)
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Iterator[str]:
     """Lines of a table; the first `left` columns start at the left, numbers end at the right."""
@@ -141,6 +145,7 @@ def _mean_line(result) -> str:
         return line
     made = result.intervals
     return (
-        f"{line}, 95 % interval {format_interval(made.mean_average_precision)} "
-        f"({made.resamples} resamples of {made.videos} videos, seed {made.seed})"
+        f"{line}\n95 % interval {format_interval(made.mean_average_precision)} "
+        f"({made.resamples} resamples of {made.videos} videos, seed {made.seed}, mean "
+        f"{made.mean_average_precision.mean:.4f})"
     )

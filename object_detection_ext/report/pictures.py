@@ -109,6 +109,12 @@ def _jpeg(frame: np.ndarray) -> bytes:
         return buffer.getvalue()
 
 
+def jpeg_size(jpeg: bytes) -> tuple[int, int]:
+    """(width, height) in pixels."""
+    with Image.open(io.BytesIO(jpeg)) as picture:
+        return picture.size
+
+
 @dataclass(frozen=True)
 class FilePicture:
     """A picture of a folder: its path below the folder, and a JPEG of it."""

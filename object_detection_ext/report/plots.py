@@ -40,7 +40,7 @@ def bar_plot(
       count_scale: "linear" from 0, or "log".
     """
     upright = len(bars) > 8
-    step = 15 if upright else 56
+    step = 12.5 if upright else 60
     width = _LEFT + step * max(len(bars), 4) + _RIGHT
     top_value = _top_of_axis([v for bar in bars for v in (bar.value, bar.high) if v is not None])
     bottom = _TOP + _HEIGHT
@@ -48,16 +48,18 @@ def bar_plot(
     counts = _CountScale([bar.count for bar in bars], count_scale)
     parts += counts.axis(width, count_name)
     middles = [_LEFT + step * (index + 0.5) for index in range(len(bars))]
+    values = []  # above the line, since it may cross them
     for bar, x in zip(bars, middles, strict=True):
-        parts += _bar(bar, x, 0.62 * step, top_value, show_value=not upright)
+        parts += _bar(bar, x, 0.62 * step, top_value)
+        values += [] if upright or bar.value is None else [_value(bar, x, top_value)]
         parts.append(_upright_label(bar.label, x) if upright else _label(bar.label, x))
     points = [(x, counts.y(bar.count)) for bar, x in zip(bars, middles, strict=True)]
-    parts.append(_line(points))
+    parts += [_line(points), *values]
     names = 16 + _LETTER * max((len(_short(bar.label)) for bar in bars), default=0)
     height = bottom + (names if upright else 46)
     return element(
         "svg", *parts,
-        role="img", class_="plot", width=width, height=height,
+        role="img", class_="plot wide" if upright else "plot", width=width, height=height,
         viewBox=f"0 0 {width:g} {height:g}", aria_label=title,
     )  # fmt: skip
 
@@ -125,7 +127,7 @@ def _short_number(number: float) -> str:
     return f"{number:g}"
 
 
-def _bar(bar: Bar, x: float, width: float, top_value: float, show_value: bool) -> list[Markup]:
+def _bar(bar: Bar, x: float, width: float, top_value: float) -> list[Markup]:
     bottom = _TOP + _HEIGHT
     said = "no ground truth" if bar.value is None else f"{bar.value:.3f}"
     tip = element("title", f"{bar.label}: {said}, {bar.count:,}")
@@ -136,21 +138,22 @@ def _bar(bar: Bar, x: float, width: float, top_value: float, show_value: bool) -
     parts = [
         element("rect", tip, x=x - width / 2, y=y, width=width, height=bottom - y, class_="bar")
     ]
-    label_y = y
     if bar.low is not None and bar.high is not None:
         high, low = _value_y(bar.high, top_value), _value_y(bar.low, top_value)
         parts.append(element("line", x1=x, x2=x, y1=high, y2=low, class_="whisker"))
-        label_y = high
-    if show_value:
-        parts.append(
-            element("text", f"{bar.value:.2f}", x=x, y=label_y - 4, text_anchor="middle",
-                    class_="value")
-        )  # fmt: skip
     return parts
 
 
+def _value(bar: Bar, x: float, top_value: float) -> Markup:
+    top = bar.value if bar.high is None else bar.high
+    y = _value_y(top, top_value) - 4
+    return element("text", f"{bar.value:.2f}", x=x, y=y, text_anchor="middle", class_="value")
+
+
 def _label(text: str, x: float) -> Markup:
-    lines = textwrap.wrap(text, 9)[:3] or [""]
+    # Names such as crouch/kneel break behind the slash.
+    lines = textwrap.wrap(text.replace("/", "/ "), 9)[:3] or [""]
+    lines = [line.replace("/ ", "/") for line in lines]
     spans = [element("tspan", line, x=x, dy=13) for line in lines]
     return element("text", *spans, y=_TOP + _HEIGHT + 2, text_anchor="middle")
 
@@ -167,5 +170,7 @@ def _upright_label(text: str, x: float) -> Markup:
 
 def _line(points: Sequence[tuple[float, float]]) -> Markup:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = [element("circle", cx=x, cy=y, r=2.5, class_="count-dot") for x, y in points]
-    return element("g", element("polyline", points=path, class_="count-line"), *dots)
+    dots = [element("circle", cx=x, cy=y, r=3.0, class_="count-dot") for x, y in points]
+    # A rim in the page's colour parts the line from the bars.
+    lines = [element("polyline", points=path, class_=name) for name in ("count-rim", "count-line")]
+    return element("g", *lines, *dots)

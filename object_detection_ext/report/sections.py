@@ -11,10 +11,12 @@ from object_detection_ext.evaluation.breakdowns import TRAINING, Breakdowns
 from object_detection_ext.report import plots, tables
 from object_detection_ext.report.examples import Example
 from object_detection_ext.report.markup import Markup, data_uri, element
-from object_detection_ext.report.pictures import FilePicture, Pictures
+from object_detection_ext.report.pictures import FilePicture, Pictures, jpeg_size
 
 _PERCENT_INTERVAL = "95 % interval"
-_MOST_CONFUSED = 20
+_MOST_CONFUSED = 15
+# The examples of more classes than this are folded.
+_MANY_CLASSES = 12
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,16 @@ def _bar(label: str, value: float | None, count: int, interval=None) -> plots.Ba
 
 def _interval_text(result: Breakdowns) -> str:
     made = result.intervals
-    return (
-        f"Black lines are 95 % intervals: {made.resamples:,} times, {made.videos:,} videos were "
+    text = (
+        f"Thin lines are 95 % intervals: {made.resamples:,} times, {made.videos:,} videos were "
         f"drawn from the {made.videos:,} with replacement (seed {made.seed}). Sorting by the "
         "interval sorts by its width."
+    )
+    if made.mean_average_precision is None:
+        return text
+    return (
+        f"{text} The mean of the resamples' mAP is {made.mean_average_precision.mean:.4f}: "
+        f"{breakdown_text.MEAN_RULE}"
     )
 
 
@@ -195,35 +203,34 @@ def _bin_figure(bins_: Sequence[subsets.Subset], what: str, column: str, rule: s
 def errors(result: Breakdowns) -> Section:
     """Kinds of errors, of all classes and of each."""
     all_errors, first_errors = result.total_errors
-    whole = [("all classes together", first_errors)]
     entries = sorted(result.errors, key=lambda entry: -entry.first.missed)
     content = [
-        element("p", breakdown_text.FIRST_RULE),
+        element(
+            "p",
+            f"{breakdown_text.FIRST_RULE} Classes with most missed ground truth come first.",
+        ),
         tables.legend(error_split.KINDS),
         _kinds_list(),
     ]
     if first_errors.detections:
         header = ["class", "its first detections", *error_split.KINDS, "missed"]
-        rows = [
-            _error_row(name, counts)
-            for name, counts in [*whole, *((entry.name, entry.first) for entry in entries)]
-        ]
+        rows = [_error_row(entry.name, entry.first) for entry in entries]
+        total = _error_row("all classes", first_errors)
         content.append(
-            tables.table("Kinds of errors, first detections", header, rows, sortable=True)
+            tables.table(
+                "Kinds of errors, first detections", header, rows, total=total, sortable=True
+            )
         )
     header = ["class", *error_split.KINDS, "missed"]
-    rows = [
-        _error_row(name, counts, with_bar=False)
-        for name, counts in [
-            ("all classes together", all_errors),
-            *((entry.name, entry.all) for entry in entries),
-        ]
-    ]
+    rows = [_error_row(entry.name, entry.all, with_bar=False) for entry in entries]
+    total = _error_row("all classes", all_errors, with_bar=False)
     content.append(
         element(
             "details",
             element("summary", "Kinds of errors of all detections"),
-            tables.table("Kinds of errors, all detections", header, rows, sortable=True),
+            tables.table(
+                "Kinds of errors, all detections", header, rows, total=total, sortable=True
+            ),
         )
     )
     return Section("errors", "Kinds of errors", tuple(content))
@@ -319,27 +326,28 @@ def _example_groups(groups, pictures: Pictures | None) -> Iterator[Markup]:
         ]
         yield element("ul", *items, class_="legend")
         yield from (element("p", note) for note in pictures.notes)
-    shown = False
-    for name, listed in groups:
-        if listed:
-            shown = True
-            yield element("h3", name)
-            figures = [_example_figure(example, pictures) for example in listed]
-            yield element("div", *figures, class_="pictures")
-    if not shown:
+    groups = [(name, listed) for name, listed in groups if listed]
+    if not groups:
         yield element("p", "There are none.")
+    for name, listed in groups:
+        heading = element("h3", name)
+        figures = [_example_figure(example, pictures) for example in listed]
+        shown = element("div", *figures, class_="pictures")
+        if len(groups) > _MANY_CLASSES:
+            yield element("details", element("summary", heading), shown)
+        else:
+            yield from (heading, shown)
 
 
 def _example_figure(example: Example, pictures: Pictures | None) -> Markup:
     place = f"{example.video} at {example.seconds:g} s"
-    if not example.actions:
-        truth = "overlaps nobody"
-    else:
-        truth = f"IoU {example.iou:.2f} with who does: {', '.join(example.actions)}"
+    truth = "Overlaps nobody"
+    if example.actions:
+        truth = f"Overlaps (IoU {example.iou:.2f}) who does: {', '.join(example.actions)}"
     caption = element(
         "figcaption",
         element("span", example.kind, class_=f"badge {example.kind.replace(' ', '-')}"),
-        f" {example.name} {example.score:.2f}; {truth}. ",
+        f" {example.name} {example.score:.2f}. {truth}. ",
         element("span", place, class_="soft"),
     )  # fmt: skip
     if pictures is None:
@@ -355,16 +363,21 @@ def _example_figure(example: Example, pictures: Pictures | None) -> Markup:
 
 
 def _image(jpeg: bytes, alt: str) -> Markup:
-    return element("img", src=data_uri(jpeg, "image/jpeg"), alt=alt, loading="lazy")
+    width, height = jpeg_size(jpeg)
+    uri = data_uri(jpeg, "image/jpeg")
+    return element("img", src=uri, alt=alt, width=width, height=height)
 
 
 def attention(pictures: Sequence[FilePicture], notes: Sequence[str]) -> Section:
     """What the model attended to (Figure 4): pictures as they are in their files."""
     figures = [
-        element("figure", _image(picture.jpeg, f"Attention picture {picture.name}"),
-                element("figcaption", picture.name))
+        element(
+            "figure",
+            tables.scroll_box(picture.name, _image(picture.jpeg, f"Attention: {picture.name}")),
+            element("figcaption", picture.name),
+        )
         for picture in pictures
-    ]  # fmt: skip
+    ]
     content = [element("p", note) for note in notes]
     content.append(element("div", *figures, class_="pictures long"))
     return Section("attention", "Attention", tuple(content))

@@ -39,14 +39,16 @@ a { color: var(--link); }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: 0.25rem 1rem; padding: 0;
          margin: 1rem 0; }
 nav a { display: inline-block; padding: 0.25rem 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: 0.75rem;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: 0.75rem;
          margin: 1.25rem 0; padding: 0; }
 .tiles div { background: var(--panel); border-radius: 8px; padding: 0.6rem 0.9rem; }
 .tiles dt { color: var(--soft); font-size: 0.85rem; }
-.tiles dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+.tiles dd { margin: 0; font-size: 1.3rem; font-weight: 600; white-space: nowrap;
+            font-variant-numeric: tabular-nums; }
 .tiles .main { grid-column: span 2; }
 .tiles .main dd { font-size: 2rem; line-height: 1.2; }
-.tiles small { display: block; font-size: 0.85rem; font-weight: 400; color: var(--soft); }
+.tiles small { display: block; white-space: normal; font-size: 0.85rem; font-weight: 400;
+               color: var(--soft); }
 .warnings { background: var(--warn); border-left: 4px solid var(--warn-rule);
             padding: 0.5rem 1rem; border-radius: 4px; }
 .warnings h2, .warnings h3 { border: 0; margin: 0.25rem 0; padding: 0; font-size: 1.05rem; }
@@ -61,7 +63,10 @@ th, td { padding: 0.3rem 0.6rem; border-bottom: 1px solid var(--rule); text-alig
 thead th { border-bottom: 2px solid var(--rule); vertical-align: bottom; }
 tbody th { font-weight: 500; }
 .number { text-align: right; white-space: nowrap; }
-thead .number { white-space: normal; }
+.sortable thead th { white-space: nowrap; }
+.scroll tbody th, .scroll tfoot th { min-width: 6.5rem; }
+.scroll th:first-child { position: sticky; left: 0; background: var(--paper); z-index: 1; }
+tfoot th, tfoot td { border-top: 2px solid var(--rule); font-weight: 600; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 th button::after { content: " \\2195"; color: var(--soft); }
@@ -89,21 +94,28 @@ th[aria-sort=descending] button::after { content: " \\2193"; color: var(--ink); 
 .heat .corner { color: var(--soft); min-width: 7rem; text-align: left; vertical-align: bottom; }
 .heat thead th { vertical-align: bottom; padding: 0.25rem; }
 .heat thead span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; }
+.heat caption { max-width: 20rem; }
 .heat tbody th { white-space: nowrap; }
 .heat .diagonal { outline: 1px solid var(--soft); outline-offset: -2px; }
-svg.plot { display: block; max-width: none; font-size: 11px; }
+svg.plot { display: block; max-width: 100%; height: auto; font-size: 11px; }
+svg.plot.wide { max-width: none; }
 svg text { fill: var(--ink); }
 svg .grid { stroke: var(--rule); } svg .bar { fill: var(--bar); }
 svg .whisker { stroke: var(--ink); stroke-width: 1.5; }
-svg .value { font-weight: 600; } svg .value-name { fill: var(--bar); font-weight: 600; }
+svg.wide .whisker { stroke-width: 1; opacity: 0.6; }
+svg .value { font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
+svg .count-rim { fill: none; stroke: var(--paper); stroke-width: 4; }
+svg .value-name { fill: var(--bar); font-weight: 600; }
 svg .count, svg .count-name { fill: var(--count); } svg .count-name { font-weight: 600; }
 svg .count-line { fill: none; stroke: var(--count); stroke-width: 1.5; }
-svg .count-dot { fill: var(--count); }
+svg .count-dot { fill: var(--count); stroke: var(--paper); }
 figure { margin: 0; }
 .pictures { display: grid; gap: 1rem; margin: 0.5rem 0 1rem; padding: 0;
             grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
-.pictures.long { grid-template-columns: 1fr; }
+.pictures.long { grid-template-columns: minmax(0, 1fr); }
 .pictures img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
+/* A strip of frames scrolls on a phone; shrunk to its width it would show nothing. */
+.pictures.long img { max-width: max(100%, 44rem); }
 .pictures figcaption { font-size: 0.88rem; margin-top: 0.25rem; }
 .pictures .missing { background: var(--panel); border-radius: 4px; padding: 2rem 1rem;
                      color: var(--soft); text-align: center; }
@@ -116,6 +128,7 @@ figure { margin: 0; }
 .badge.background { border-left-color: var(--background); }
 pre { overflow-x: auto; background: var(--panel); padding: 0.75rem 1rem; border-radius: 6px;
       font-size: 0.82rem; line-height: 1.4; }
+summary h3 { display: inline; color: inherit; }
 summary { cursor: pointer; padding: 0.35rem 0; color: var(--link); }
 footer { color: var(--soft); padding-bottom: 3rem; margin-top: 2.5rem; }
 @media (max-width: 30rem) {
@@ -125,7 +138,7 @@ footer { color: var(--soft); padding-bottom: 3rem; margin-top: 2.5rem; }
 @media print {
   :root { --paper: #fff; --panel: #f4f6f8; --ink: #000; --soft: #444; --rule: #bbb; --bar: #2f6fb3;
           --count: #1a7f37; --warn: #fff; }
-  body { font-size: 11px; }
+  html { font-size: 60%; } body { font-size: 1rem; }
   nav, .skip { display: none; }
   .scroll, pre { overflow: visible; } pre { white-space: pre-wrap; }
   figure, tr, .tiles div { break-inside: avoid; } h2, h3 { break-after: avoid; }

@@ -25,6 +25,7 @@ def table(
     header: Sequence[str],
     rows: Sequence[Sequence[object]],
     *,
+    total: Sequence[object] | None = None,
     sortable: bool = False,
     text_columns: int = 1,
 ) -> Markup:
@@ -34,18 +35,28 @@ def table(
       caption: says what the table has.
       header: names of the columns.
       rows: cells, or what cells show; the first of a row names it.
+      total: a last row that stays the last.
       sortable: whether the script gives each column a button.
       text_columns: how many columns from the left are texts; the others are numbers, which end at
         the right.
     """
-    head = element("tr", *(element("th", name, scope="col") for name in header))
+    head = element(
+        "tr",
+        *(
+            element("th", name, scope="col", class_="number" if place >= text_columns else None)
+            for place, name in enumerate(header)
+        ),
+    )
     body = [element("tr", *_cells(row, text_columns)) for row in rows]
-    class_ = "sortable" if sortable else None
+    parts = [element("thead", head), element("tbody", *body)]
+    if total is not None:
+        parts.append(element("tfoot", element("tr", *_cells(total, text_columns))))
     built = element(
         "table",
-        element("caption", caption), element("thead", head), element("tbody", *body),
-        class_=class_,
-    )  # fmt: skip
+        element("caption", caption),
+        *parts,
+        class_="sortable" if sortable else None,
+    )
     return scroll_box(caption, built)
 
 

@@ -126,12 +126,12 @@ def _model_section(options: Options) -> list[sections.Section]:
     path = options.pipeline_config_path
     if not path:
         return []
+    _say(f"report: building the graph of {path}, for its summary")
     # TensorFlow takes seconds to start, and only this section needs it.
     from object_detection_ext.tools import model_summary
 
     with open(path, encoding="utf-8") as file:
         config = file.read()
-    _say(f"report: building the graph of {path}, for its summary")
     try:
         summary = model_summary.to_text(model_summary.summarize(path))
     except errors.InputError as error:

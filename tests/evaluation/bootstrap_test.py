@@ -85,6 +85,7 @@ def test_intervals_by_hand():
     made = bootstrap.bootstrap(match(truth, found), 4000, seed=3)
     sit = made.classes[SIT]
     assert (sit.low, sit.high, sit.resamples) == (0.0, 1.0, 4000)
+    assert sit.mean == pytest.approx(0.5, abs=0.02)
     assert sit.deviation == pytest.approx(np.sqrt(1 / 8), abs=0.01)
     assert made.mean_average_precision == sit
     assert [made.classes[i] for i in (5, 9)] == [None, None]

@@ -67,8 +67,8 @@ def test_text_has_every_breakdown(files, capsys):
     assert ["sit", "2", "2", "0.8333", "2", "3"] in [line[:6] for line in lines]
     assert ["all", "classes", "2", "0", "2", "0", "0", "1"] in lines  # of all detections
     assert ["sit", "talk", "1", "50.0", "%"] in lines
-    assert "mAP@0.5IOU: 0.416667 over 2 of 3 classes, 95 % interval" in text
-    assert "(20 resamples of 2 videos, seed 7)" in text
+    assert "mAP@0.5IOU: 0.416667 over 2 of 3 classes\n95 % interval" in text
+    assert "(20 resamples of 2 videos, seed 7, mean 0." in text
     assert max(map(len, text.splitlines())) <= 110
 
 
