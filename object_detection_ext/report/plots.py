@@ -93,7 +93,10 @@ class _CountScale:
         self._log = kind == "log"
         self._high = max([*counts, 1])
         # A logarithm has no 0: the axis starts at 1, and a count of 0 lies there too.
-        self._top = 10 ** math.ceil(math.log10(self._high) + 1e-9) if self._log else self._nice()
+        self._top = self._power_of_ten() if self._log else self._nice()
+
+    def _power_of_ten(self) -> float:
+        return 10 ** max(1, math.ceil(math.log10(self._high) - 1e-9))
 
     def _nice(self) -> float:
         power = 10 ** math.floor(math.log10(self._high))
@@ -101,7 +104,7 @@ class _CountScale:
 
     def y(self, count: float) -> float:
         if self._log:
-            share = math.log10(max(count, 1)) / max(math.log10(self._top), 1e-9)
+            share = math.log10(max(count, 1)) / math.log10(self._top)
         else:
             share = count / self._top
         return _TOP + _HEIGHT * (1 - share)

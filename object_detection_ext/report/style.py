@@ -29,7 +29,8 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 1.5rem 0 0.25rem; }
 h2 { font-size: 1.3rem; margin: 2.5rem 0 0.5rem; padding-top: 0.75rem;
      border-top: 1px solid var(--rule); }
 h3 { font-size: 1.05rem; margin: 1.5rem 0 0.5rem; }
-p, li, dd, figcaption, caption, th, td, code { overflow-wrap: break-word; }
+h1, h2, h3, p, li, figcaption, code, .missing { overflow-wrap: anywhere; }
+caption, th, td { overflow-wrap: break-word; }
 p, main > ul, .rules { max-width: 46rem; }
 a { color: var(--link); }
 :focus-visible { outline: 3px solid var(--link); outline-offset: 2px; border-radius: 2px; }
