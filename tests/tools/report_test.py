@@ -5,12 +5,13 @@ import html.parser
 import pathlib
 import re
 
+import numpy as np
 import pytest
 from absl import flags
 from PIL import Image
 
 from object_detection_ext.errors import InputError
-from object_detection_ext.tools import report
+from object_detection_ext.tools import detect_video, report
 from tests import browser, toy_records
 from tests.noisy_detections import write_noisy_detections
 
@@ -100,6 +101,18 @@ def test_what_is_missing_is_told_and_does_not_end_it(page_path, files):
     text = open(page_path, encoding="utf-8").read()
     assert re.search(r"\d+ pictures are missing\. The first reason: .*train_0003", text)
     assert "no picture" in text
+
+
+def test_what_detect_video_writes_is_read(files, tmp_path):
+    _, options = files
+    people = [detect_video.Person(np.array([0.1, 0.1, 0.9, 0.5]), {1: 0.9, 5: 0.4})]
+    results = [detect_video.KeyframeResult(seconds, people) for seconds in (0.5, 1.0, 2.0)]
+    path = str(tmp_path / "d.csv")
+    assert detect_video.write_detections(path, "train_0000", results) == 6
+    text = report.make(report.Options(**{**options, "detections": path}))
+    # Those at half a second are on no frame of the ground truth.
+    said = "".join(_Reader(text).text)
+    assert "detection rows used4" in said and "detection rows on unlisted frames2" in said
 
 
 def test_a_ground_truth_without_boxes_is_reported_as_such(files, tmp_path):
