@@ -180,7 +180,8 @@ def test_random_files_with_many_equals_agree_with_the_program(tmp_path, seed):
         + counts.detection_rows_on_excluded_frames
         + counts.detection_rows_dropped_by_cap
         + counts.detection_rows_with_invalid_box
-        + counts.detection_rows_with_score_up_to_minus_10
+        + counts.detection_rows_on_frames_without_boxes
+        + counts.detection_rows_with_score_up_to_floor
     )
     assert sum(entry.detections for entry in result.classes) == counts.detection_rows_used
     assert sum(entry.ground_truth for entry in result.classes) == counts.ground_truth_rows
