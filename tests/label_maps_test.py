@@ -146,7 +146,8 @@ def test_a_model_of_80_classes_is_measured_on_the_60():
     of_the_rare = [(action, _PERSON, 0.9) for action in _RARE for _ in range(4)]
     metrics = _evaluate(_AVA_60, of_the_rare + right)
     assert metrics == _evaluate(_AVA_60, right)
-    assert metrics == {_MAP: 1.0, f"{_AP}stand": 1.0, f"{_AP}watch (a person)": 1.0}
+    actions = {name: value for name, value in metrics.items() if "Localization" not in name}
+    assert actions == {_MAP: 1.0, f"{_AP}stand": 1.0, f"{_AP}watch (a person)": 1.0}
 
 
 def test_all_80_count_with_the_map_of_80():

@@ -18,10 +18,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from object_detection_ext import errors
 from object_detection_ext.evaluation import csv_io, person_boxes, protocols
 from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
-from object_detection_ext.evaluation.matching import (
+from object_detection_ext.evaluation.frame_ap import (
     DEFAULT_IOU_THRESHOLD,
     ClassMatches,
     ClassResult,
@@ -40,6 +39,7 @@ from object_detection_ext.evaluation.selection import (
     check_categories,
     select,
     select_people,
+    with_max_rows,
 )
 
 __all__ = [
@@ -49,6 +49,8 @@ __all__ = [
     "ClassResult",
     "GroupResult",
     "LabelledBoxes",
+    "DEFAULT_IOU_THRESHOLD",
+    "DEFAULT_MAX_ROWS_PER_FRAME",
     "NO_GROUND_TRUTH",
     "PersonResult",
     "Selection",
@@ -62,6 +64,7 @@ __all__ = [
     "match_class",
     "mean_average_precision",
     "order_frame_rows",
+    "protocol",
     "score_classes",
     "select",
     "select_people",
@@ -71,9 +74,15 @@ BOXES_GIVEN = (
     "every detection has the box of a ground-truth person: the boxes were given, and the figures "
     "are of classification alone (section 4.2)"
 )
+DEFAULT_MAX_ROWS_PER_FRAME = ACTIVITYNET.max_rows_per_frame
 # Of coordinates in [0, 1] that both files round to 3 decimals.
 _GIVEN_BOX_TOLERANCE = 1.001e-3
 _GIVEN_BOX_CHUNK = 100_000
+
+
+def protocol(iou_threshold: float, max_rows_per_frame: int | None = None) -> tuple[str, ...]:
+    """The default rules, one per line, for reports; arguments as in `evaluate`."""
+    return with_max_rows(ACTIVITYNET, max_rows_per_frame).rules(iou_threshold)
 
 
 @dataclass(frozen=True)
@@ -363,7 +372,7 @@ def evaluate_files_at(
       localization: whether the AP of people is computed, too.
     """
     categories = csv_io.read_label_map(labelmap)
-    types = _read_label_types(label_types, labelmap)
+    types = csv_io.read_label_types(label_types or labelmap, required=label_types is not None)
     excluded = frozenset()
     if excluded_timestamps:
         excluded = csv_io.read_excluded_timestamps(excluded_timestamps)
@@ -401,16 +410,6 @@ def evaluate_files(
         **options,
     )
     return result
-
-
-def _read_label_types(path: str | None, labelmap: str) -> dict[int, str]:
-    label_types = csv_io.read_label_types(path or labelmap)
-    if path and not label_types:
-        raise errors.InputError(
-            f'{path}: no class has a label_type; blocks \'label {{ name: ".." label_id: 1 '
-            "label_type: PERSON_MOVEMENT }' are expected."
-        )
-    return label_types
 
 
 def _format_number(value: float | None, digits: int = 4) -> str:

@@ -388,20 +388,27 @@ def read_label_map(path: str) -> list[Category]:
     return [{"id": label.id, "name": label.name} for label in _read_labels(path)]
 
 
-def read_label_types(path: str) -> dict[int, str]:
+def read_label_types(path: str, required: bool = True) -> dict[int, str]:
     """Reads which group each class of a label map belongs to.
 
     Args:
       path: as for `read_label_map`; the blocks' `label_type`, such as PERSON_MOVEMENT in the AVA
         release. (The stock API's own label maps cannot have that field.)
+      required: whether it is an error that no class has one.
 
     Returns:
       Groups by class id, without the classes that have none.
 
     Raises:
-      InputError, OSError: as `read_label_map`.
+      InputError, OSError: as `read_label_map`; InputError if what is required is missing.
     """
-    return {label.id: label.type for label in _read_labels(path) if label.type}
+    types = {label.id: label.type for label in _read_labels(path) if label.type}
+    if required and not types:
+        raise errors.InputError(
+            f'{path}: no class has a label_type; blocks \'label {{ name: ".." label_id: 1 '
+            "label_type: PERSON_MOVEMENT }' are expected."
+        )
+    return types
 
 
 def read_frame(text: str) -> Frame:

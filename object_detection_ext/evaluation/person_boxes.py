@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes
-from object_detection_ext.evaluation.matching import paired_iou
+from object_detection_ext.evaluation.frame_ap import paired_iou
 
 PERSON: Category = {"id": 1, "name": "person"}
 # The two of Table 2.

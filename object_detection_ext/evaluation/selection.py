@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.evaluation import matching, person_boxes, protocols
+from object_detection_ext.evaluation import frame_ap, person_boxes, protocols
 from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
@@ -195,7 +195,7 @@ class _Selecting:
             )
         self.warnings += _check_ground_truth_boxes(source.name, rows, lines)
         self.warnings += _range_warnings(source.name, rows, lines)
-        return matching.order_rows(rows, 0, self.protocol.row_order)
+        return frame_ap.order_rows(rows, 0, self.protocol.row_order)
 
     def select_detections(self, source: AvaRows) -> LabelledBoxes:
         """Rows that the rules leave, with the numbers of the frames that count."""
@@ -213,9 +213,9 @@ class _Selecting:
             (counted.unlisted[rows.frame] & ~on_counted).sum()
         )
         rows = rows[on_counted]
-        kept = matching.order_rows(rows, self.protocol.max_rows_per_frame, self.protocol.row_order)
+        kept = frame_ap.order_rows(rows, self.protocol.max_rows_per_frame, self.protocol.row_order)
         counts.detection_rows_dropped_by_cap = len(rows) - len(kept)
-        valid, high = matching.is_detection(kept.boxes, kept.scores, self.protocol.score_floor)
+        valid, high = frame_ap.is_detection(kept.boxes, kept.scores, self.protocol.score_floor)
         counts.detection_rows_with_invalid_box = int((~valid).sum())
         counts.detection_rows_with_score_up_to_floor = int((valid & ~high).sum())
         kept = kept[valid & high]
@@ -264,7 +264,7 @@ class _Selecting:
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows that the rules leave, ready for `matching.score_classes`.
+    """The rows that the rules leave, ready for `frame_ap.score_classes`.
 
     Attributes:
       frames: what the rows' frame numbers mean, (video id, seconds).
@@ -359,7 +359,7 @@ def select_people(
     """
     people = person_boxes.distinct_people(ground_truth.rows[counted.keeps[ground_truth.rows.frame]])
     target = counted.target[detections.rows.frame]
-    valid, high = matching.is_detection(
+    valid, high = frame_ap.is_detection(
         detections.rows.boxes, detections.rows.scores, protocol.score_floor
     )
     keep = (target >= 0) & valid & high

@@ -59,6 +59,11 @@ def _add(evaluator, frames, ids=None):
     return evaluator
 
 
+def _of_actions(metrics):
+    """Without localization, which the stock evaluator does not have."""
+    return {name: value for name, value in metrics.items() if "Localization" not in name}
+
+
 def _stock(frames):
     """The stock evaluator's metrics, fed float64, known classes and 50 rows in the AVA order."""
     stock = object_detection_evaluation.PascalDetectionEvaluator(CATEGORIES)
@@ -125,7 +130,7 @@ def _csv_core(frames, tmp_path):
 @pytest.mark.parametrize("seed", range(8))
 def test_agrees_with_the_stock_evaluator_and_with_the_command_line(tmp_path, seed):
     frames = _random_frames(seed)
-    metrics = _add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate()
+    metrics = _of_actions(_add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate())
     assert metrics == pytest.approx(_stock(frames), abs=1e-12)
     result = _csv_core(frames, tmp_path)
     assert metrics[MAP_KEY] == result.mean_average_precision
@@ -178,7 +183,7 @@ def test_eval_dict_of_the_stock_loop(monkeypatch):
         eval_dict, class_agnostic = model_lib_v2.prepare_eval_dict(*inputs)
         assert not class_agnostic
         evaluator.add_eval_dict(eval_dict)
-    metrics = evaluator.evaluate()
+    metrics = _of_actions(evaluator.evaluate())
     assert metrics == pytest.approx(_stock(frames), abs=1e-12)
     assert 0 < metrics[MAP_KEY] < 1
     assert all(type(value) is float for value in metrics.values())
@@ -193,9 +198,9 @@ def test_eval_dict_of_a_single_example_and_of_one_that_is_not_annotated():
     evaluator = AvaDetectionEvaluator(CATEGORIES)
     evaluator.add_eval_dict(eval_dict)
     expected = _stock([(ground_truth, detections)])
-    assert evaluator.evaluate() == pytest.approx(expected, abs=1e-12)
+    assert _of_actions(evaluator.evaluate()) == pytest.approx(expected, abs=1e-12)
     evaluator.add_eval_dict({**eval_dict, "is_annotated": tf.constant(False)})
-    assert evaluator.evaluate() == pytest.approx(expected, abs=1e-12)
+    assert _of_actions(evaluator.evaluate()) == pytest.approx(expected, abs=1e-12)
 
 
 def test_frames_with_equal_ids_are_all_counted():
@@ -245,7 +250,7 @@ def test_only_fifty_detections_of_a_frame_are_kept():
             "detection_scores": np.linspace(0, 1, 51, dtype=np.float32),
         },
     )
-    assert evaluator.evaluate() == {MAP_KEY: 0.0, CLASS_KEY.format(1): 0.0}
+    assert _of_actions(evaluator.evaluate()) == {MAP_KEY: 0.0, CLASS_KEY.format(1): 0.0}
 
 
 def test_no_ground_truth_gives_no_metric_and_a_warning(caplog):
@@ -260,7 +265,7 @@ def test_no_ground_truth_gives_no_metric_and_a_warning(caplog):
 
 def test_bad_arguments_are_errors():
     with pytest.raises(ValueError, match="iou_threshold is 2"):
-        AvaDetectionEvaluator(CATEGORIES, matching_iou_threshold=2)
+        AvaDetectionEvaluator(CATEGORIES, iou_thresholds=(2,))
     with pytest.raises(ValueError, match="Class names must differ"):
         AvaDetectionEvaluator([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}])
     evaluator = AvaDetectionEvaluator(CATEGORIES)
