@@ -32,13 +32,14 @@ def carried_by(message: protobuf_message.Message) -> vat_pb2.VideoActionTransfor
 
 
 def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
-    """Puts a pipeline's options inside its model and its input readers.
+    """Puts a pipeline's options inside its model, its input readers and its eval_config.
 
     Only video models get them: other pipelines stay as they are.
     """
     options = pipeline.Extensions[EXTENSION]
     attach(pipeline.model.faster_rcnn, options)
     attach(pipeline.train_input_reader, options)
+    attach(pipeline.eval_config, options)
     for reader in pipeline.eval_input_reader:
         attach(reader, options)
 
