@@ -2,7 +2,8 @@
 r"""Where a system fails: AP by class, size and company; kinds of errors; confusions; intervals.
 
     python -m object_detection_ext.evaluation.breakdowns --labelmap L.pbtxt --groundtruth G.csv \
-        --detections D.csv [--train_annotations T.csv] [--bootstrap 1000] [--json]
+        --detections D.csv [--train_annotations T.csv] [--protocol activitynet] \
+        [--bootstrap 1000] [--json]
 
 Works on AVA CSVs, so on those of any system. The rules are `ava_ap`'s; what each breakdown counts
 is in `subsets`, `error_split` and `bootstrap`, and in the lines that are printed with it.
@@ -24,6 +25,7 @@ from object_detection_ext.evaluation import (
     csv_io,
     error_split,
     matching,
+    protocols,
     subsets,
 )
 from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, Report
@@ -104,7 +106,8 @@ def break_down(
     train_annotations: AvaRows | None = None,
     excluded: frozenset[Frame] = frozenset(),
     iou_threshold: float = ava_ap.DEFAULT_IOU_THRESHOLD,
-    max_rows_per_frame: int = ava_ap.DEFAULT_MAX_ROWS_PER_FRAME,
+    max_rows_per_frame: int | None = None,
+    protocol: protocols.Protocol = protocols.ACTIVITYNET,
     area_bins: int = subsets.DEFAULT_AREA_BINS,
     resamples: int = 0,
     seed: int = 0,
@@ -119,7 +122,8 @@ def break_down(
       train_annotations: what classes are sorted by; without it, the ground truth.
       excluded: frames to leave out.
       iou_threshold: the least overlap of a right detection, more than 0.1 and at most 1.
-      max_rows_per_frame: how many rows of a frame count; 0 for all.
+      max_rows_per_frame: how many rows of a frame count, 0 for all; None for the protocol's number.
+      protocol: the rules.
       area_bins: how many bins of sizes.
       resamples: of the bootstrap; 0 for no intervals. With ground truth on one video alone there
         are none either, which is a warning.
@@ -130,8 +134,10 @@ def break_down(
       ValueError: what `ava_ap.select` raises, or a number out of range.
     """
     _check(iou_threshold, area_bins, resamples)
-    rows = ava_ap.select(ground_truth, detections, categories, max_rows_per_frame, excluded)
-    met = matching.match_all(rows, categories, iou_threshold, excluded, report)
+    rows = ava_ap.select(
+        ground_truth, detections, categories, max_rows_per_frame, excluded, protocol
+    )
+    met = matching.match_all(rows, categories, iou_threshold, report)
     counted_rows = rows.ground_truth if train_annotations is None else train_annotations.rows
     counts = _training_counts(counted_rows, categories)
     warnings, intervals = list(rows.warnings), None
@@ -141,7 +147,7 @@ def break_down(
         intervals = bootstrap.bootstrap(met, resamples, seed, report)
     return Breakdowns(
         matching=met,
-        rules=ava_ap.protocol(iou_threshold, max_rows_per_frame),
+        rules=rows.protocol.rules(iou_threshold),
         warnings=tuple(warnings),
         count_source=GROUND_TRUTH if train_annotations is None else TRAINING,
         classes=tuple(sorted(_class_rows(met, counts), key=lambda row: row.training_count)),
@@ -248,6 +254,12 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--excluded_timestamps", "-e", help="frames to leave out (.csv of video_id,timestamp)"
     )
     parser.add_argument(
+        "--protocol",
+        choices=protocols.PROTOCOLS,
+        default=protocols.ACTIVITYNET.name,
+        help="whose rules (default: %(default)s)",
+    )
+    parser.add_argument(
         "--iou_threshold", type=float, default=ava_ap.DEFAULT_IOU_THRESHOLD, help="0.5 is AVA's"
     )
     parser.add_argument(
@@ -275,6 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.detections,
             train_annotations=options.train_annotations,
             excluded_timestamps=options.excluded_timestamps,
+            protocol=protocols.by_name(options.protocol),
             iou_threshold=options.iou_threshold,
             area_bins=options.area_bins,
             resamples=options.bootstrap,

@@ -5,7 +5,7 @@ Boxes are [ymin, xmin, ymax, xmax], as normalized as the files' are. A person is
 frame: in AVA's form every action of a person repeats the box.
 
 Shape legend: G ground-truth rows, g rows of one class, D detections of one class, Q people, K
-classes, F frames that the ground truth lists, V videos.
+classes, F frames of the selection, V videos.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from object_detection_ext.evaluation import ava_ap
-from object_detection_ext.evaluation.csv_io import Category, Frame, LabelledBoxes, Report
+from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes, Report
 from object_detection_ext.progress import Progress
 
 
@@ -88,7 +88,7 @@ class Matching:
       iou_threshold: the least overlap of a right detection.
       people: of the selection's ground truth.
       classes: ordered by id.
-      counted: bool [F], frames that are not excluded.
+      counted: bool [F], frames that count by the protocol.
     """
 
     selection: ava_ap.Selection
@@ -140,7 +140,6 @@ def match_all(
     selection: ava_ap.Selection,
     categories: Sequence[Category],
     iou_threshold: float = ava_ap.DEFAULT_IOU_THRESHOLD,
-    excluded: frozenset[Frame] = frozenset(),
     report: Report | None = None,
 ) -> Matching:
     """Matches every class's detections with its own ground truth and with all people.
@@ -149,7 +148,6 @@ def match_all(
       selection: from `ava_ap.select`.
       categories: {"id", "name"} each, those of the selection.
       iou_threshold: the least overlap of a right detection, in (0, 1].
-      excluded: the frames that the selection left out.
       report: called with lines of progress when this takes long.
     """
     categories = sorted(categories, key=lambda item: item["id"])
@@ -160,10 +158,12 @@ def match_all(
     for number, category in enumerate(categories):
         gt_rows = np.flatnonzero(gt.classes == category["id"])
         own = found[found.classes == category["id"]]
-        matches = ava_ap.match_class(gt[gt_rows], own, iou_threshold)
+        matches = ava_ap.match_class(gt[gt_rows], own, iou_threshold, selection.protocol)
         person, person_iou = ava_ap.closest_boxes(people.rows, matches.detections)
         name = category["name"] or f"class {category['id']}"
         classes.append(ClassMatching(category["id"], name, gt_rows, matches, person, person_iou))
         progress.update(number + 1)
-    counted = np.array([frame not in excluded for frame in selection.frames], bool)
+    # Frames beyond the ground truth's are there only where they count.
+    counted = np.ones(len(selection.frames), bool)
+    counted[: len(selection.counted.keeps)] = selection.counted.keeps
     return Matching(selection, iou_threshold, people, tuple(classes), counted)

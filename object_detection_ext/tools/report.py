@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from object_detection_ext import errors
-from object_detection_ext.evaluation import breakdowns
+from object_detection_ext.evaluation import breakdowns, protocols
 from object_detection_ext.report import examples, page, pictures, sections
 
 _MOST_ATTENTION_PICTURES = 40
@@ -38,6 +38,7 @@ class Options:
     attention: str = ""
     pipeline_config_path: str = ""
     title: str = "Action detection report"
+    protocol: str = protocols.ACTIVITYNET.name
     bootstrap: int = 0
     seed: int = 0
     examples: int = 3
@@ -66,6 +67,7 @@ def make(options: Options) -> str:
         options.detections,
         train_annotations=options.train_annotations or None,
         excluded_timestamps=options.excluded_timestamps or None,
+        protocol=protocols.by_name(options.protocol),
         resamples=options.bootstrap,
         seed=options.seed,
         report=_say,
@@ -171,6 +173,9 @@ def define_flags(values: flags.FlagValues) -> None:
         flags.DEFINE_string(
             name, None if required else defaults[name], text, required=required, flag_values=values
         )
+    flags.DEFINE_enum(
+        "protocol", Options.protocol, list(protocols.PROTOCOLS), "Whose rules.", flag_values=values
+    )
     flags.DEFINE_integer(
         "bootstrap", Options.bootstrap, "Resamples for intervals; 0: none.", flag_values=values
     )

@@ -27,10 +27,10 @@ def ground_truth_rows(entries, frames=()) -> csv_io.AvaRows:
     return ava_rows([(*entry, 1.0) for entry in entries], frames)
 
 
-def match(ground_truth, detections, **options) -> matching.Matching:
-    """`match_all` of what `ava_ap.select` leaves."""
-    rows = ava_ap.select(ground_truth, detections, CATEGORIES)
-    return matching.match_all(rows, CATEGORIES, **options)
+def match(ground_truth, detections, iou_threshold=0.5, **options) -> matching.Matching:
+    """`match_all` of what `ava_ap.select` leaves with these options."""
+    rows = ava_ap.select(ground_truth, detections, CATEGORIES, **options)
+    return matching.match_all(rows, CATEGORIES, iou_threshold)
 
 
 def random_case(rng, videos=4, seconds=3):

@@ -61,7 +61,7 @@ def test_text_has_every_breakdown(files, capsys):
     assert breakdowns.main([*files, "--bootstrap", "20", "--seed", "7"]) == 0
     text = capsys.readouterr().out
     assert "by increasing number of rows in the ground truth" in text
-    assert "ActivityNet AVA rules" in text
+    assert "protocol activitynet" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["talk", "5", "1", "0.0000", "1", "1"] in [line[:6] for line in lines]
     assert ["sit", "2", "2", "0.8333", "2", "3"] in [line[:6] for line in lines]
@@ -70,6 +70,19 @@ def test_text_has_every_breakdown(files, capsys):
     assert "mAP@0.5IOU: 0.416667 over 2 of 3 classes\n95 % interval" in text
     assert "(20 resamples of 2 videos, seed 7, mean 0." in text
     assert max(map(len, text.splitlines())) <= 110
+
+
+def test_the_protocol_decides_what_counts(files, tmp_path, capsys):
+    with (tmp_path / "d.csv").open("a") as file:
+        file.write("c,902,0.0,0.0,0.4,1.0,2,0.95\n")  # a frame that the ground truth does not list
+    found = {}
+    for name in ("activitynet", "pyslowfast"):
+        assert breakdowns.main([*files, "--json", "--protocol", name]) == 0
+        found[name] = json.loads(capsys.readouterr().out)
+        assert f"protocol {name}" in found[name]["protocol"][0]
+    assert [found[name]["mAP"] for name in found] == pytest.approx([5 / 12, (0.5 + 0) / 2])
+    numbers = [entry["label"] for entry in found["pyslowfast"]["by_number_of_people"]]
+    assert numbers == ["0", "1", "2"]
 
 
 def test_one_video_has_no_intervals_and_says_so(files, tmp_path, capsys):

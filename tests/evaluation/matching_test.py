@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from object_detection_ext.evaluation import ava_ap, matching
+from object_detection_ext.evaluation import ava_ap, matching, protocols
 from tests.evaluation.ava_rows import (
     CATEGORIES,
     RUN,
@@ -72,12 +72,26 @@ def test_a_class_without_a_name_is_called_by_its_id():
     assert matching.match_all(rows, [{"id": RUN, "name": ""}]).classes[0].name == "class 9"
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_ap_is_the_evaluators_also_with_equal_scores_and_boxes(seed):
+@pytest.mark.parametrize("protocol", protocols.PROTOCOLS.values(), ids=lambda p: p.name)
+@pytest.mark.parametrize("seed", range(8))
+def test_ap_is_the_evaluators_also_with_equal_scores_and_boxes(seed, protocol):
     truth, found = random_case(np.random.default_rng(seed))
+    # The last video's frames are the detections' alone, which matters to the protocols.
+    truth = ground_truth_rows(
+        [
+            (*truth.frames[frame], box, class_id)
+            for frame, box, class_id in zip(
+                truth.rows.frame, truth.rows.boxes, truth.rows.classes, strict=True
+            )
+            if truth.frames[frame][0] != "v3"
+        ],
+        [frame for frame in truth.frames if frame[0] != "v3"],
+    )
     for threshold in (0.3, 0.5, 0.75):
-        expected = ava_ap.evaluate(truth, found, CATEGORIES, threshold)
-        matched = match(truth, found, iou_threshold=threshold)
+        expected = ava_ap.evaluate(truth, found, CATEGORIES, threshold, protocol=protocol)
+        matched = match(truth, found, threshold, protocol=protocol)
+        assert matched.counted.sum() == expected.counts.frames
+        assert ("v3" in matched.videos) == (protocol.frames == "all")
         assert matched.mean_average_precision == expected.mean_average_precision
         for entry, result in zip(matched.classes, expected.classes, strict=True):
             assert entry.average_precision == result.average_precision
