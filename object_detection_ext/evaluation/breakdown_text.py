@@ -61,7 +61,7 @@ def format_interval(interval: Interval | None) -> str:
 
 def format_breakdowns(result) -> str:
     """All breakdowns for people; `result` is `breakdowns.Breakdowns`."""
-    lines = ["Rules", *(f"  {rule}" for rule in result.rules)]
+    lines = ["Rules", *(line for rule in result.rules for line in _rule(rule))]
     if result.warnings:
         lines += ["Warnings", *(f"  {warning}" for warning in result.warnings)]
     lines += _class_lines(result)
@@ -71,7 +71,7 @@ def format_breakdowns(result) -> str:
     lines += _subset_lines(result.numbers_of_people, "people")
     lines += _error_lines(result)
     lines += _confusion_lines(result)
-    return "\n".join([*lines, "", _mean_line(result)])
+    return "\n".join([*lines, "", *_people_lines(result), _mean_line(result)])
 
 
 def _class_lines(result) -> Iterator[str]:
@@ -131,6 +131,14 @@ def _confusion_lines(result) -> Iterator[str]:
         yield from table(["do", "predicted", "people", "of those who do"], rows, left=2)
     else:
         yield "  none"
+
+
+def _people_lines(result) -> Iterator[str]:
+    for entry in result.people:
+        yield (
+            f"AP@{entry.iou_threshold:g}IOU of people, whatever they do: "
+            f"{format_value(entry.average_precision)}"
+        )
 
 
 def _mean_line(result) -> str:

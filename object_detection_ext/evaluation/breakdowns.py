@@ -60,6 +60,7 @@ class Breakdowns:
       rules: of the evaluation, a line each.
       warnings: for people.
       count_source: TRAINING or GROUND_TRUTH, what `training_count` counts.
+      people: AP of people whatever they do, at each of the thresholds of localization.
       classes: by increasing training count.
       areas, numbers_of_people: AP in bins.
       errors: by class, ordered by id.
@@ -71,6 +72,7 @@ class Breakdowns:
     rules: tuple[str, ...]
     warnings: tuple[str, ...]
     count_source: str
+    people: tuple[ava_ap.PersonResult, ...]
     classes: tuple[ClassRow, ...]
     areas: tuple[subsets.Subset, ...]
     numbers_of_people: tuple[subsets.Subset, ...]
@@ -138,6 +140,7 @@ def break_down(
         ground_truth, detections, categories, max_rows_per_frame, excluded, protocol
     )
     met = matching.match_all(rows, categories, iou_threshold, report)
+    people = ava_ap.select_people(ground_truth, detections, rows.counted, rows.protocol)
     counted_rows = rows.ground_truth if train_annotations is None else train_annotations.rows
     counts = _training_counts(counted_rows, categories)
     warnings, intervals = list(rows.warnings), None
@@ -147,9 +150,10 @@ def break_down(
         intervals = bootstrap.bootstrap(met, resamples, seed, report)
     return Breakdowns(
         matching=met,
-        rules=rows.protocol.rules(iou_threshold),
+        rules=_rules(rows, met),
         warnings=tuple(warnings),
         count_source=GROUND_TRUTH if train_annotations is None else TRAINING,
+        people=ava_ap.score_people(*people),
         classes=tuple(sorted(_class_rows(met, counts), key=lambda row: row.training_count)),
         areas=tuple(subsets.by_area(met, area_bins)),
         numbers_of_people=tuple(subsets.by_number_of_people(met)),
@@ -157,6 +161,13 @@ def break_down(
         confusion=error_split.confuse(met),
         intervals=intervals,
     )
+
+
+def _rules(rows: ava_ap.Selection, met: matching.Matching) -> tuple[str, ...]:
+    rules = rows.protocol.rules(met.iou_threshold)
+    if not ava_ap.are_boxes_given(met.people.rows, rows.detections):
+        return rules
+    return (*rules, ava_ap.BOXES_GIVEN)
 
 
 def _check(iou_threshold: float, area_bins: int, resamples: int) -> None:
@@ -219,6 +230,7 @@ def to_dict(result: Breakdowns) -> dict:
         "mAP": result.mean_average_precision,
         "protocol": list(result.rules),
         "counts": asdict(result.matching.selection.counts),
+        "people": [asdict(entry) for entry in result.people],
         "warnings": list(result.warnings),
         "training_counts_from": result.count_source,
         "classes": [asdict(row) for row in result.classes],

@@ -47,13 +47,16 @@ def tiles(result: Breakdowns) -> Markup:
     if result.intervals is not None and result.intervals.mean_average_precision is not None:
         interval = breakdown_text.format_interval(result.intervals.mean_average_precision)
         small = f"{_PERCENT_INTERVAL}: {interval}"
+    people = f"{len(result.matching.people.frame):,}"
     shown = [
-        (f"mAP at IoU {threshold}", [value, small and element("small", small)]),
+        (f"mAP at IoU {threshold}", [value, small and _small(small)]),
         ("classes with ground truth", f"{known} of {len(result.classes)}"),
-        ("frames", f"{counts.frames:,}"),
-        ("videos", f"{len(result.matching.videos):,}"),
-        ("people", f"{len(result.matching.people.frame):,}"),
-        ("ground-truth actions", f"{counts.ground_truth_rows:,}"),
+        *(
+            (f"person AP at {entry.iou_threshold:g}", _three_digits(entry.average_precision))
+            for entry in result.people
+        ),
+        ("frames", [f"{counts.frames:,}", _small(f"of {len(result.matching.videos):,} videos")]),
+        ("people", [people, _small(f"with {counts.ground_truth_rows:,} actions")]),
         ("detections that count", f"{counts.detection_rows_used:,}"),
     ]
     return element(
@@ -65,6 +68,10 @@ def tiles(result: Breakdowns) -> Markup:
         ),
         class_="tiles",
     )  # fmt: skip
+
+
+def _small(text: str) -> Markup:
+    return element("small", text)
 
 
 def warnings(texts: Sequence[str]) -> Markup | None:

@@ -47,6 +47,12 @@ def test_json_has_every_breakdown(files, tmp_path, capsys):
         ("run", 4),
     ]
     assert result["classes"][2]["average_precision"] is None
+    # People: three of three are found.
+    assert [(entry["iou_threshold"], entry["average_precision"]) for entry in result["people"]] == [
+        (0.5, 1.0),
+        (0.75, 1.0),
+    ]
+    assert result["protocol"][-1] == ava_ap.BOXES_GIVEN
     assert result["training_counts_from"] == "training annotations"
     assert [entry["people"] for entry in result["by_number_of_people"]] == [1, 2]
     assert result["errors_of_all_classes"]["all"]["misclassified"] == 2
@@ -67,6 +73,7 @@ def test_text_has_every_breakdown(files, capsys):
     assert ["sit", "2", "2", "0.8333", "2", "3"] in [line[:6] for line in lines]
     assert ["all", "classes", "2", "0", "2", "0", "0", "1"] in lines  # of all detections
     assert ["sit", "talk", "1", "50.0", "%"] in lines
+    assert "AP@0.75IOU of people, whatever they do: 1.0000" in text
     assert "mAP@0.5IOU: 0.416667 over 2 of 3 classes\n95 % interval" in text
     assert "(20 resamples of 2 videos, seed 7, mean 0." in text
     assert max(map(len, text.splitlines())) <= 110
