@@ -11,7 +11,8 @@ from absl import flags
 from PIL import Image
 
 from object_detection_ext.errors import InputError
-from object_detection_ext.tools import detect_video, report
+from object_detection_ext.inference import results
+from object_detection_ext.tools import report
 from tests import browser, toy_records
 from tests.noisy_detections import write_noisy_detections
 
@@ -105,10 +106,10 @@ def test_what_is_missing_is_told_and_does_not_end_it(page_path, files):
 
 def test_what_detect_video_writes_is_read(files, tmp_path):
     _, options = files
-    people = [detect_video.Person(np.array([0.1, 0.1, 0.9, 0.5]), {1: 0.9, 5: 0.4})]
-    results = [detect_video.KeyframeResult(seconds, people) for seconds in (0.5, 1.0, 2.0)]
+    person = results.Person(np.array([0.1, 0.1, 0.9, 0.5]), {1: 0.9, 5: 0.4}, {1: "a", 5: "b"})
+    found = [results.Keyframe("train_0000", seconds, (person,)) for seconds in (0.5, 1.0, 2.0)]
     path = str(tmp_path / "d.csv")
-    assert detect_video.write_detections(path, "train_0000", results) == 6
+    assert results.write_ava_csv(path, found) == 6
     text = report.make(report.Options(**{**options, "detections": path}))
     # Those at half a second are on no frame of the ground truth.
     said = "".join(_Reader(text).text)

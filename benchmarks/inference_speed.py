@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Latency, clips a second and peak memory of each export; speed and deviation of the shared trunk.
 
-    python benchmarks/inference.py signatures --pipeline_config_path C [--checkpoint_dir D] \
+    python benchmarks/inference_speed.py signatures --pipeline_config_path C [--checkpoint_dir D] \
         --output DIR [--height 400 --width 711] [--batches 1,4] [--calls 5]
-    python benchmarks/inference.py shared_trunk --saved_model S --video V [--every 1.0]
+    python benchmarks/inference_speed.py shared_trunk --saved_model S --video V [--every 1.0]
 
 `signatures` exports every input type (without --checkpoint_dir with random weights, which cost the
 same) and calls each in a process of its own. `shared_trunk` runs a video both ways in turns.
