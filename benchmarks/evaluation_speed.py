@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Time and memory of the AVA evaluation, and how they grow with the number of frames.
 
-    python benchmarks/evaluation_speed.py files --output DIR [--frames 57000] [--flags=--localization]
+    python benchmarks/evaluation_speed.py files --output DIR [--frames 57000] \
+        [--flags=--localization]
     python benchmarks/evaluation_speed.py loop [--frames 2000]
 
 `files` writes ground truth with 3 people a frame, of 1 to 3 actions each, and 50 detections a frame

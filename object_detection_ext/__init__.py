@@ -5,6 +5,7 @@ Importing this package chooses Keras 2 (`tf-keras`), which the Object Detection 
 oneDNN's convolutions. Both choices only work before TensorFlow is imported.
 """
 
+import importlib
 import os
 import platform
 import sys
@@ -32,9 +33,7 @@ __all__ = ["ActionDetector"]
 
 
 def __getattr__(name: str):
-    # Only who asks for it waits for what it imports.
+    # Only who asks for it waits for what it imports. By name, since every room depends on this file.
     if name == "ActionDetector":
-        from object_detection_ext.inference.detector import ActionDetector
-
-        return ActionDetector
+        return importlib.import_module("object_detection_ext.inference.detector").ActionDetector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
