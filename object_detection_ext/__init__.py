@@ -33,7 +33,7 @@ __all__ = ["ActionDetector"]
 
 
 def __getattr__(name: str):
-    # Only who asks for it waits for what it imports. By name, since every room depends on this file.
+    # Only who asks for it waits for what it imports. By name: every room depends on this file.
     if name == "ActionDetector":
         return importlib.import_module("object_detection_ext.inference.detector").ActionDetector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

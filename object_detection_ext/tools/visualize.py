@@ -43,6 +43,14 @@ _DEFAULT_FPS = 25.0
 # A detected person is one of the ground truth if their boxes overlap like this.
 _MATCHING_IOU = 0.5
 _RECORDS_LOOKED_AT = 4
+# With SAME padding and sizes that the stride divides, what a cell of stride s sees has its centre
+# on the last of the cell's s pixels; with equal padding at both ends, on the first.
+_SIDE_OF_PADDING = {
+    "faster_rcnn_i3d_keras": 1,
+    "faster_rcnn_s3dg_keras": 1,
+    "faster_rcnn_r3d50_keras": -1,
+    "faster_rcnn_r3d50_non_local_keras": -1,
+}
 
 
 class VisualizationError(errors.InputError):
@@ -212,22 +220,33 @@ def how_to_export(saved_model: str, pipeline) -> str:
     )
 
 
-def part_in_padding(pipeline, height: int, width: int) -> tuple[float, float]:
-    """Returns the part of the model's padded picture that a frame takes, by height and width.
+def placement(pipeline, frames_shape: Sequence[int], cells: Sequence[int]) -> attention.Placement:
+    """Returns where the cells of a model's feature map lie in a clip.
 
     Args:
-      pipeline: the exported pipeline.config; None stands for a model that does not pad.
-      height: of the frame, in pixels.
-      width: of the frame, in pixels.
+      pipeline: the exported pipeline.config; None: cells divide the frame evenly.
+      frames_shape: T, H and W of the clip, in frames and pixels.
+      cells: t, h and w of the feature map.
     """
     if pipeline is None or not pipeline.model.faster_rcnn.HasField("image_resizer"):
-        return 1.0, 1.0
+        return attention.EVEN
     import tensorflow as tf
     from object_detection.builders import image_resizer_builder
 
+    num_frames, height, width = frames_shape
     resize = image_resizer_builder.build(pipeline.model.faster_rcnn.image_resizer)
-    padded, size = resize(tf.zeros([height, width, 3]))[:2]
-    return float(size[0] / padded.shape[0]), float(size[1] / padded.shape[1])
+    padded, used = resize(tf.zeros([height, width, 3]))[:2]
+    side = _SIDE_OF_PADDING.get(pipeline.model.faster_rcnn.feature_extractor.type, 0)
+    sizes = (num_frames, *padded.shape[:2])
+    shift = tuple(side * _centre_shift(size, n) for size, n in zip(sizes, cells, strict=True))
+    extent = (float(used[0] / padded.shape[0]), float(used[1] / padded.shape[1]))
+    return attention.Placement(extent, shift)
+
+
+def _centre_shift(size: int, cells: int) -> float:
+    """How far off a cell's middle its first or last frame or pixel is, in cells; 0 if not whole."""
+    stride, rest = divmod(size, cells)
+    return 0.0 if rest else (stride - 1) / (2 * stride)
 
 
 # --- Where clips come from ------------------------------------------------------------------------
@@ -298,12 +317,12 @@ def _record_clip(fields, label_map: Mapping[int, str], fps: float | None) -> Cli
 # --- Pictures -------------------------------------------------------------------------------------
 
 
-def show_clip(
-    clip: Clip, model: model_lib.ClipModel, options: Options, extent: tuple[float, float]
-) -> dict[str, Any]:
+def show_clip(clip: Clip, model: model_lib.ClipModel, options: Options, pipeline) -> dict[str, Any]:
     """Runs the model on a clip, writes its pictures, and returns its part of the summary."""
     shown = [name for name in _OPTION_OF if name in model.outputs]
     (found,) = model(clip.frames[np.newaxis])
+    grid = found[_KEYS].shape[2:5] if _KEYS in shown else found[_ATTENTION].shape[3:]
+    placed = placement(pipeline, clip.frames.shape[:3], grid)
     people = people_lib.group_people(
         found["detection_boxes"],
         found["detection_scores"],
@@ -328,36 +347,34 @@ def show_clip(
             title = f"{_title(clip)}, person {number} of {len(people)}: " + _caption(picture, clip)
             weights = found[_ATTENTION][person.row, -1]  # [M, t, h, w]
             files = f"{base}_person{number}_attention"
-            part.update(_show_attention(files, clip, weights, picture, title, extent))
+            part.update(_show_attention(files, clip, weights, picture, title, placed))
         summary["people"].append(part)
     if _KEYS in shown:
         keys = found[_KEYS][-1]  # [M, t, h, w, D]
-        summary["embeddings"] = _show_embeddings(f"{base}_embeddings", clip, keys, drawn, extent)
+        summary["embeddings"] = _show_embeddings(f"{base}_embeddings", clip, keys, drawn, placed)
     return summary
 
 
 def _show_attention(
-    base: str, clip: Clip, weights: np.ndarray, person, title: str, extent: tuple[float, float]
+    base: str, clip: Clip, weights: np.ndarray, person, title: str, placed
 ) -> dict[str, Any]:
     drawn = (clip.frames, weights, person.box, person.actions)
-    kwargs = {"fps": clip.fps, "title": title, "truth": clip.truth, "extent": extent}
+    kwargs = {"fps": clip.fps, "title": title, "truth": clip.truth, "placement": placed}
     files = _write(base, attention.filmstrip(*drawn, **kwargs), attention.film(*drawn, **kwargs),
                    clip.fps)  # fmt: skip
     maps = {
-        label: attention.summarize(of_head, len(clip.frames), extent)
+        label: attention.summarize(of_head, len(clip.frames), placed)
         for label, of_head in attention.mean_and_heads(weights)
     }
     return {"files": files, "attention": maps}
 
 
-def _show_embeddings(
-    base: str, clip: Clip, keys: np.ndarray, people, extent: tuple[float, float]
-) -> dict[str, Any]:
+def _show_embeddings(base: str, clip: Clip, keys: np.ndarray, people, placed) -> dict[str, Any]:
     kwargs = {
         "fps": clip.fps,
         "title": f"{_title(clip)}: key embeddings of the last layer",
         "people": people,
-        "extent": extent,
+        "placement": placed,
     }
     files = _write(base, embeddings.filmstrip(clip.frames, keys, **kwargs),
                    embeddings.film(clip.frames, keys, **kwargs), clip.fps)  # fmt: skip
@@ -427,10 +444,7 @@ def run(options: Options) -> str:
         clips = record_clips(options, model, pipeline)
         stem = "records"
     os.makedirs(options.output, exist_ok=True)
-    parts = []
-    for clip in clips:
-        extent = part_in_padding(pipeline, *clip.frames.shape[1:3])
-        parts.append(show_clip(clip, model, options, extent))
+    parts = [show_clip(clip, model, options, pipeline) for clip in clips]
     path = os.path.join(options.output, f"{stem}_attention.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"saved_model": options.saved_model, "clips": parts}, file, indent=1)

@@ -109,7 +109,7 @@ def filmstrip(
     fps: float | None = None,
     title: str = "Key embeddings",
     people: Sequence[drawing.DetectedPerson] = (),
-    extent: tuple[float, float] = (1.0, 1.0),
+    placement: attention.Placement = attention.EVEN,
     columns: int = 8,
     tile_width: int = 208,
 ) -> np.ndarray:
@@ -121,7 +121,7 @@ def filmstrip(
       fps: frames per second of the clip, for the times on top; None tells frames instead.
       title: a line on top.
       people: are drawn on the middle frame T // 2.
-      extent: as in `attention.upsampled`.
+      placement: of the cells in the clip.
       columns: frames to show, at most.
       tile_width: of a frame, in pixels.
 
@@ -133,7 +133,7 @@ def filmstrip(
     """
     return sheet.filmstrip(
         clip,
-        _rows(clip, keys, people, extent),
+        _rows(clip, keys, people, placement),
         fps=fps,
         title=title,
         footer=FOOTER,
@@ -149,27 +149,27 @@ def film(
     fps: float | None = None,
     title: str = "Key embeddings",
     people: Sequence[drawing.DetectedPerson] = (),
-    extent: tuple[float, float] = (1.0, 1.0),
+    placement: attention.Placement = attention.EVEN,
 ) -> Iterator[np.ndarray]:
     """Yields the T pictures of a video, uint8 [H', W', 3]; arguments as in `filmstrip`."""
-    return sheet.film(clip, _rows(clip, keys, people, extent), fps=fps, title=title)
+    return sheet.film(clip, _rows(clip, keys, people, placement), fps=fps, title=title)
 
 
-def _rows(clip, keys, people, extent) -> list[sheet.Row]:
+def _rows(clip, keys, people, placement) -> list[sheet.Row]:
     sheet.check_clip(clip)
     check_keys(keys)
     rows = [sheet.people_row("clip", people, len(clip))]
     for number, of_head in enumerate(keys, start=1):
-        rows.append(_colored_row(f"head {number}", of_head, len(clip), extent))
+        rows.append(_colored_row(f"head {number}", of_head, len(clip), placement))
     return rows
 
 
-def _colored_row(label: str, keys: np.ndarray, num_frames: int, extent) -> sheet.Row:
+def _colored_row(label: str, keys: np.ndarray, num_frames: int, placement) -> sheet.Row:
     components = principal_components(keys)
-    tints = attention.frame_weights(colors(components.values), num_frames)
+    tints = attention.frame_weights(colors(components.values), num_frames, placement.shift[0])
 
     def render(index: int, frame: np.ndarray) -> np.ndarray:
-        return tinted(frame, attention.upsampled(tints[index], *frame.shape[:2], extent))
+        return tinted(frame, attention.upsampled(tints[index], *frame.shape[:2], placement))
 
     parts = "+".join(f"{100 * part:.0f}" for part in components.variance)
     return sheet.Row(f"{label}\n{parts} %", render)

@@ -240,16 +240,23 @@ def test_pipeline_that_is_none_is_named(files, tmp_path):
         path.unlink()
 
 
-def test_part_in_padding():
-    pipeline = tiny_pipeline.make_pipeline()
-    assert visualize.part_in_padding(pipeline, 48, 64) == (1.0, 1.0)
-    assert visualize.part_in_padding(None, 48, 64) == (1.0, 1.0)
+def test_placement_follows_resizer_and_trunk():
+    pipeline = tiny_pipeline.make_pipeline()  # I3D, 64 x 64 pixels
+    assert visualize.placement(None, (4, 48, 64), (1, 4, 4)) == attention.EVEN
+    extent, shift = visualize.placement(pipeline, (4, 48, 64), (1, 4, 4))
+    # Strides of 4 frames and 16 pixels: the cell's middle is 1.5 and 7.5 before its last one.
+    assert extent == (1.0, 1.0) and shift == (1.5 / 4, 7.5 / 16, 7.5 / 16)
+    assert visualize.placement(pipeline, (5, 48, 64), (2, 4, 4)).shift[0] == 0
+    pipeline.model.faster_rcnn.feature_extractor.type = "faster_rcnn_r3d50_keras"
+    assert visualize.placement(pipeline, (8, 48, 64), (1, 4, 4)).shift == (
+        -3.5 / 8, -7.5 / 16, -7.5 / 16,
+    )  # fmt: skip
     resizer = pipeline.model.faster_rcnn.image_resizer.keep_aspect_ratio_resizer
     resizer.min_dimension, resizer.max_dimension = 50, 100
-    assert visualize.part_in_padding(pipeline, 30, 80) == (1.0, 1.0)
+    grid = (1, 4, 4)
+    assert visualize.placement(pipeline, (4, 30, 80), grid).extent == (1.0, 1.0)
     resizer.pad_to_max_dimension = True
-    assert visualize.part_in_padding(pipeline, 25, 50) == (0.5, 1.0)
-    assert visualize.part_in_padding(pipeline, 50, 40) == (pytest.approx(0.62, abs=0.01), 0.5)
+    assert visualize.placement(pipeline, (4, 25, 50), grid).extent == (0.5, 1.0)
 
 
 def test_model_without_attention_is_refused_with_the_command(files, tmp_path):

@@ -100,7 +100,7 @@ def test_two_kinds_of_cells_have_two_colors_where_they_are():
     keys = np.zeros([2, 2, 2, 4, 6])
     keys[0, 0, :, :2] = keys[0, 1, :, 2:] = [1, 0, 2, 0, 0, 1]
     clip = np.full([8, 60, 80, 3], 128, np.uint8)
-    frames = list(embeddings.film(clip, keys, fps=10.0, extent=(1.0, 1.0)))
+    frames = list(embeddings.film(clip, keys, fps=10.0))
     assert len(frames) == 8
     # Panels side by side: the clip, head 1, head 2, each 300 x 400.
     tiles = [_second_panel(frame) for frame in frames]
