@@ -10,7 +10,9 @@ import subprocess
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
+from tensorflow_serving.apis import prediction_log_pb2
 
 from object_detection_ext.tools import serving_client
 from object_detection_ext.visualization import drawing
@@ -93,6 +95,15 @@ def test_python_example(folder, capsys):
     # Frame 25 has the level 100; the first row has half of the brightness.
     assert re.fullmatch(r"1\.0 \[0\.2 0\.3 0\.8 0\.6\] 0\.(19|20)\d*", first)
     assert second.startswith("1.5 ")
+
+
+def test_warmup_example(folder):
+    exec(_block("python", "warmup.write"), {})
+    path = folder / "exported" / "saved_model" / "assets.extra" / "tf_serving_warmup_requests"
+    (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+    shape = request.inputs["input_tensor"].tensor_shape
+    assert [dim.size for dim in shape.dim] == [1, 64, 720, 1280, 3]
 
 
 def test_command_lines_have_the_tool_s_flags():

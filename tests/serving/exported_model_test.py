@@ -56,9 +56,10 @@ def test_served_warm_up_gives_what_the_signature_gives(tmp_path, input_type):
     arrays = {
         name: tf.make_ndarray(proto) for name, proto in _warmup_request(saved_model).inputs.items()
     }
-    signature = tf.saved_model.load(saved_model).signatures["serving_default"]
+    model = fake_servers.LoadedModel(saved_model)
+    signature = model.functions["serving_default"]
     expected = signature(**{name: tf.constant(value) for name, value in arrays.items()})
-    with fake_servers.grpc_server(fake_servers.LoadedModel(saved_model)) as address:
+    with fake_servers.grpc_server(model) as address:
         client = client_lib.GrpcClient(address, "vat")
         assert inputs.model_input(client.signature_inputs()).input_type == input_type
         found = client.predict(arrays, outputs=[])

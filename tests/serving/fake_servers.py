@@ -22,7 +22,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
-from tensorflow.python.saved_model import loader_impl
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     predict_pb2,
@@ -130,12 +130,19 @@ class RefusedError(Exception):
 
 
 class LoadedModel:
-    """A SavedModel as TF Serving has it: names of inputs and outputs come from the protos."""
+    """A SavedModel as TF Serving has it.
+
+    Attributes:
+        functions: its signatures by name, to be called.
+        signatures: their protos.
+        requests: what `predict` was given.
+    """
 
     def __init__(self, saved_model: str):
         self._loaded = tf.saved_model.load(saved_model)
-        (graph,) = loader_impl.parse_saved_model(saved_model).meta_graphs
-        self.signatures = graph.signature_def
+        self.functions = self._loaded.signatures
+        # Parsing the file for them takes a minute in Python for a model of real size.
+        self.signatures = {name: _signature_def(f) for name, f in self.functions.items()}
         self.requests: list[predict_pb2.PredictRequest] = []
 
     def check_name(self, name: str) -> None:
@@ -161,14 +168,30 @@ class LoadedModel:
             for key, proto in request.inputs.items()
         }
         try:
-            outputs = self._loaded.signatures[name](**tensors)
+            outputs = self.functions[name](**tensors)
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise RefusedError(invalid, str(error)[:500]) from error
         return {key: outputs[key].numpy() for key in request.output_filter or outputs}
 
     def metadata(self, name: str) -> get_model_metadata_pb2.SignatureDefMap:
         self.check_name(name)
-        return get_model_metadata_pb2.SignatureDefMap(signature_def=dict(self.signatures))
+        return get_model_metadata_pb2.SignatureDefMap(signature_def=self.signatures)
+
+
+def _signature_def(function) -> meta_graph_pb2.SignatureDef:
+    def infos(specs):
+        return {
+            name: meta_graph_pb2.TensorInfo(
+                name=name, dtype=spec.dtype.as_datatype_enum, tensor_shape=spec.shape.as_proto()
+            )
+            for name, spec in specs.items()
+        }
+
+    return meta_graph_pb2.SignatureDef(
+        inputs=infos(function.structured_input_signature[1]),
+        outputs=infos(function.structured_outputs),
+        method_name="tensorflow/serving/predict",
+    )
 
 
 @functools.cache
