@@ -28,9 +28,8 @@ from object_detection_ext import (
     training,
 )
 from object_detection_ext import options as options_lib
-from object_detection_ext.detection import video_feature_extractor
+from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
-from object_detection_ext.visualization import eval_pictures
 
 AVA_METRICS = ava_evaluator.METRICS_SET
 
