@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Video Action Transformer on the TensorFlow Object Detection API.
 
-Importing this package chooses Keras 2 (`tf-keras`), which the Object Detection API needs. The
-choice only works before TensorFlow is imported.
+Importing this package chooses Keras 2 (`tf-keras`), which the Object Detection API needs, and
+oneDNN's convolutions. Both choices only work before TensorFlow is imported.
 """
 
 import os
+import platform
 import sys
 
 _KERAS_SWITCH = "TF_USE_LEGACY_KERAS"
+_ONEDNN_SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 
 if os.environ.get(_KERAS_SWITCH) not in ("1", "true", "True"):
     if "tensorflow" in sys.modules:
@@ -19,5 +21,10 @@ if os.environ.get(_KERAS_SWITCH) not in ("1", "true", "True"):
             f"{_KERAS_SWITCH}=1 before Python starts."
         )
     os.environ[_KERAS_SWITCH] = "1"
+
+# TensorFlow itself turns oneDNN on only where the CPU has AVX-512 with VNNI. Without it, the 3-D
+# convolutions of a training step are several times as slow (docs/benchmarks.md).
+if platform.machine() in ("x86_64", "AMD64"):
+    os.environ.setdefault(_ONEDNN_SWITCH, "1")
 
 __version__ = "0.1.0"

@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exported model takes as its input.
+"""What an exported model takes as its input, and what travels with it.
 
-Shapes: T frames, H W pixels, G given boxes, R the pipeline's `first_stage_max_proposals`, N
-detections, K classes.
+The SavedModel's assets hold `label_map.pbtxt` and `clip.json` (see `ClipDescription`), so that
+nothing else is needed to use it; with them it can be told from any other SavedModel.
+
+Shapes: B clips, T frames, H W pixels as given, h w pixels as the model gets them, G given boxes, R
+the pipeline's `first_stage_max_proposals`, N detections.
 """
 
+import contextlib
+import dataclasses
 import functools
-from collections.abc import Callable
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from object_detection import exporter_lib_v2
@@ -14,53 +22,199 @@ from object_detection.protos import pipeline_pb2
 
 from object_detection_ext import errors, pipeline_check
 from object_detection_ext import options as options_lib
-from object_detection_ext.data import clip_packing
+from object_detection_ext.data import clip_decoder
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 
 CLIP_TENSOR = "clip_tensor"
+ENCODED_CLIP = "encoded_clip"
+TF_SEQUENCE_EXAMPLE = "tf_sequence_example"
 CLIP_AND_BOXES = "clip_and_boxes"
+
+INPUT = "input_tensor"
+BOXES = "boxes"
+
+LABEL_MAP_ASSET = "label_map.pbtxt"
+CLIP_ASSET = "clip.json"
+
+# Frames that are decoded and resized at a time. Each may be a large one, as floats.
+_FRAMES_AT_A_TIME = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipDescription:
+    """What one must know of a model to give it clips; `clip.json` in the SavedModel's assets.
+
+    Attributes:
+        input_type: of `MODULES`.
+        num_frames: T.
+        fps: of the clip's frames; None where the pipeline.config leaves it open.
+        record_stride: frames of a record from one frame of the clip to the next.
+        max_boxes: R.
+    """
+
+    input_type: str
+    num_frames: int
+    fps: float | None
+    record_stride: int
+    max_boxes: int
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "ClipDescription":
+        """From text. Raises ValueError if it is none."""
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError(f"not a clip description: {error}") from None
+
+
+def describe(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str) -> ClipDescription:
+    """The description of the model that this pipeline exports."""
+    clip = pipeline.Extensions[options_lib.EXTENSION].clip
+    return ClipDescription(
+        input_type=input_type,
+        num_frames=clip.num_frames,
+        fps=clip.fps / clip.frame_stride if clip.HasField("fps") else None,
+        record_stride=clip.frame_stride,
+        max_boxes=pipeline.model.faster_rcnn.first_stage_max_proposals,
+    )
 
 
 class DetectionFromClipModule(exporter_lib_v2.DetectionInferenceModule):
-    """Takes a clip, uint8 [1, T, H, W, 3] of any H and W; returns the stock detections.
+    """Takes clips, uint8 [B, T, H, W, 3] of any H and W; returns the stock detections.
 
-    `detection_boxes` [1, N, 4] are normalized [ymin, xmin, ymax, xmax];
-    `detection_classes` are ids of the label map.
+    `detection_boxes` [B, N, 4] are normalized [ymin, xmin, ymax, xmax]; `detection_classes` are
+    ids of the label map. Each frame is resized and rounded as the evaluation's input is.
     """
 
-    def __init__(self, detection_model, use_side_inputs=False, zipped_side_inputs=None):
+    def __init__(
+        self,
+        detection_model,
+        use_side_inputs=False,
+        zipped_side_inputs=None,
+        assets: dict[str, str] | None = None,
+        record_stride: int = 1,
+    ):
+        """Creates the module.
+
+        Args:
+            detection_model: the model.
+            use_side_inputs: the stock exporter's; not used.
+            zipped_side_inputs: the stock exporter's; not used.
+            assets: paths of files that travel in the SavedModel, by the attribute that finds them.
+            record_stride: see `ClipDescription`.
+        """
         super().__init__(detection_model, use_side_inputs, zipped_side_inputs)
+        self._record_stride = record_stride
+        for name, path in (assets or {}).items():
+            setattr(self, name, tf.saved_model.Asset(path))
         self.__call__ = tf.function(self._detect, input_signature=self._signature())
 
-    def _signature(self) -> list[tf.TensorSpec]:
-        num_frames = self._model.feature_extractor.num_frames
-        return [tf.TensorSpec([1, num_frames, None, None, 3], tf.uint8, name="input_tensor")]
+    @property
+    def _num_frames(self) -> int:
+        return self._model.feature_extractor.num_frames
 
-    def _detect(self, input_tensor, **side_inputs):
-        images, true_shapes = self._preprocess_input(input_tensor, clip_packing.pack_clip)
+    def _signature(self) -> list[tf.TensorSpec]:
+        return [tf.TensorSpec([None, self._num_frames, None, None, 3], tf.uint8, name=INPUT)]
+
+    def _detect(self, input_tensor):
+        return self._detect_in(input_tensor, lambda frame: frame)
+
+    def _detect_in(self, frames: tf.Tensor, decode: Callable, **side_inputs):
+        """Detections in clips [B, T, ...] of frames that `decode` makes uint8 [H, W, 3]."""
+        images, true_shapes = self._stacked(frames, decode)
         return self._run_inference_on_images(images, true_shapes, **side_inputs)
+
+    def _stacked(self, frames: tf.Tensor, decode: Callable) -> tuple[tf.Tensor, tf.Tensor]:
+        """Clips as the input pipeline gives them: uint8 [B, T h, w, 3], and true shapes [B, 3].
+
+        Frame by frame, so that no clip is there as floats.
+        """
+
+        def resized(frame):
+            # The model's own resizer; on floats it is twice as fast.
+            picture, true_shape = self._model.image_resizer(tf.cast(decode(frame), tf.float32))
+            picture = tf.clip_by_value(picture + 0.5, 0.0, 255.0)
+            return tf.cast(picture, tf.uint8), true_shape
+
+        shape = tf.shape(frames)
+        pictures, true_shapes = tf.map_fn(
+            resized,
+            tf.reshape(frames, tf.concat([[-1], shape[2:]], axis=0)),  # [B T, ...]
+            fn_output_signature=(
+                tf.TensorSpec([None, None, 3], tf.uint8),
+                tf.TensorSpec([3], tf.int32),
+            ),
+            parallel_iterations=_FRAMES_AT_A_TIME,
+        )  # [B T, h, w, 3], [B T, 3]
+        size = tf.shape(pictures)
+        images = tf.reshape(pictures, [shape[0], self._num_frames * size[1], size[2], 3])
+        heights_and_widths = tf.reshape(true_shapes, [shape[0], self._num_frames, 3])[:, 0, :2]
+        channels = tf.fill([shape[0], 1], 3 * self._num_frames)
+        return images, tf.concat([heights_and_widths, channels], axis=1)
+
+
+class DetectionFromEncodedClipModule(DetectionFromClipModule):
+    """Takes clips of encoded frames, strings [B, T]: JPEGs, or what `tf.io.decode_image` takes.
+
+    Where the resizer keeps the aspect ratio and does not pad, all frames must be of one size.
+    """
+
+    def _signature(self) -> list[tf.TensorSpec]:
+        return [tf.TensorSpec([None, self._num_frames], tf.string, name=INPUT)]
+
+    def _detect(self, input_tensor):
+        return self._detect_in(input_tensor, _decoded)
+
+
+class DetectionFromSequenceExampleModule(DetectionFromEncodedClipModule):
+    """Takes serialized SequenceExamples, strings [B], as `create_ava_records` writes them.
+
+    Of each the clip around its first annotated frame, or around its middle one if none is.
+    """
+
+    def _signature(self) -> list[tf.TensorSpec]:
+        return [tf.TensorSpec([None], tf.string, name=INPUT)]
+
+    def _detect(self, input_tensor):
+        frames = tf.map_fn(
+            lambda record: clip_decoder.frames_around_keyframe(
+                record, self._num_frames, self._record_stride
+            ),
+            input_tensor,
+            fn_output_signature=tf.TensorSpec([self._num_frames], tf.string),
+        )
+        return super()._detect(frames)
 
 
 class DetectionFromClipAndBoxesModule(DetectionFromClipModule):
-    """Takes a clip, and boxes in place of the model's own proposals.
+    """Takes clips, and boxes in place of the model's own proposals.
 
-    `boxes`, float [1, G, 4] with G up to R, are normalized [ymin, xmin, ymax, xmax] of people in
-    the clip's middle frame; boxes without an area at the end are padding. The model refines and
+    `boxes`, float [B, G, 4] with G up to R, are normalized [ymin, xmin, ymax, xmax] of people in
+    the clips' middle frames; boxes without an area at the end are padding. The model refines and
     classifies them; `detection_anchor_indices` tells each detection's box.
     """
 
     def _signature(self) -> list[tf.TensorSpec]:
-        boxes = tf.TensorSpec([1, None, 4], tf.float32, name="boxes")
-        return [*super()._signature(), boxes]
+        return [*super()._signature(), tf.TensorSpec([None, None, 4], tf.float32, name=BOXES)]
 
     def _detect(self, input_tensor, boxes):
-        return super()._detect(input_tensor, proposal_boxes=boxes)
+        return self._detect_in(input_tensor, lambda frame: frame, proposal_boxes=boxes)
 
 
 MODULES = {
     CLIP_TENSOR: DetectionFromClipModule,
+    ENCODED_CLIP: DetectionFromEncodedClipModule,
+    TF_SEQUENCE_EXAMPLE: DetectionFromSequenceExampleModule,
     CLIP_AND_BOXES: DetectionFromClipAndBoxesModule,
 }
+
+
+def _decoded(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
@@ -68,7 +222,7 @@ def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineC
     if is_video != (input_type in MODULES):
         raise errors.InputError(
             f"input_type '{input_type}' does not fit this model: models of clips take "
-            f"{' or '.join(MODULES)}, models of images the stock input types."
+            f"{', '.join(MODULES)}; models of images the stock input types."
         )
     proposals = pipeline.Extensions[options_lib.EXTENSION].proposals
     if proposals.source == vat_pb2.Proposals.GROUND_TRUTH and input_type != CLIP_AND_BOXES:
@@ -96,10 +250,49 @@ def wrap_export(stock_export: Callable) -> Callable:
             raise errors.InputError(f"There is no checkpoint in '{trained_checkpoint_dir}'.")
         pipeline = pipeline_pb2.TrainEvalPipelineConfig()
         pipeline.CopyFrom(pipeline_config)
-        if pipeline_check.is_video_pipeline(pipeline):
-            options_lib.attach_to_pipeline(pipeline)
-        stock_export(
-            input_type, pipeline, trained_checkpoint_dir, output_directory, *args, **kwargs
-        )
+        with contextlib.ExitStack() as stack:
+            if pipeline_check.is_video_pipeline(pipeline):
+                options_lib.attach_to_pipeline(pipeline)
+                stack.enter_context(_with_assets(pipeline, input_type))
+            stock_export(
+                input_type, pipeline, trained_checkpoint_dir, output_directory, *args, **kwargs
+            )
 
     return export_inference_graph
+
+
+@contextlib.contextmanager
+def _with_assets(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str) -> Iterator[None]:
+    """While this lasts, the stock exporter gives the module this pipeline's assets."""
+    description = describe(pipeline, input_type)
+    stock_map = exporter_lib_v2.DETECTION_MODULE_MAP
+    with tempfile.TemporaryDirectory() as folder:
+        clip = os.path.join(folder, CLIP_ASSET)
+        with open(clip, "w", encoding="utf-8") as file:
+            file.write(description.to_json())
+        assets = {"clip_description": clip}
+        label_map = _label_map_path(pipeline)
+        if label_map:
+            assets["label_map"] = os.path.join(folder, LABEL_MAP_ASSET)
+            tf.io.gfile.copy(label_map, assets["label_map"])
+        module = MODULES[input_type]
+        stock_map[input_type] = functools.partial(
+            module, assets=assets, record_stride=description.record_stride
+        )
+        try:
+            yield
+        finally:
+            stock_map[input_type] = module
+
+
+def _label_map_path(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> str | None:
+    """The label map that the pipeline names; `pipeline_check` has seen that it is there."""
+    for reader in (*pipeline.eval_input_reader, pipeline.train_input_reader):
+        if reader.label_map_path:
+            return reader.label_map_path
+    print(
+        "WARNING: the pipeline.config names no label map (label_map_path), so that the exported "
+        "model holds none. Whoever uses it must have it.",
+        flush=True,
+    )
+    return None

@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 from object_detection import exporter_lib_v2, model_lib_v2
 
-from object_detection_ext import registration, training
-from object_detection_ext.data import clip_packing
+from object_detection_ext import exporting, registration, training
+from object_detection_ext.data import annotations, clip_packing
 from tests import tiny_pipeline
 
 registration.register()
@@ -180,9 +180,9 @@ def _noise(height: int, width: int) -> np.ndarray:
 
 
 def _detections(model, clip: np.ndarray) -> dict[str, np.ndarray]:
-    """Of a clip, uint8 [T, H, W, 3]: eagerly, by the model itself."""
-    packed = tf.cast(clip_packing.pack_clip(tf.constant(clip)), tf.float32)[tf.newaxis]
-    preprocessed, shapes = model.preprocess(packed)
+    """Of a clip, uint8 [T, H, W, 3]: eagerly, by the model itself, from pixels as evaluated."""
+    resized, _ = model.image_resizer(tf.cast(clip_packing.pack_clip(tf.constant(clip)), tf.float32))
+    preprocessed, shapes = model.preprocess(tf.floor(resized + 0.5)[tf.newaxis])
     detections = model.postprocess(model.predict(preprocessed, shapes), shapes)
     return {name: value.numpy() for name, value in detections.items()}
 
@@ -220,11 +220,18 @@ def test_saved_model_detects_what_the_checkpoints_model_detects(trained, exporte
             np.testing.assert_allclose(actual[name], expected[name], atol=1e-5, err_msg=name)
 
 
-def test_exported_signature_is_one_clip_of_any_size(exported):
+def test_exported_signature_is_clips_of_any_size(exported):
     _, detect = exported
     ((name, spec),) = detect.structured_input_signature[1].items()
     assert name == "input_tensor"
-    assert spec == tf.TensorSpec([1, 4, None, None, 3], tf.uint8, name="input_tensor")
+    assert spec == tf.TensorSpec([None, 4, None, None, 3], tf.uint8, name="input_tensor")
+
+
+def test_label_map_and_description_travel_in_the_assets(exported):
+    assets = exported[0] / "saved_model" / "assets"
+    description = exporting.ClipDescription.from_json((assets / "clip.json").read_text())
+    assert description == exporting.ClipDescription("clip_tensor", 4, None, 1, 6)
+    assert annotations.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
 
 
 def test_exported_pipeline_shows_our_options_and_can_be_read_again(trained, exported):

@@ -1,14 +1,238 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cannot be exported is refused before anything is built; end_to_end_test exports."""
+"""The inputs of exported models, and what is refused; end_to_end_test exports a trained model.
 
+Fast tests call the modules op by op, without building a graph.
+
+Shapes: B clips, T frames, H W pixels, G boxes.
+"""
+
+import io
+
+import numpy as np
 import pytest
+import tensorflow as tf
 from google.protobuf import text_format
 from object_detection import exporter_lib_v2
+from PIL import Image
 
-from object_detection_ext import errors, registration
+from object_detection_ext import errors, exporting, registration
+from object_detection_ext.data import annotations
 from tests import tiny_pipeline
 
 registration.register()
+
+_T = tiny_pipeline.NUM_FRAMES
+_BOXES = np.float32([[0.1, 0.1, 0.7, 0.5], [0.3, 0.5, 0.9, 0.9]])
+_NAMES = ("num_detections", "detection_boxes", "detection_scores", "detection_classes")
+_HEADS = {
+    "tx high": "tx_head { query_preprocessor: HIGH_RES num_layers: 1 feature_size: 16 }",
+    "tx low": "tx_head { query_preprocessor: LOW_RES num_layers: 1 feature_size: 16 }",
+    "i3d": "i3d_head { }",
+    "tx+i3d": "tx_i3d_head { tx_head { num_layers: 1 feature_size: 16 ffn_size: 16 } }",
+}
+
+
+def _with_options(options: str) -> str:
+    return f"[object_detection_ext.protos.video_action_transformer] {{ {options} }}"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_pipeline.build_model(tiny_pipeline.make_pipeline(), is_training=False)
+
+
+def _clips(batch: int = 2, height: int = 48, width: int = 80) -> np.ndarray:
+    shape = [batch, _T, height, width, 3]
+    return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
+
+
+def _png(frame: np.ndarray) -> bytes:
+    """Without loss, so that results can be compared."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _detect(model, input_type: str, *inputs, **options) -> dict[str, np.ndarray]:
+    module = exporting.MODULES[input_type](model, **options)
+    detections = module._detect(*(tf.constant(each) for each in inputs))
+    return {name: detections[name].numpy() for name in _NAMES}
+
+
+def _assert_same(actual, expected):
+    assert expected["num_detections"].min() > 0
+    for name in _NAMES:
+        np.testing.assert_allclose(actual[name], expected[name], atol=1e-5, err_msg=name)
+
+
+def test_batch_of_clips_gives_what_each_clip_gives(model):
+    clips = _clips()
+    each = [_detect(model, "clip_tensor", clip[np.newaxis]) for clip in clips]
+    assert np.abs(each[0]["detection_boxes"] - each[1]["detection_boxes"]).max() > 1e-3
+    expected = {name: np.concatenate([one[name] for one in each]) for name in _NAMES}
+    _assert_same(_detect(model, "clip_tensor", clips), expected)
+
+
+def test_pixels_are_those_of_the_stock_preprocessing_rounded(model):
+    (clip,) = _clips(1)
+    images, shapes = exporting.MODULES["clip_tensor"](model)._stacked(
+        tf.constant(clip[np.newaxis]), lambda frame: frame
+    )
+    assert images.dtype == tf.uint8 and images.shape == [1, _T * 64, 64, 3]
+    np.testing.assert_array_equal(shapes, [[64, 64, 3 * _T]])
+    for index, frame in enumerate(clip):
+        stock, _ = model.preprocess(tf.cast(frame, tf.float32)[tf.newaxis])
+        pixels = (stock[0] + 1.0) * 127.5
+        actual = tf.cast(images[0, index * 64 : (index + 1) * 64], tf.float32)
+        assert np.abs(actual - pixels).max() < 0.501
+
+
+def test_padding_resizer_tells_the_true_shape():
+    pipeline = tiny_pipeline.make_pipeline(
+        "model { faster_rcnn { image_resizer { keep_aspect_ratio_resizer { min_dimension: 32 "
+        "max_dimension: 64 pad_to_max_dimension: true } } } }"
+    )
+    model = tiny_pipeline.build_model(pipeline, is_training=False)
+    images, shapes = exporting.MODULES["clip_tensor"](model)._stacked(
+        tf.constant(_clips(2, 20, 40)), lambda frame: frame
+    )
+    assert images.shape == [2, _T * 64, 64, 3]
+    np.testing.assert_array_equal(shapes, [[32, 64, 3 * _T]] * 2)
+    assert images.numpy()[0, :32].any() and not images.numpy()[0, 32:64].any()
+
+
+def test_encoded_frames_give_what_pixels_give(model):
+    clips = _clips()
+    encoded = [[_png(frame) for frame in clip] for clip in clips]
+    _assert_same(_detect(model, "encoded_clip", encoded), _detect(model, "clip_tensor", clips))
+
+
+@pytest.mark.parametrize(
+    ("annotated", "stride", "wanted"),
+    [(5, 1, [3, 4, 5, 6]), (6, 1, [4, 5, 6, 6]), (0, 1, [0, 0, 0, 1]), (4, 2, [0, 2, 4, 6])],
+)
+def test_sequence_example_gives_the_clip_around_its_annotated_frame(
+    model, annotated, stride, wanted
+):
+    frames = np.random.default_rng(4).integers(0, 256, [7, 64, 64, 3], np.uint8)
+    record = tiny_pipeline.make_record(
+        [_png(frame) for frame in frames], {annotated: [(_BOXES[0], "walk")]}
+    )
+    _assert_same(
+        _detect(model, "tf_sequence_example", [record], record_stride=stride),
+        _detect(model, "clip_tensor", frames[wanted][np.newaxis]),
+    )
+
+
+def test_sequence_example_without_annotation_gives_its_middle(model):
+    frames = np.random.default_rng(4).integers(0, 256, [7, 64, 64, 3], np.uint8)
+    record = tiny_pipeline.make_record([_png(frame) for frame in frames], {})
+    _assert_same(
+        _detect(model, "tf_sequence_example", [record]),
+        _detect(model, "clip_tensor", frames[[1, 2, 3, 4]][np.newaxis]),
+    )
+
+
+def test_sequence_example_without_frames_is_an_error(model):
+    record = tf.train.SequenceExample()
+    record.feature_lists.feature_list["image/encoded"].SetInParent()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="has no frames"):
+        _detect(model, "tf_sequence_example", [record.SerializeToString()])
+
+
+def test_broken_frame_is_an_error(model):
+    encoded = [[_png(frame) for frame in clip] for clip in _clips()]
+    encoded[1][2] = b"no picture"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image file format"):
+        _detect(model, "encoded_clip", encoded)
+
+
+def test_boxes_of_each_clip_are_its_own(model):
+    clips = _clips()
+    boxes = np.stack([_BOXES, np.concatenate([_BOXES[:1] / 2, np.zeros([1, 4], np.float32)])])
+    each = [
+        _detect(model, "clip_and_boxes", clip[np.newaxis], own[np.newaxis])
+        for clip, own in zip(clips, boxes, strict=True)
+    ]
+    expected = {name: np.concatenate([one[name] for one in each]) for name in _NAMES}
+    _assert_same(_detect(model, "clip_and_boxes", clips, boxes), expected)
+
+
+@pytest.mark.parametrize(
+    ("input_type", "specs"),
+    [
+        ("clip_tensor", {"input_tensor": ([None, _T, None, None, 3], tf.uint8)}),
+        ("encoded_clip", {"input_tensor": ([None, _T], tf.string)}),
+        ("tf_sequence_example", {"input_tensor": ([None], tf.string)}),
+        (
+            "clip_and_boxes",
+            {
+                "input_tensor": ([None, _T, None, None, 3], tf.uint8),
+                "boxes": ([None, None, 4], tf.float32),
+            },
+        ),
+    ],
+)
+def test_signatures(model, input_type, specs):
+    module = exporting.MODULES[input_type](model)
+    actual = {spec.name: (spec.shape.as_list(), spec.dtype) for spec in module._signature()}
+    assert actual == specs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("input_type", ["clip_tensor", "clip_and_boxes", "encoded_clip"])
+@pytest.mark.parametrize("head", _HEADS)
+def test_saved_model_gives_what_the_checkpoint_gives(tmp_path, head, input_type):
+    if input_type == "encoded_clip" and head != "tx high":
+        pytest.skip("the input differs, not the head")
+    override = _with_options(_HEADS[head] + " clip { fps: 12.5 frame_stride: 2 }")
+    pipeline = tiny_pipeline.make_pipeline(
+        override, label_map=tiny_pipeline.write_label_map(tmp_path / "some_map.pbtxt")
+    )
+    model = tiny_pipeline.build_model(pipeline, is_training=False)
+    clips = _clips()
+    inputs = {
+        "clip_tensor": [clips],
+        "clip_and_boxes": [clips, np.stack([_BOXES, _BOXES / 2])],
+        "encoded_clip": [[[_png(frame) for frame in clip] for clip in clips]],
+    }[input_type]
+    expected = _detect(model, input_type, *inputs)
+    tf.train.Checkpoint(model=model).save(str(tmp_path / "model" / "ckpt"))
+    exporter_lib_v2.export_inference_graph(
+        input_type, pipeline, str(tmp_path / "model"), str(tmp_path / "exported")
+    )
+    loaded = tf.saved_model.load(str(tmp_path / "exported" / "saved_model"))
+    detect = loaded.signatures["serving_default"]
+    names = ("input_tensor", "boxes")[: len(inputs)]
+    actual = detect(**{n: tf.constant(v) for n, v in zip(names, inputs, strict=True)})
+    _assert_same({name: actual[name].numpy() for name in _NAMES}, expected)
+    assets = tmp_path / "exported" / "saved_model" / "assets"
+    assert annotations.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
+    assert exporting.ClipDescription.from_json(
+        (assets / "clip.json").read_text()
+    ) == exporting.ClipDescription(input_type, _T, 6.25, 2, 6)
+
+
+def test_missing_label_map_is_said_and_leaves_no_trace_in_the_stock_map(tmp_path, capsys):
+    pipeline = tiny_pipeline.make_pipeline()
+    seen = []
+
+    def stock_export(input_type, pipeline, *args):
+        seen.append(exporter_lib_v2.DETECTION_MODULE_MAP[input_type].keywords["assets"].keys())
+        raise KeyError("stops here")
+
+    tf.train.Checkpoint(step=tf.Variable(1)).save(str(tmp_path / "ckpt"))
+    with pytest.raises(KeyError, match="stops here"):
+        exporting.wrap_export(stock_export)("clip_tensor", pipeline, str(tmp_path), "out")
+    assert seen == [{"clip_description"}]
+    assert "names no label map" in capsys.readouterr().out
+    assert exporter_lib_v2.DETECTION_MODULE_MAP["clip_tensor"] is exporting.MODULES["clip_tensor"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"input_type": "clip_tensor"}', "no json"])
+def test_what_is_no_clip_description_is_refused(text):
+    with pytest.raises(ValueError):
+        exporting.ClipDescription.from_json(text)
 
 
 def test_clips_and_images_are_not_mixed_up(tmp_path):

@@ -3,6 +3,8 @@
 
 import os
 import pathlib
+import platform
+import runpy
 import subprocess
 import sys
 import types
@@ -226,6 +228,16 @@ def test_tensorflow_before_the_package_and_without_keras_2_is_explained():
         env={**environment, "TF_USE_LEGACY_KERAS": "1"},
         check=True,
     )
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("0", "0")])
+def test_onednn_is_on_unless_the_user_says_otherwise(monkeypatch, given, wanted):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    runpy.run_module("object_detection_ext.__init__")
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == wanted
 
 
 def test_command_line_names_file_and_field_and_builds_nothing(tmp_path):

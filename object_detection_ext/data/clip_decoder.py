@@ -17,7 +17,7 @@ import tensorflow as tf
 from object_detection.core import standard_fields as fields
 from object_detection.data_decoders import tf_sequence_example_decoder
 
-from object_detection_ext.data import clip_packing, clip_window
+from object_detection_ext.data import clip_features, clip_packing, clip_window
 
 ENCODED_FRAMES = "clip_encoded_frames"
 
@@ -139,6 +139,41 @@ class ClipDecoder:
 
 def _draw(least: int, most: int) -> tf.Tensor:
     return tf.random.uniform([], least, most + 1, tf.int64)
+
+
+def frames_around_keyframe(record: tf.Tensor, num_frames: int, stride: int = 1) -> tf.Tensor:
+    """The encoded clip around the first annotated frame, or the middle one if none is annotated.
+
+    Needs no label map; for exported models.
+
+    Args:
+        record: string scalar, a serialized SequenceExample.
+        num_frames: T.
+        stride: frames of the record from one frame of the clip to the next.
+
+    Returns:
+        string [T]; edge frames are repeated.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if it is no SequenceExample, or has no frames.
+    """
+    _, lists = tf.io.parse_single_sequence_example(
+        record,
+        sequence_features={
+            clip_features.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
+            clip_features.IS_ANNOTATED: tf.io.FixedLenSequenceFeature(
+                [], tf.int64, allow_missing=True
+            ),
+        },
+    )
+    encoded = lists[clip_features.IMAGE_ENCODED]
+    count = tf.size(encoded, out_type=tf.int64)
+    tf.debugging.assert_positive(count, "The SequenceExample has no frames (image/encoded).")
+    annotated = tf.where(lists[clip_features.IS_ANNOTATED])[:, 0]
+    keyframe = tf.concat([annotated, [count // 2]], axis=0)[0]
+    offsets = tf.range(num_frames, dtype=tf.int64) - clip_packing.middle_frame_index(num_frames)
+    frames = tf.gather(encoded, tf.clip_by_value(keyframe + offsets * stride, 0, count - 1))
+    return tf.ensure_shape(frames, [num_frames])
 
 
 def frame_size(encoded: tf.Tensor) -> tf.Tensor:

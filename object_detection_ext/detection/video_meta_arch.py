@@ -66,6 +66,11 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         """Whether the model classifies boxes that it is given, in place of its own proposals."""
         return self._proposals_from_groundtruth
 
+    @property
+    def image_resizer(self):
+        """From a frame [H, W, 3] to (resized frame [h, w, 3], its shape without padding [3])."""
+        return self._image_resizer_fn
+
     def predict(self, preprocessed_inputs, true_image_shapes, **side_inputs):
         """Predicts raw tensors; see the base class.
 
