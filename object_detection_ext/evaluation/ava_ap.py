@@ -277,7 +277,10 @@ def evaluate_at(
     given = are_boxes_given(people, rows.detections)
     located: tuple[PersonResult, ...] = ()
     if localization:
-        located = score_people(*select_people(ground_truth, detections, rows.counted, protocol))
+        people_and_detected = select_people(
+            ground_truth, detections, rows.counted, protocol, report=report
+        )
+        located = score_people(*people_and_detected)
     results = []
     for iou_threshold in iou_thresholds:
         classes = score_classes(

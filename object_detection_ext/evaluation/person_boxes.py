@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes
+from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes, Report
 from object_detection_ext.evaluation.frame_ap import paired_iou
+from object_detection_ext.progress import Progress
 
 PERSON: Category = {"id": 1, "name": "person"}
 # The two of Table 2.
@@ -20,6 +21,7 @@ IOU_THRESHOLDS: Sequence[float] = (0.5, 0.75)
 # Rows of one person under several actions have the same box, but for the rounding of a text file.
 # Two people whose detections overlap so much would not have passed non-maximum suppression.
 MERGE_IOU = 0.9
+_CHUNK_ROWS = 20_000
 
 
 def distinct_people(rows: LabelledBoxes) -> LabelledBoxes:
@@ -39,7 +41,9 @@ def distinct_people(rows: LabelledBoxes) -> LabelledBoxes:
     return LabelledBoxes(kept.frame, kept.boxes, _person_ids(len(kept)), kept.scores)
 
 
-def group_detections(rows: LabelledBoxes, merge_iou: float = MERGE_IOU) -> LabelledBoxes:
+def group_detections(
+    rows: LabelledBoxes, merge_iou: float = MERGE_IOU, report: Report | None = None
+) -> LabelledBoxes:
     """Detections with one row for each person.
 
     Per frame, the row with the highest score, the first of equals, becomes a person with its box
@@ -50,24 +54,46 @@ def group_detections(rows: LabelledBoxes, merge_iou: float = MERGE_IOU) -> Label
     Args:
       rows: N rows with boxes that have an area, of whatever classes.
       merge_iou: in (0, 1].
+      report: called with lines of progress when grouping takes long.
 
     Returns:
       G rows of class `PERSON`, frame by frame, highest score first, equals in the order given.
     """
     order = np.lexsort((-rows.scores, rows.frame))
-    frame, boxes = rows.frame[order], rows.boxes[order].astype(np.float64, copy=False)
-    left, people = np.arange(len(order)), []
+    frame = rows.frame[order]
+    # Whole frames, about as many rows as stay in the processor's cache.
+    cuts = np.searchsorted(frame, frame[_CHUNK_ROWS::_CHUNK_ROWS], side="left")
+    chunks = np.split(order, np.unique(cuts))
+    progress = Progress("grouping people", len(order), "rows", report, tell_end=False)
+    people, done = [], 0
+    for chunk in chunks:
+        people.append(chunk[_leaders(rows.frame[chunk], rows.boxes[chunk], merge_iou)])
+        done += len(chunk)
+        progress.update(done)
+    kept = rows[np.concatenate(people)]
+    return LabelledBoxes(kept.frame, kept.boxes, _person_ids(len(kept)), kept.scores)
+
+
+def _leaders(frame: np.ndarray, boxes: np.ndarray, merge_iou: float) -> np.ndarray:
+    """Which rows become people, int [G], in order.
+
+    Args:
+      frame: [N], ascending.
+      boxes: [N, 4]; each frame's with the highest score first.
+      merge_iou: the overlap at which rows are one person.
+    """
+    boxes = boxes.astype(np.float64, copy=False)
+    left, people = np.arange(len(frame)), []
     while len(left):  # one round takes one person of every frame
-        starts = np.concatenate([[True], frame[left][1:] != frame[left][:-1]])
+        starts = np.ones(len(left), bool)
+        starts[1:] = frame[left][1:] != frame[left][:-1]
         leaders = left[starts]
         people.append(leaders)
         leader = leaders[np.cumsum(starts) - 1]
         # A box that is no number overlaps nothing, not even itself: the leader goes in any case.
         joins = starts | (paired_iou(boxes[left], boxes[leader]) >= merge_iou)
         left = left[~joins]
-    taken = np.sort(np.concatenate(people)) if people else left
-    kept = rows[order[taken]]
-    return LabelledBoxes(kept.frame, kept.boxes, _person_ids(len(kept)), kept.scores)
+    return np.sort(np.concatenate(people)) if people else left
 
 
 def _person_ids(count: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from object_detection_ext import errors
 from object_detection_ext.evaluation import frame_ap, person_boxes, protocols
-from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes
+from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
 NO_GROUND_TRUTH = "no class has ground truth"
@@ -342,6 +342,7 @@ def select_people(
     counted: CountedFrames,
     protocol: Protocol,
     merge_iou: float = person_boxes.MERGE_IOU,
+    report: Report | None = None,
 ) -> tuple[LabelledBoxes, LabelledBoxes]:
     """The people of the frames that count, each once, whatever the classes of their rows.
 
@@ -353,6 +354,7 @@ def select_people(
       counted: the frames that count.
       protocol: whose floor for scores holds.
       merge_iou: see `person_boxes.group_detections`.
+      report: called with lines of progress.
 
     Returns:
       (people of the ground truth, detected people), all of class `person_boxes.PERSON`.
@@ -365,4 +367,4 @@ def select_people(
     keep = (target >= 0) & valid & high
     rows = detections.rows[keep]
     rows = LabelledBoxes(target[keep], rows.boxes, rows.classes, rows.scores)
-    return people, person_boxes.group_detections(rows, merge_iou)
+    return people, person_boxes.group_detections(rows, merge_iou, report)

@@ -59,8 +59,10 @@ def _greedy(rows, merge_iou):
     return people
 
 
+@pytest.mark.parametrize("chunk_rows", [1, 7, 20_000])
 @pytest.mark.parametrize("merge_iou", [0.3, 0.9])
-def test_random_rows_group_as_the_definition_says(merge_iou):
+def test_random_rows_group_as_the_definition_says(monkeypatch, merge_iou, chunk_rows):
+    monkeypatch.setattr(person_boxes, "_CHUNK_ROWS", chunk_rows)
     rng = np.random.default_rng(4)
     low = rng.integers(0, 4, (200, 2))
     boxes = np.concatenate([low, low + rng.integers(1, 4, (200, 2))], axis=1) / 8
