@@ -23,7 +23,7 @@ _START_HINT = (
     "Is it running, and is this the port of the protocol (by default 8500 for gRPC, 8501 for "
     "REST)? While it loads and warms up the model, it does not answer yet."
 )
-_INSTALL = "pip install 'object-detection-ext[serving]' (or: pip install tensorflow-serving-api)"
+_INSTALL = "pip install tensorflow-serving-api==2.19.1 (the extra [serving] of this package)"
 
 
 class Client(Protocol):

@@ -81,7 +81,7 @@ def write(saved_model: str, input_type: str, **of_clip) -> bool:
     if importlib.util.find_spec("tensorflow_serving") is None:
         print(
             "No warm-up requests for TF Serving in the SavedModel: they need tensorflow-serving-api"
-            " (pip install 'object-detection-ext[serving]').",
+            "==2.19.1 (the extra [serving] of this package).",
             flush=True,
         )
         return False

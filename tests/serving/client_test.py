@@ -220,7 +220,7 @@ def test_rest_client_needs_no_tensorflow():
 
 def test_missing_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(inputs.ServingError, match=r"object-detection-ext\[serving\]"):
+    with pytest.raises(inputs.ServingError, match="pip install tensorflow-serving-api==2"):
         client_lib.GrpcClient("localhost:8500", "vat")
 
 

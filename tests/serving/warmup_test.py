@@ -71,7 +71,7 @@ def test_without_the_package_one_line_says_how_to_get_it(tmp_path, monkeypatch, 
     assert not warmup.write(str(tmp_path), "clip_tensor", **_OF_CLIP)
     assert not list(tmp_path.iterdir())
     (line,) = capsys.readouterr().out.splitlines()
-    assert "No warm-up requests" in line and "object-detection-ext[serving]" in line
+    assert "No warm-up requests" in line and "tensorflow-serving-api==2.19.1" in line
 
 
 def test_export_of_a_clip_model_ends_with_it(tmp_path):
