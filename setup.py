@@ -49,9 +49,11 @@ setup(
         "numpy>=2.0,<2.2",
         # tf-models-official asks for it as well.
         "opencv-python-headless>=4.8",
+        "pandas>=2.2",
         "pillow>=12.1.1",
         "protobuf==3.20.3",
         "pycocotools>=2.0.11",
+        "scipy>=1.13",
         "tensorflow==2.19.1",
         "tf-keras==2.19.0",
         "tf-models-official==2.19.1",
@@ -60,7 +62,8 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.19.1"],
-        "dev": ["pytest>=9", "ruff>=0.17"],
+        "serving": ["tensorflow-serving-api==2.19.1"],
+        "dev": ["pytest>=9", "ruff>=0.17", "tensorflow-serving-api==2.19.1"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

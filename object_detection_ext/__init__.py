@@ -5,6 +5,7 @@ Importing this package chooses Keras 2 (`tf-keras`), which the Object Detection 
 oneDNN's convolutions. Both choices only work before TensorFlow is imported.
 """
 
+import importlib
 import os
 import platform
 import sys
@@ -28,3 +29,11 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault(_ONEDNN_SWITCH, "1")
 
 __version__ = "0.1.0"
+__all__ = ["ActionDetector"]
+
+
+def __getattr__(name: str):
+    # Only who asks for it waits for what it imports. By name: every room depends on this file.
+    if name == "ActionDetector":
+        return importlib.import_module("object_detection_ext.inference.detector").ActionDetector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 from object_detection.builders import hyperparams_builder, model_builder
-from object_detection.protos import box_predictor_pb2, faster_rcnn_pb2
+from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
 
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_dataset, clip_decoder, stock_transform
 from object_detection_ext.detection import video_feature_extractor, video_meta_arch
+from object_detection_ext.evaluation import csv_io, frame_ap
 from object_detection_ext.heads import (
     combined_head,
     i3d_head,
@@ -70,6 +71,7 @@ def build_faster_rcnn(
         action_head=_build_head(options, config.second_stage_box_predictor, tail),
         proposals_from_groundtruth=options.proposals.source == vat_pb2.Proposals.GROUND_TRUTH,
         output_attention=options.outputs.attention,
+        output_key_embeddings=options.outputs.key_embeddings,
         picture_every_n_steps=options.summaries.training_picture_every_n_steps,
         picture_label_map_path=options_lib.training_label_map_path(config),
     )
@@ -223,7 +225,40 @@ def build_dataset(
         input_context=input_context,
         choice=frame_choice(options.clip, is_training),
         fps=options.clip.fps if options.clip.HasField("fps") else None,
+        excluded=frozenset() if is_training else _excluded_frames(options.evaluation),
     )
+
+
+def _excluded_frames(evaluation: vat_pb2.Evaluation) -> frozenset[csv_io.Frame]:
+    path = evaluation.excluded_timestamps_path
+    return csv_io.read_excluded_timestamps(path) if path else frozenset()
+
+
+def evaluator_options(config: eval_pb2.EvalConfig) -> dict:
+    """Keywords of `AvaDetectionEvaluator`.
+
+    Args:
+        config: carries our options inside; without them, the evaluator's defaults hold.
+
+    Raises:
+        InputError: for an unreadable file of label types.
+    """
+    options = options_lib.carried_by(config)
+    if options is None:
+        return {}
+    evaluation = options.evaluation
+    path = evaluation.label_types_path
+    return {
+        "protocol": vat_pb2.Evaluation.Protocol.Name(evaluation.protocol).lower(),
+        "iou_thresholds": iou_thresholds(evaluation),
+        "label_types": csv_io.read_label_types(path) if path else None,
+        "boxes_given": options.proposals.source == vat_pb2.Proposals.GROUND_TRUTH,
+    }
+
+
+def iou_thresholds(evaluation: vat_pb2.Evaluation) -> tuple[float, ...]:
+    """The thresholds at which actions are evaluated."""
+    return tuple(evaluation.iou_threshold) or (frame_ap.DEFAULT_IOU_THRESHOLD,)
 
 
 def _is_stock_preprocess(preprocess: Callable) -> bool:

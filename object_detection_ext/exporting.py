@@ -18,23 +18,26 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from object_detection import exporter_lib_v2
+from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
+from object_detection.utils import config_util
 
 from object_detection_ext import errors, pipeline_check
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_decoder
+from object_detection_ext.detection.video_meta_arch import ClipFeatures
+from object_detection_ext.input_types import (
+    BOXES,
+    CLIP_AND_BOXES,
+    CLIP_ASSET,
+    CLIP_TENSOR,
+    ENCODED_CLIP,
+    INPUT,
+    LABEL_MAP_ASSET,
+    TF_SEQUENCE_EXAMPLE,
+)
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
-
-CLIP_TENSOR = "clip_tensor"
-ENCODED_CLIP = "encoded_clip"
-TF_SEQUENCE_EXAMPLE = "tf_sequence_example"
-CLIP_AND_BOXES = "clip_and_boxes"
-
-INPUT = "input_tensor"
-BOXES = "boxes"
-
-LABEL_MAP_ASSET = "label_map.pbtxt"
-CLIP_ASSET = "clip.json"
+from object_detection_ext.serving import warmup
 
 # Frames that are decoded and resized at a time. Each may be a large one, as floats.
 _FRAMES_AT_A_TIME = 4
@@ -50,6 +53,7 @@ class ClipDescription:
         fps: of the clip's frames; None where the pipeline.config leaves it open.
         record_stride: frames of a record from one frame of the clip to the next.
         max_boxes: R.
+        frame_size: (h, w) in pixels; None where it depends on the frames.
     """
 
     input_type: str
@@ -57,6 +61,7 @@ class ClipDescription:
     fps: float | None
     record_stride: int
     max_boxes: int
+    frame_size: tuple[int, int] | None = None
 
     def to_json(self) -> str:
         """As text."""
@@ -66,25 +71,29 @@ class ClipDescription:
     def from_json(cls, text: str) -> "ClipDescription":
         """From text. Raises ValueError if it is none."""
         try:
-            return cls(**json.loads(text))
+            description = cls(**json.loads(text))
         except TypeError as error:
             raise ValueError(f"not a clip description: {error}") from None
+        size = description.frame_size
+        return dataclasses.replace(description, frame_size=None if size is None else tuple(size))
 
 
 def describe(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str) -> ClipDescription:
     """The description of the model that this pipeline exports."""
     clip = pipeline.Extensions[options_lib.EXTENSION].clip
+    size = config_util.get_spatial_image_size(pipeline.model.faster_rcnn.image_resizer)
     return ClipDescription(
         input_type=input_type,
         num_frames=clip.num_frames,
         fps=clip.fps / clip.frame_stride if clip.HasField("fps") else None,
         record_stride=clip.frame_stride,
         max_boxes=pipeline.model.faster_rcnn.first_stage_max_proposals,
+        frame_size=None if -1 in size else tuple(size),
     )
 
 
-class DetectionFromClipModule(exporter_lib_v2.DetectionInferenceModule):
-    """Takes clips, uint8 [B, T, H, W, 3] of any H and W; returns the stock detections.
+class _ClipModule(exporter_lib_v2.DetectionInferenceModule):
+    """What the modules share: clips of frames in, the stock detections out.
 
     `detection_boxes` [B, N, 4] are normalized [ymin, xmin, ymax, xmax]; `detection_classes` are
     ids of the label map. Each frame is resized and rounded as the evaluation's input is.
@@ -117,19 +126,25 @@ class DetectionFromClipModule(exporter_lib_v2.DetectionInferenceModule):
     def _num_frames(self) -> int:
         return self._model.feature_extractor.num_frames
 
-    def _signature(self) -> list[tf.TensorSpec]:
-        return [tf.TensorSpec([None, self._num_frames, None, None, 3], tf.uint8, name=INPUT)]
-
-    def _detect(self, input_tensor):
-        return self._detect_in(input_tensor, lambda frame: frame)
-
     def _detect_in(self, frames: tf.Tensor, decode: Callable, **side_inputs):
         """Detections in clips [B, T, ...] of frames that `decode` makes uint8 [H, W, 3]."""
         images, true_shapes = self._stacked(frames, decode)
         return self._run_inference_on_images(images, true_shapes, **side_inputs)
 
     def _stacked(self, frames: tf.Tensor, decode: Callable) -> tuple[tf.Tensor, tf.Tensor]:
-        """Clips as the input pipeline gives them: uint8 [B, T h, w, 3], and true shapes [B, 3].
+        """Clips as the input pipeline gives them: uint8 [B, T h, w, 3], and true shapes [B, 3]."""
+        shape = tf.shape(frames)
+        pictures, true_shapes = self._resized(
+            tf.reshape(frames, tf.concat([[-1], shape[2:]], axis=0)), decode
+        )  # [B T, h, w, 3], [B T, 3]
+        size = tf.shape(pictures)
+        images = tf.reshape(pictures, [shape[0], self._num_frames * size[1], size[2], 3])
+        heights_and_widths = tf.reshape(true_shapes, [shape[0], self._num_frames, 3])[:, 0, :2]
+        channels = tf.fill([shape[0], 1], 3 * self._num_frames)
+        return images, tf.concat([heights_and_widths, channels], axis=1)
+
+    def _resized(self, frames: tf.Tensor, decode: Callable) -> tuple[tf.Tensor, tf.Tensor]:
+        """Frames [n, ...] as the model gets them, uint8 [n, h, w, 3], and true shapes [n, 3].
 
         Frame by frame, so that no clip is there as floats.
         """
@@ -140,24 +155,84 @@ class DetectionFromClipModule(exporter_lib_v2.DetectionInferenceModule):
             picture = tf.clip_by_value(picture + 0.5, 0.0, 255.0)
             return tf.cast(picture, tf.uint8), true_shape
 
-        shape = tf.shape(frames)
-        pictures, true_shapes = tf.map_fn(
+        return tf.map_fn(
             resized,
-            tf.reshape(frames, tf.concat([[-1], shape[2:]], axis=0)),  # [B T, ...]
+            frames,
             fn_output_signature=(
                 tf.TensorSpec([None, None, 3], tf.uint8),
                 tf.TensorSpec([3], tf.int32),
             ),
             parallel_iterations=_FRAMES_AT_A_TIME,
-        )  # [B T, h, w, 3], [B T, 3]
-        size = tf.shape(pictures)
-        images = tf.reshape(pictures, [shape[0], self._num_frames * size[1], size[2], 3])
-        heights_and_widths = tf.reshape(true_shapes, [shape[0], self._num_frames, 3])[:, 0, :2]
-        channels = tf.fill([shape[0], 1], 3 * self._num_frames)
-        return images, tf.concat([heights_and_widths, channels], axis=1)
+        )
 
 
-class DetectionFromEncodedClipModule(DetectionFromClipModule):
+class DetectionFromClipModule(_ClipModule):
+    """Takes clips, uint8 [B, T, H, W, 3] of any H and W.
+
+    Two more functions of the loaded SavedModel, which are no signatures, run the trunk once over a
+    long stretch of video and the rest on windows of its feature map (inference/shared_trunk.py).
+    """
+
+    def __init__(self, detection_model, *args, **kwargs):
+        """See `_ClipModule`."""
+        super().__init__(detection_model, *args, **kwargs)
+        self.features = tf.function(
+            self._features, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)]
+        )
+        steps, channels = detection_model.feature_map_size
+        self.detect_in_features = tf.function(
+            self._detect_in_features,
+            input_signature=[
+                tf.TensorSpec([None, steps, None, None, channels], tf.float32),
+                tf.TensorSpec([2], tf.int32),
+                tf.TensorSpec([2], tf.int32),
+            ],
+        )
+
+    def _signature(self) -> list[tf.TensorSpec]:
+        return [tf.TensorSpec([None, self._num_frames, None, None, 3], tf.uint8, name=INPUT)]
+
+    def _detect(self, input_tensor):
+        return self._detect_in(input_tensor, lambda frame: frame)
+
+    def _features(self, frames: tf.Tensor):
+        """The trunk's feature map of a stretch of video.
+
+        Args:
+            frames: uint8 [n, H, W, 3], any n; n frames give n / temporal stride cells, rounded up.
+
+        Returns:
+            The feature map [1, n', h', w', C]; height and width in pixels of the resized frames,
+            int32 [2], with padding; the same without padding; frames from one of the n' to the
+            next; how many of them a clip has.
+        """
+        pictures, true_shapes = self._resized(frames, lambda frame: frame)
+        features = self._model.trunk_features(pictures[tf.newaxis])
+        steps, _ = self._model.feature_map_size
+        return (
+            features,
+            tf.shape(pictures)[1:3],
+            true_shapes[0, :2],
+            tf.constant(self._model.temporal_stride),
+            tf.constant(steps),
+        )
+
+    def _detect_in_features(self, features: tf.Tensor, size: tf.Tensor, true_size: tf.Tensor):
+        """The stock detections of windows of a feature map.
+
+        Args:
+            features: float [B, t, h', w', C], the cells of a clip each.
+            size: int32 [2], as `_features` gives it.
+            true_size: int32 [2], as `_features` gives it.
+        """
+        num_clips, channels = tf.shape(features)[0], 3 * self._num_frames
+        true_shapes = tf.tile(
+            tf.concat([true_size, [channels]], axis=0)[tf.newaxis], [num_clips, 1]
+        )
+        return self._run_inference_on_images(ClipFeatures(features, size), true_shapes)
+
+
+class DetectionFromEncodedClipModule(_ClipModule):
     """Takes clips of encoded frames, strings [B, T]: JPEGs, or what `tf.io.decode_image` takes.
 
     Where the resizer keeps the aspect ratio and does not pad, all frames must be of one size.
@@ -190,7 +265,7 @@ class DetectionFromSequenceExampleModule(DetectionFromEncodedClipModule):
         return super()._detect(frames)
 
 
-class DetectionFromClipAndBoxesModule(DetectionFromClipModule):
+class DetectionFromClipAndBoxesModule(_ClipModule):
     """Takes clips, and boxes in place of the model's own proposals.
 
     `boxes`, float [B, G, 4] with G up to R, are normalized [ymin, xmin, ymax, xmax] of people in
@@ -199,7 +274,10 @@ class DetectionFromClipAndBoxesModule(DetectionFromClipModule):
     """
 
     def _signature(self) -> list[tf.TensorSpec]:
-        return [*super()._signature(), tf.TensorSpec([None, None, 4], tf.float32, name=BOXES)]
+        return [
+            tf.TensorSpec([None, self._num_frames, None, None, 3], tf.uint8, name=INPUT),
+            tf.TensorSpec([None, None, 4], tf.float32, name=BOXES),
+        ]
 
     def _detect(self, input_tensor, boxes):
         return self._detect_in(input_tensor, lambda frame: frame, proposal_boxes=boxes)
@@ -232,6 +310,32 @@ def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineC
         )
 
 
+def restored_module(
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig, checkpoint: str
+) -> DetectionFromClipModule:
+    """What `clip_tensor` exports, without the export.
+
+    Args:
+        pipeline: of a model with proposals of its own.
+        checkpoint: prefix, such as `.../ckpt-3`.
+
+    Raises:
+        errors.InputError: if the pipeline, or the checkpoint, does not fit.
+    """
+    pipeline_check.check(pipeline, "pipeline.config")
+    _check_input_type(CLIP_TENSOR, pipeline)
+    configs = config_util.create_configs_from_pipeline_proto(pipeline)
+    model = model_builder.build(configs["model"], is_training=False)
+    module = DetectionFromClipModule(model)
+    status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
+    module.__call__.get_concrete_function()  # makes the variables
+    try:
+        status.assert_existing_objects_matched()
+    except AssertionError as error:
+        raise errors.InputError(f"{checkpoint} is not of this model: {error}") from None
+    return module
+
+
 def wrap_export(stock_export: Callable) -> Callable:
     """Surrounds `exporter_lib_v2.export_inference_graph`; same arguments."""
 
@@ -257,8 +361,24 @@ def wrap_export(stock_export: Callable) -> Callable:
             stock_export(
                 input_type, pipeline, trained_checkpoint_dir, output_directory, *args, **kwargs
             )
+        if input_type in MODULES:
+            _write_warmup(pipeline, input_type, output_directory)
 
     return export_inference_graph
+
+
+def _write_warmup(
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str, output_directory: str
+) -> None:
+    """Adds the requests that TF Serving sends itself when it loads the model."""
+    description = describe(pipeline, input_type)
+    warmup.write(
+        os.path.join(output_directory, "saved_model"),
+        input_type,
+        num_frames=description.num_frames,
+        record_stride=description.record_stride,
+        frame_size=warmup.frame_size(pipeline.model.faster_rcnn.image_resizer),
+    )
 
 
 @contextlib.contextmanager
@@ -271,7 +391,7 @@ def _with_assets(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str
         with open(clip, "w", encoding="utf-8") as file:
             file.write(description.to_json())
         assets = {"clip_description": clip}
-        label_map = _label_map_path(pipeline)
+        label_map = label_map_path(pipeline)
         if label_map:
             assets["label_map"] = os.path.join(folder, LABEL_MAP_ASSET)
             tf.io.gfile.copy(label_map, assets["label_map"])
@@ -285,7 +405,7 @@ def _with_assets(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str
             stock_map[input_type] = module
 
 
-def _label_map_path(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> str | None:
+def label_map_path(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> str | None:
     """The label map that the pipeline names; `pipeline_check` has seen that it is there."""
     for reader in (*pipeline.eval_input_reader, pipeline.train_input_reader):
         if reader.label_map_path:

@@ -47,7 +47,7 @@ def training_label_map_path(message: protobuf_message.Message) -> str:
 
 
 def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
-    """Puts a pipeline's options inside its model and its input readers.
+    """Puts a pipeline's options inside its model, its input readers and its eval_config.
 
     Only video models get them: other pipelines stay as they are.
     """
@@ -55,6 +55,7 @@ def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     label_map_path = pipeline.train_input_reader.label_map_path
     attach(pipeline.model.faster_rcnn, options, label_map_path or None)
     attach(pipeline.train_input_reader, options)
+    attach(pipeline.eval_config, options)
     for reader in pipeline.eval_input_reader:
         attach(reader, options)
 

@@ -9,7 +9,7 @@ extractors, where the stock message does not tell what exists.
 import difflib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from object_detection.builders import model_builder
@@ -19,6 +19,7 @@ from object_detection.utils import label_map_util
 from object_detection_ext import builders, errors
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_augmentation
+from object_detection_ext.evaluation import ava_evaluator, csv_io, match_log
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 
 _EXTENSION_NAME = "[object_detection_ext.protos.video_action_transformer]"
@@ -73,6 +74,7 @@ def find_faults(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> list[str]:
             _resizer_faults,
             _augmentation_faults,
             _label_map_faults,
+            _evaluation_faults,
         ):
             faults.extend(faults_of(pipeline, options))
     return faults
@@ -183,11 +185,12 @@ def _stride_faults(model, endpoint: str, stride: int) -> Iterator[str]:
 def _head_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
     kind = builders.head_kind(options)
     if kind == "i3d_head":
-        if options.outputs.attention:
-            yield (
-                f"{_EXTENSION_NAME}.outputs.attention: i3d_head has no attention. Set false, or "
-                "tx_head or tx_i3d_head."
-            )
+        for output in ("attention", "key_embeddings"):
+            if getattr(options.outputs, output):
+                yield (
+                    f"{_EXTENSION_NAME}.outputs.{output}: i3d_head has no attention. Set false, or "
+                    "tx_head or tx_i3d_head."
+                )
         return
     is_combined = kind == "tx_i3d_head"
     head = options.tx_i3d_head.tx_head if is_combined else options.tx_head
@@ -303,6 +306,44 @@ def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
             f"{field}: '{path}' gives '{item.name}' the id {item.id}, but "
             f"model.faster_rcnn.num_classes is {num_classes}: ids run from 1 to num_classes."
         )
+
+
+def _evaluation_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    where, evaluation = f"{_EXTENSION_NAME}.evaluation", options.evaluation
+    if not options.HasField("evaluation"):
+        return
+    if ava_evaluator.METRICS_SET not in pipeline.eval_config.metrics_set:
+        yield (
+            f"{where}: it has no effect without eval_config.metrics_set: "
+            f"'{ava_evaluator.METRICS_SET}'."
+        )
+    thresholds = list(evaluation.iou_threshold)
+    for value in thresholds:
+        if not 0.0 < value <= 1.0:
+            yield f"{where}.iou_threshold: {value:g}; an overlap, greater than 0 and at most 1."
+    if len(set(thresholds)) < len(thresholds) or len(thresholds) > match_log.MOST_THRESHOLDS:
+        yield (
+            f"{where}.iou_threshold: {thresholds}; at most {match_log.MOST_THRESHOLDS}, each once."
+        )
+    readers = {
+        "excluded_timestamps_path": csv_io.read_excluded_timestamps,
+        "label_types_path": csv_io.read_label_types,
+    }
+    for field, read in readers.items():
+        path = getattr(evaluation, field)
+        # An exporter needs no data: as with label maps, only what is named is checked.
+        if path:
+            yield from _faults_of_file(f"{where}.{field}", path, read)
+
+
+def _faults_of_file(field: str, path: str, read: Callable) -> Iterator[str]:
+    if not os.path.exists(path):
+        yield f"{field}: there is no file '{path}' (from {os.getcwd()})."
+        return
+    try:
+        read(path)
+    except (errors.InputError, OSError) as error:
+        yield f"{field}: {error}"
 
 
 def describe_parse_error(path: str, error: Exception) -> str:

@@ -28,11 +28,10 @@ from object_detection_ext import (
     training,
 )
 from object_detection_ext import options as options_lib
-from object_detection_ext.detection import video_feature_extractor
+from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
-from object_detection_ext.visualization import eval_pictures
 
-AVA_METRICS = "ava_detection_metrics"
+AVA_METRICS = ava_evaluator.METRICS_SET
 
 _registered = False
 
@@ -61,7 +60,21 @@ def _register_builders() -> None:
     inputs.INPUT_BUILDER_UTIL_MAP["dataset_build"] = functools.partial(
         builders.build_dataset, stock_build=stock_build
     )
+    _register_metrics()
+
+
+def _register_metrics() -> None:
     eval_util.EVAL_METRICS_CLASS_DICT[AVA_METRICS] = ava_evaluator.AvaDetectionEvaluator
+    stock_options = eval_util.evaluator_options_from_eval_config
+
+    @functools.wraps(stock_options)
+    def evaluator_options_from_eval_config(eval_config):
+        evaluator_options = stock_options(eval_config)
+        if AVA_METRICS in eval_config.metrics_set:
+            evaluator_options[AVA_METRICS] = builders.evaluator_options(eval_config)
+        return evaluator_options
+
+    eval_util.evaluator_options_from_eval_config = evaluator_options_from_eval_config
 
 
 def _register_configs() -> None:

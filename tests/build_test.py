@@ -24,7 +24,9 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "google_crc32c": "google-crc32c",
     "google": "protobuf",
+    "grpc": "grpcio",
     "object_detection": "tf-models-research-object-detection",
+    "tensorflow_serving": "tensorflow-serving-api",
     "tf_keras": "tf-keras",
     "tf_slim": "tf-slim",
 }

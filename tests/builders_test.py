@@ -3,6 +3,7 @@
 
 import io
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from object_detection.meta_architectures import faster_rcnn_meta_arch
 from object_detection.protos import pipeline_pb2
 from PIL import Image
 
-from object_detection_ext import registration
+from object_detection_ext import builders, registration
+from object_detection_ext import options as options_lib
 from object_detection_ext.detection import video_meta_arch
 from object_detection_ext.heads import query_preprocessors
 from tests import tiny_pipeline
@@ -256,3 +258,22 @@ def test_batch_norm_cannot_be_updated_in_place():
     )
     with pytest.raises(ValueError, match="inplace_batchnorm_update"):
         tiny_pipeline.build_model(pipeline, is_training=True)
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_only_evaluation_leaves_out_excluded_frames(tmp_path, monkeypatch, is_training):
+    path = tmp_path / "excluded.csv"
+    path.write_text("a,0003\n")
+    pipeline = tiny_pipeline.make_pipeline(
+        f"""[object_detection_ext.protos.video_action_transformer] {{
+          evaluation {{ excluded_timestamps_path: '{path}' }}
+        }}"""
+    )
+    reader = pipeline.eval_input_reader[0]
+    options_lib.attach(reader, pipeline.Extensions[options_lib.EXTENSION])
+    transform = types.SimpleNamespace(is_training=is_training, preprocess=None)
+    monkeypatch.setattr(builders.stock_transform, "open_transform", lambda _: transform)
+    monkeypatch.setattr(builders, "_is_stock_preprocess", lambda _: True)
+    monkeypatch.setattr(builders.clip_dataset, "build", lambda reader, **given: given["excluded"])
+    excluded = builders.build_dataset(reader, stock_build=None)
+    assert excluded == (frozenset() if is_training else {("a", 3)})

@@ -31,6 +31,12 @@ class _Run:
             tiny_pipeline.make_record(frames, {2: []}, video_id="empty"),
         ]
         path = tiny_pipeline.write_records(folder / "clips.record", records)
+        excluded, types = folder / "excluded.csv", folder / "types.pbtxt"
+        excluded.write_text("empty,0002\n")
+        types.write_text(
+            "label { name: 'stand' label_id: 1 label_type: POSE }"
+            "label { name: 'walk' label_id: 2 label_type: POSE }"
+        )
         self.source = i3d.I3D(final_endpoint="Mixed_5c", depth_multiplier=0.1)
         weights = pretrained.save(
             pretrained.PretrainedVariables(self.source), str(folder / "pretrained")
@@ -46,6 +52,10 @@ class _Run:
             model {{ faster_rcnn {{ feature_extractor {{ batch_norm_trainable: false }} }} }}
             [object_detection_ext.protos.video_action_transformer] {{
               i3d_head {{ }} proposals {{ source: GROUND_TRUTH }}
+              evaluation {{
+                protocol: MMACTION2 iou_threshold: [0.5, 0.75]
+                excluded_timestamps_path: '{excluded}' label_types_path: '{types}'
+              }}
             }}""",
             label_map=tiny_pipeline.write_label_map(folder / "label_map.pbtxt"),
             train=path,
@@ -107,6 +117,14 @@ def test_evaluation_has_metrics_and_losses(run):
     ):
         ((step, value),) = events.scalars[metric]
         assert step == 2 and np.isfinite(value) and value >= 0, metric
+    for metric in (
+        "AvaDetectionBoxes_Precision/mAP@0.75IOU",
+        "AvaDetectionBoxes_PerformanceByGroup/mAP@0.5IOU/POSE",
+        "AvaDetectionBoxes_Localization/AP@0.5IOU",
+        "AvaDetectionBoxes_Localization/AP@0.75IOU",
+    ):
+        ((_, value),) = events.scalars[metric]
+        assert 0 <= value <= 1, metric
     # Every person is a proposal, and next to nothing was learned that would move the boxes away.
     ((_, precision),) = events.scalars["PascalBoxes_Precision/mAP@0.5IOU"]
     assert precision > 0

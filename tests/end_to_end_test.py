@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import json
 import os
 import pathlib
 import signal
@@ -20,6 +21,7 @@ from object_detection import exporter_lib_v2, model_lib_v2
 from object_detection_ext import exporting, registration, training
 from object_detection_ext.data import annotations, clip_packing
 from object_detection_ext.evaluation import ava_evaluator
+from object_detection_ext.tools import visualize
 from object_detection_ext.visualization import drawing
 from tests import browser, tensorboard_server, tiny_pipeline
 
@@ -34,7 +36,8 @@ _PEOPLE = [
 _LEVEL = 40  # frame k is the gray level 40 k
 _OPTIONS = (
     "[object_detection_ext.protos.video_action_transformer] "
-    "{ summaries { training_picture_every_n_steps: 1 } outputs { attention: true } }"
+    "{ summaries { training_picture_every_n_steps: 1 } "
+    "outputs { attention: true key_embeddings: true } }"
 )
 
 
@@ -360,6 +363,7 @@ def test_saved_model_detects_what_the_checkpoints_model_detects(trained, exporte
             "detection_scores",
             "detection_classes",
             "detection_attention",
+            "key_embeddings",
         ):
             np.testing.assert_allclose(actual[name], expected[name], atol=1e-5, err_msg=name)
 
@@ -385,6 +389,39 @@ def test_exported_pipeline_shows_our_options_and_can_be_read_again(trained, expo
     assert tiny_pipeline.parse(text) == expected
     assert "77001" not in text  # the envelope's number
     registration.read_pipeline(str(folder / "pipeline.config"))
+
+
+def test_pictures_are_of_the_exported_models_attention(trained, exported, tmp_path):
+    folder, detect = exported
+    summary_path = visualize.run(
+        visualize.Options(
+            saved_model=str(folder / "saved_model"),
+            label_map=str(trained.config.parent / "label_map.pbtxt"),
+            output=str(tmp_path),
+            records=str(trained.config.parent / "eval.record"),
+            score_threshold=0.0,
+            max_people=2,
+            max_keyframes=1,
+        )
+    )
+    (clip,) = json.loads(pathlib.Path(summary_path).read_text())["clips"]
+    frames = (
+        np.ones([1, 4, 64, 64, 3], np.uint8)
+        * (_LEVEL * np.arange(4, dtype=np.uint8))[:, None, None, None]
+    )
+    outputs = detect(input_tensor=tf.constant(frames))
+    found = {name: values.numpy()[0] for name, values in outputs.items()}
+    assert clip["people"] and len(clip["groundtruth"]) == 2
+    for person in clip["people"]:
+        distance = np.abs(np.clip(found["detection_boxes"], 0, 1) - person["box"]).max(axis=1)
+        best = np.abs(found["detection_scores"] - max(person["actions"].values())) < 1e-4
+        (detection, *_) = np.flatnonzero((distance < 1e-3) & best)
+        for head, weights in enumerate(found["detection_attention"][detection, -1], start=1):
+            assert weights.sum() == pytest.approx(1, abs=1e-5)
+            peak = person["attention"][f"head {head}"]["peak"]
+            assert peak["times_uniform"] == pytest.approx(weights.max() * weights.size, rel=1e-2)
+        assert all((tmp_path / name).is_file() for name in person["files"])
+    assert len(clip["embeddings"]["variance_of_components"]) == 2
 
 
 @pytest.mark.slow

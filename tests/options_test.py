@@ -90,7 +90,7 @@ def test_two_messages_keep_their_own(message):
     assert options.carried_by(other).clip.num_frames == 11
 
 
-def test_pipeline_gives_its_options_to_model_and_readers():
+def test_pipeline_gives_its_options_to_model_readers_and_eval_config():
     pipeline = tiny_pipeline.make_pipeline("eval_input_reader { name: 'second' }")
     options.attach_to_pipeline(pipeline)
     expected = pipeline.Extensions[options.EXTENSION]
@@ -99,8 +99,9 @@ def test_pipeline_gives_its_options_to_model_and_readers():
         pipeline.model.faster_rcnn,
         pipeline.train_input_reader,
         *pipeline.eval_input_reader,
+        pipeline.eval_config,
     ]
-    assert [options.carried_by(carrier) == expected for carrier in carriers] == [True] * 4
+    assert [options.carried_by(carrier) == expected for carrier in carriers] == [True] * 5
 
 
 def test_stock_functions_split_and_join_without_loss():

@@ -195,6 +195,35 @@ def test_augmentations_that_work_on_clips_are_allowed(kind):
     pipeline_check.check(tiny_pipeline.make_pipeline(override), "fine")
 
 
+@pytest.mark.parametrize(
+    ("options", "field", "message"),
+    [
+        ("iou_threshold: 0.0", "iou_threshold", "0; an overlap, greater than 0 and at most 1"),
+        ("iou_threshold: nan", "iou_threshold", "nan; an overlap, greater than 0 and at most 1"),
+        ("iou_threshold: [0.5, 0.5]", "iou_threshold", r"\[0.5, 0.5\]; at most 8, each once"),
+        ("excluded_timestamps_path: 'e.csv'", "excluded_timestamps_path", "no file 'e.csv'"),
+        ("label_types_path: 'bad'", "label_types_path", "bad, line 1: a block without an 'id'"),
+        ("label_types_path: 'none'", "label_types_path", "none: no class has a label_type"),
+    ],
+)
+def test_wrong_evaluation_option_is_named(tmp_path, monkeypatch, options, field, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad").write_text("label { name: 'stand' }")
+    (tmp_path / "none").write_text("item { name: 'stand' id: 1 }")
+    pipeline = tiny_pipeline.make_pipeline(_ours(f"evaluation {{ {options} }}"))
+    (fault,) = pipeline_check.find_faults(pipeline)
+    assert fault.startswith(f"{_EXTENSION}.evaluation.{field}: ")
+    assert re.search(message, fault)
+
+
+def test_evaluation_options_without_our_metrics_have_no_effect():
+    pipeline = tiny_pipeline.make_pipeline(_ours("evaluation { protocol: PYSLOWFAST }"))
+    assert not pipeline_check.find_faults(pipeline)
+    del pipeline.eval_config.metrics_set[:]
+    (fault,) = pipeline_check.find_faults(pipeline)
+    assert "no effect without eval_config.metrics_set: 'ava_detection_metrics'" in fault
+
+
 def test_choice_of_frames_that_fits_together_is_allowed():
     for clip in (
         "fps: 12.5",
@@ -292,6 +321,11 @@ _COMBINED = f"{_EXTENSION}.tx_i3d_head.tx_head"
     ("options", "field", "remedy"),
     [
         ("i3d_head { } outputs { attention: true }", f"{_EXTENSION}.outputs.attention", "tx_head"),
+        (
+            "i3d_head { } outputs { key_embeddings: true }",
+            f"{_EXTENSION}.outputs.key_embeddings",
+            "tx_head",
+        ),
         ("tx_head { query_preprocessor: LOW_RES }", f"{_TX}.query_channels", "HIGH_RES"),
         (
             "tx_i3d_head { tx_head { query_preprocessor: LOW_RES query_channels: 8 } }",

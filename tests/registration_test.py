@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 from absl import flags
 from object_detection import eval_util, exporter_lib_v2, inputs, model_lib, model_lib_v2
@@ -16,7 +17,8 @@ from object_detection.builders import model_builder
 from object_detection.utils import config_util
 
 from object_detection_ext import errors, registration
-from object_detection_ext.evaluation import ava_evaluator
+from object_detection_ext.evaluation import ava_evaluator, protocols
+from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from tests import tiny_pipeline
 
 registration.register()
@@ -55,6 +57,55 @@ def test_our_names_are_known_to_the_stock_api():
     config = tiny_pipeline.make_pipeline().eval_config
     evaluators = eval_util.get_evaluators(config, [{"id": 1, "name": "stand"}])
     assert isinstance(evaluators[0], ava_evaluator.AvaDetectionEvaluator)
+
+
+def test_evaluators_follow_the_options_of_their_pipeline(tmp_path):
+    types = tmp_path / "types.pbtxt"
+    types.write_text('label { name: "stand" label_id: 1 label_type: POSE }')
+    pipeline = tiny_pipeline.make_pipeline(
+        f"""[object_detection_ext.protos.video_action_transformer] {{
+          evaluation {{
+            protocol: MMACTION2 iou_threshold: 0.3 iou_threshold: 0.75
+            label_types_path: '{types}'
+          }}
+        }}"""
+    )
+    config = config_util.create_configs_from_pipeline_proto(pipeline)["eval_config"]
+    options = eval_util.evaluator_options_from_eval_config(config)
+    evaluator, _ = eval_util.get_evaluators(config, [{"id": 1, "name": "stand"}], options)
+    box = np.array([[0, 0, 1, 1]], np.float32)
+    nobody = np.zeros((0, 4), np.float32)
+    for image_id, boxes in enumerate([box, nobody]):
+        evaluator.add_single_ground_truth_image_info(
+            image_id, {"groundtruth_boxes": boxes, "groundtruth_classes": np.ones(len(boxes))}
+        )
+        found = {
+            "detection_boxes": box / 2 if image_id == 0 else box,
+            "detection_classes": np.ones(1),
+            "detection_scores": np.float32([0.5]),
+        }
+        evaluator.add_single_detected_image_info(image_id, found)
+    metrics = evaluator.evaluate()
+    prefix = "AvaDetectionBoxes_"
+    # The detection covers a quarter; that on the frame without a box is ignored.
+    assert metrics[f"{prefix}Precision/mAP@0.3IOU"] == 0.0
+    assert metrics[f"{prefix}PerformanceByGroup/mAP@0.75IOU/POSE"] == 0.0
+    assert f"{prefix}Precision/mAP@0.5IOU" not in metrics
+
+
+def test_options_protocols_are_those_that_there_are():
+    names = [name.lower() for name in vat_pb2.Evaluation.Protocol.keys()]
+    assert names == list(protocols.PROTOCOLS)
+
+
+def test_stock_options_of_metrics_stay():
+    config = tiny_pipeline.make_pipeline().eval_config
+    del config.metrics_set[:]
+    config.metrics_set.append("coco_detection_metrics")
+    config.include_metrics_per_category = True
+    options = eval_util.evaluator_options_from_eval_config(config)
+    assert options["coco_detection_metrics"]["include_metrics_per_category"]
+    assert registration.AVA_METRICS not in options
 
 
 def test_stock_names_stay():

@@ -7,6 +7,23 @@ import numpy as np
 from PIL import Image
 
 
+def resized(picture: Image.Image, short_side: int) -> Image.Image:
+    """The picture with this short side in pixels; as it is for 0."""
+    if not short_side or short_side == min(picture.size):
+        return picture
+    scale = short_side / min(picture.size)
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    # Reducing in two steps costs a fraction of one antialiased step and looks the same.
+    return picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+def encoded(picture: Image.Image, quality: int) -> bytes:
+    """The picture as JPEG of a quality from 1 to 100."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
 class JpegEncoder:
     """Frames, uint8 [H, W, 3] RGB, to JPEG bytes, resized to a short side if one is given."""
 
@@ -22,13 +39,6 @@ class JpegEncoder:
 
     def __call__(self, frame: np.ndarray) -> bytes:
         """Encodes a frame, uint8 [H, W, 3]."""
-        picture = Image.fromarray(frame)
-        if self._short_side:
-            scale = self._short_side / min(picture.size)
-            size = tuple(max(1, round(side * scale)) for side in picture.size)
-            # Reducing in two steps costs a fraction of one antialiased step and looks the same.
-            picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+        picture = resized(Image.fromarray(frame), self._short_side)
         self.size = picture.size[::-1]
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=self._quality)
-        return buffer.getvalue()
+        return encoded(picture, self._quality)

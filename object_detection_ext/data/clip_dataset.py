@@ -13,6 +13,7 @@ Clips that cannot be decoded are skipped with a counted warning.
 Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 """
 
+import logging
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -28,8 +29,12 @@ from object_detection_ext.data import (
     record_files,
     stock_transform,
 )
+from object_detection_ext.evaluation import csv_io
+from object_detection_ext.evaluation.csv_io import Frame
 
 _Fields = fields.InputDataFields
+# The stock loops' own logger, whose messages they let through.
+_log = logging.getLogger("tensorflow")
 
 # Records that are expanded into clips side by side, so that a batch does not hold neighbouring
 # keyframes of one long record only.
@@ -52,6 +57,7 @@ def build(
     input_context: tf.distribute.InputContext | None = None,
     choice: clip_decoder.FrameChoice = clip_decoder.NEIGHBOURS,
     fps: float | None = None,
+    excluded: frozenset[Frame] = frozenset(),
 ) -> tf.data.Dataset:
     """Builds the dataset of clips for the stock train and eval loops.
 
@@ -64,6 +70,8 @@ def build(
         input_context: the replica's share of files and batch, given by tf.distribute.
         choice: which frames make a clip.
         fps: frames per second that the records must have; None: any.
+        excluded: keyframes to leave out, (video id, seconds), as records name them:
+            `video_id,timestamp`. With any, a record that names a keyframe otherwise is an error.
 
     Returns:
         A dataset of (features, labels) as the stock builder gives it, with two differences if
@@ -87,6 +95,8 @@ def build(
     decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice)
     dataset = _read_records(patterns, input_reader, input_context)
     dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
+    if excluded:
+        dataset = _without(dataset, excluded)
     if isinstance(transform, stock_transform.StockTransform):
         build_clips = _draw_then_decode if transform.steps.only_crop_and_flip else _decode_then_draw
         dataset = build_clips(dataset, decoder, transform)
@@ -146,6 +156,20 @@ def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.
         whole_keyframes_of,
         cycle_length=_RECORDS_INTERLEAVED if shuffle else 1,
         num_parallel_calls=tf.data.AUTOTUNE if shuffle else None,
+    )
+
+
+def _without(dataset, excluded: frozenset[Frame]) -> tf.data.Dataset:
+    """Leaves out keyframes; ((file, record, name), keyframe) stay as they are."""
+
+    def is_kept(name: bytes) -> bool:
+        frame = csv_io.read_frame(name.decode())
+        if frame in excluded:
+            _log.info("evaluation: frame %s is excluded", name.decode())
+        return frame not in excluded
+
+    return dataset.filter(
+        lambda whole, keyframe: tf.ensure_shape(tf.numpy_function(is_kept, whole[2:], tf.bool), [])
     )
 
 

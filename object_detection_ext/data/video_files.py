@@ -7,6 +7,13 @@ from collections.abc import Iterator, Mapping
 from object_detection_ext import files
 from object_detection_ext.data import video_reader
 
+# Files with these extensions are videos that somebody meant. (Whether a file can be read is another
+# matter: FFmpeg also takes text and pictures for videos.)
+EXTENSIONS = frozenset(
+    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm "
+    ".wmv".split()
+)
+
 
 def index_videos(folder: str | os.PathLike) -> dict[str, list[str]]:
     """Returns the files below a folder by video id, with any extension, hidden ones left out.

@@ -163,11 +163,11 @@ def _source(path: str):
 
 
 @dataclasses.dataclass
-class _Frame:
-    """A decoded frame: its time in seconds and whether frames before it were lost to damage."""
+class TimedPicture:
+    """A frame: its time in seconds and whether frames before it were lost to damage."""
 
     time: float
-    picture: av.VideoFrame
+    picture: av.VideoFrame | np.ndarray
     after_damage: bool
     payload: Any = None
 
@@ -236,7 +236,7 @@ class _FrameSource:
             if packet is None:
                 return
 
-    def next(self) -> _Frame | None:
+    def next(self) -> TimedPicture | None:
         """Returns the next frame that is later than all before, or None at the end."""
         lost = False
         for picture, damaged in self._pictures:
@@ -254,7 +254,7 @@ class _FrameSource:
             if picture.duration and picture.time_base:
                 length = max(length, float(picture.duration * picture.time_base))
             self._stats.end = time + length
-            return _Frame(time, picture, lost)
+            return TimedPicture(time, picture, lost)
         return None
 
     def _time(self, picture: av.VideoFrame) -> float:
@@ -268,7 +268,7 @@ class _FrameSource:
             self._start = seconds
         return seconds - self._start
 
-    def jump(self, seconds: float) -> _Frame | None:
+    def jump(self, seconds: float) -> TimedPicture | None:
         """Returns a frame before `seconds`, near it where the file can be searched by time.
 
         It never goes back. Where the search fails or lands too late, frames are decoded one by one
@@ -404,7 +404,7 @@ class FrameReader:
         if any(b < a for a, b in itertools.pairwise(starts)):
             raise ValueError(f"The windows of {self._path} must be sorted by their first time.")
         self.stats = DecodeStats()
-        waiting = collections.deque(_PartialWindow(window) for window in windows)
+        waiting = collections.deque(PartialWindow(window) for window in windows)
         while waiting and waiting[0].is_before_start:
             yield self._finished(waiting.popleft())
         if not waiting:
@@ -420,7 +420,7 @@ class FrameReader:
         current = current or source.next()
         if current is None:
             raise VideoError(f"{self._path}: no frame of the video can be decoded.")
-        active: collections.deque[_PartialWindow] = collections.deque()
+        active: collections.deque[PartialWindow] = collections.deque()
         while current is not None and (active or waiting):
             if not active and self._far(waiting, current.time):
                 upcoming = source.jump(waiting[0].start)
@@ -442,12 +442,12 @@ class FrameReader:
     def _far(self, waiting: collections.deque, now: float) -> bool:
         return bool(waiting) and waiting[0].start - now > _SEEK_GAP_SECONDS
 
-    def _payload(self, frame: _Frame) -> Any:
+    def _payload(self, frame: TimedPicture) -> Any:
         if frame.payload is None:
             frame.payload = self._transform(self._pixels(frame.picture))
         return frame.payload
 
-    def _finished(self, window: "_PartialWindow") -> WindowFrames:
+    def _finished(self, window: "PartialWindow") -> WindowFrames:
         problems = {}
         for index in window.keyframes:
             problem = self._problem(window, index)
@@ -457,7 +457,7 @@ class FrameReader:
             return WindowFrames((), np.empty(0), problems)
         return WindowFrames(window.frames, np.array(window.frame_times), problems)
 
-    def _problem(self, window: "_PartialWindow", index: int) -> Problem | None:
+    def _problem(self, window: "PartialWindow", index: int) -> Problem | None:
         time = window.times[index]
         if time < 0:
             return Problem(f"timestamp {time:g} s is before the start of the video", outside=True)
@@ -516,7 +516,7 @@ class ClipReader(FrameReader):
                 yield Clip(time, (), np.empty(0), problem.text, problem.outside)
 
 
-class _PartialWindow:
+class PartialWindow:
     """A window while its frames pass by."""
 
     def __init__(self, window: Window):
@@ -535,9 +535,12 @@ class _PartialWindow:
 
     @property
     def complete(self) -> bool:
+        """Whether all of its times have their frame."""
         return len(self.frames) == len(self.times)
 
-    def take(self, frame: _Frame, upcoming: _Frame | None, limit: float, payload) -> None:
+    def take(
+        self, frame: TimedPicture, upcoming: TimedPicture | None, limit: float, payload
+    ) -> None:
         """Appends the frame for each wanted time up to `limit`, where the next one is nearer."""
         first = len(self.frames)
         count = int(np.searchsorted(self.times[first:], limit, side="right"))
@@ -549,7 +552,7 @@ class _PartialWindow:
         self.frames.extend([payload(frame)] * count)
         self.frame_times.extend([frame.time] * count)
 
-    def _look(self, index: int, frame: _Frame, upcoming: _Frame | None) -> None:
+    def _look(self, index: int, frame: TimedPicture, upcoming: TimedPicture | None) -> None:
         """Marks a keyframe after the end, or where frames were lost and none kept is near."""
         if upcoming is None:
             self.after_last.add(index)

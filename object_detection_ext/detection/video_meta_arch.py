@@ -5,10 +5,11 @@ Overrides the seams where a clip differs from an image. Losses, target assignmen
 non-maximum suppression and restoring stay stock.
 
 Shapes: B clips, T frames, H W pixels, t h w cells of the feature map, C channels, R proposals, K
-classes, G ground-truth rows, N detections, L layers and M heads of Tx units.
+classes, G ground-truth rows, N detections, L layers and M heads of Tx units, D query size.
 """
 
 import functools
+from typing import NamedTuple
 
 import tensorflow as tf
 from object_detection.core import box_list_ops, box_predictor, standard_fields
@@ -21,9 +22,21 @@ from object_detection_ext.heads.roi_pooling import RoiPool, middle_of_time
 from object_detection_ext.visualization import panels, training_pictures
 
 DETECTION_ATTENTION = "detection_attention"
+KEY_EMBEDDINGS = "key_embeddings"
 
 _ATTENTION = "proposal_attention"
 _MOST_CLIPS_SHOWN = 3
+
+
+class ClipFeatures(NamedTuple):
+    """Clips whose feature map is there already, in the place of preprocessed inputs.
+
+    `feature_map` is float [B, t, h, w, C]; `image_size` int32 [2], height and width in pixels of
+    the frames that it was made from, with padding.
+    """
+
+    feature_map: tf.Tensor
+    image_size: tf.Tensor
 
 
 class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
@@ -35,6 +48,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         action_head: tf.keras.layers.Layer,
         proposals_from_groundtruth: bool = False,
         output_attention: bool = False,
+        output_key_embeddings: bool = False,
         picture_every_n_steps: int = 0,
         picture_label_map_path: str = "",
         **faster_rcnn_kwargs,
@@ -47,6 +61,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
                 region proposal network's (section 4.2), in training and in evaluation.
             output_attention: whether detections hold `detection_attention`, float
                 [B, N, L, M, t, h, w].
+            output_key_embeddings: whether detections hold `key_embeddings`, float
+                [B, L, M, t, h, w, D].
             picture_every_n_steps: steps between two training pictures in TensorBoard; 0: none, as
                 XLA and TPU want it.
             picture_label_map_path: of the label map with the names for these pictures; empty: ids.
@@ -67,6 +83,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         )
         self._proposals_from_groundtruth = proposals_from_groundtruth
         self._output_attention = output_attention
+        self._output_key_embeddings = output_key_embeddings
         self._picture_every_n_steps = picture_every_n_steps
         self._picture_label_map_path = picture_label_map_path
 
@@ -75,21 +92,22 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         """Whether the model classifies boxes that it is given, in place of its own proposals."""
         return self._proposals_from_groundtruth
 
-    def to_clips(self, images: tf.Tensor) -> tf.Tensor:
-        """What `predict` takes, as clips [B, T, H, W, 3], float in [-1, 1]."""
-        return self._feature_extractor.to_clips(images)
-
     @property
     def image_resizer(self):
         """From a frame [H, W, 3] to (resized frame [h, w, 3], its shape without padding [3])."""
         return self._image_resizer_fn
+
+    def to_clips(self, images: tf.Tensor) -> tf.Tensor:
+        """What `predict` takes, as clips [B, T, H, W, 3], float in [-1, 1]."""
+        return self._feature_extractor.to_clips(images)
 
     def predict(self, preprocessed_inputs, true_image_shapes, **side_inputs):
         """Predicts raw tensors; see the base class.
 
         Args:
             preprocessed_inputs: packed clips [B, H, W, 3 T] in [-1, 1], as `preprocess` gives them,
-                or stacked clips [B, T H, W, 3], uint8, as the input pipeline gives them.
+                or stacked clips [B, T H, W, 3], uint8, as the input pipeline gives them, or
+                `ClipFeatures`.
             true_image_shapes: int32 [B, 3], sizes in pixels before padding.
             **side_inputs: `proposal_boxes`, float [B, any number up to R, 4], normalized by the
                 true image: boxes that take the place of the proposals. Boxes without an area are
@@ -104,24 +122,54 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         return super().predict(preprocessed_inputs, true_image_shapes, **side_inputs)
 
     def postprocess(self, prediction_dict, true_image_shapes, **params):
-        """Detections; see the base class. Adds `detection_attention` if it was asked for."""
+        """Detections; see the base class. Adds the outputs for pictures that were asked for."""
         detections = super().postprocess(prediction_dict, true_image_shapes, **params)
         if _ATTENTION in prediction_dict:
             proposals = detections[standard_fields.DetectionResultFields.detection_anchor_indices]
             detections[DETECTION_ATTENTION] = tf.gather(
                 prediction_dict[_ATTENTION], proposals, batch_dims=1
             )
+        if KEY_EMBEDDINGS in prediction_dict:
+            detections[KEY_EMBEDDINGS] = prediction_dict[KEY_EMBEDDINGS]
         return detections
 
-    def _extract_proposal_features(self, preprocessed_inputs):
+    @property
+    def feature_map_size(self) -> tuple[int, int]:
+        """T and C: time steps and channels of a clip's feature map."""
+        trunk = self._image_trunk().trunk
+        steps = -(-self._feature_extractor.num_frames // trunk.temporal_stride)
+        return steps, trunk.output_channels
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames from one time step of the feature map to the next."""
+        return self._image_trunk().trunk.temporal_stride
+
+    def trunk_features(self, frames: tf.Tensor) -> tf.Tensor:
+        """The trunk's feature map of stretches of video of any length.
+
+        Args:
+            frames: uint8 [B, n, H, W, 3], resized.
+
+        Returns:
+            float [B, n', h, w, C], with n' the n frames by the trunk's temporal stride, rounded up.
+        """
+        clips = self._feature_extractor.preprocess(tf.cast(frames, tf.float32))
+        return self._image_trunk().trunk(clips, training=False)
+
+    def _image_trunk(self):
         if isinstance(self._feature_extractor_for_proposal_features, str):  # not built yet
             self._feature_extractor_for_proposal_features = (
                 self._feature_extractor.get_proposal_feature_extractor_model(
                     name=self.first_stage_feature_extractor_scope
                 )
             )
-        trunk = self._feature_extractor_for_proposal_features
-        return trunk(preprocessed_inputs, training=self._is_training), {}
+        return self._feature_extractor_for_proposal_features
+
+    def _extract_proposal_features(self, preprocessed_inputs):
+        if isinstance(preprocessed_inputs, ClipFeatures):
+            return preprocessed_inputs.feature_map, {}
+        return self._image_trunk()(preprocessed_inputs, training=self._is_training), {}
 
     def _extract_rpn_feature_maps(self, preprocessed_inputs):
         """Proposals come from the middle frame, the second stage sees the whole clip.
@@ -140,6 +188,10 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
 
     def _packed_shape(self, images):
         """int32 [4], of the packed clips: [B, H, W, 3 T]."""
+        if isinstance(images, ClipFeatures):
+            num_clips = tf.shape(images.feature_map)[:1]
+            channels = [3 * self._feature_extractor.num_frames]
+            return tf.concat([num_clips, images.image_size, channels], axis=0)
         shape = tf.shape(images)
         if images.dtype != tf.uint8:
             return shape
@@ -236,6 +288,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         }
         if self._output_attention:
             prediction_dict[_ATTENTION] = predictions["head_outputs"].stacked_attention_weights()
+        if self._output_key_embeddings:
+            prediction_dict[KEY_EMBEDDINGS] = predictions["head_outputs"].stacked_key_embeddings()
         if self._return_raw_detections_during_predict:
             prediction_dict.update(
                 self._raw_detections_and_feature_map_inds(

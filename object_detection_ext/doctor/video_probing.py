@@ -16,12 +16,6 @@ from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import video_files, video_reader
 from object_detection_ext.doctor.examination import VideoProbe, Videos
 
-# Files with these extensions are videos that somebody meant to annotate. (Whether a file can be
-# read is another matter: FFmpeg also takes text and pictures for videos.)
-_EXTENSIONS = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm "
-    ".wmv".split()
-)
 # Probing waits for the disk, not for the processor.
 _THREADS = 16
 # How far from its end a file is looked into, and how many packets at most.
@@ -55,7 +49,9 @@ def _unnamed(index: Mapping[str, list[str]], ids: Iterable[str]) -> tuple[str, .
     named = set(itertools.chain.from_iterable(index.get(video_id, []) for video_id in ids))
     files = set(itertools.chain.from_iterable(index.values()))
     return tuple(
-        path for path in sorted(files - named) if os.path.splitext(path)[1].lower() in _EXTENSIONS
+        path
+        for path in sorted(files - named)
+        if os.path.splitext(path)[1].lower() in video_files.EXTENSIONS
     )
 
 

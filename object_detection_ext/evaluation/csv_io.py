@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from object_detection_ext import errors
 from object_detection_ext.progress import Progress
 
 Frame = tuple[str, int | float]
@@ -62,14 +63,14 @@ class AvaRows:
         `rows.frame` counts them. A frame may have no rows.
       rows: the N labelled rows; boxes are [ymin, xmin, ymax, xmax], normalized.
       lines: int64 [N], the line of each row in the file, from 1.
-      rows_with_score: how many of the N rows have the 8th column; the others score 1.0.
+      has_score: bool [N], which rows have the 8th column; the others score 1.0.
     """
 
     name: str
     frames: list[Frame]
     rows: LabelledBoxes
     lines: np.ndarray
-    rows_with_score: int
+    has_score: np.ndarray
 
 
 def _read_timestamp(text: str) -> int | float:
@@ -136,7 +137,7 @@ class _FrameIndex:
             frame = (video_id, _read_timestamp(timestamp))
         except ValueError:
             hint = " AVA files have no header row." if line == 1 else ""
-            raise ValueError(
+            raise errors.InputError(
                 f"{self._name}, line {line}: timestamp {timestamp!r} is not a number of seconds."
                 f"{hint}"
             ) from None
@@ -153,7 +154,7 @@ def _raise_for_field(name: str, rows: list[list[str]], lines: list[int]) -> None
             try:
                 read(text)
             except ValueError:
-                raise ValueError(
+                raise errors.InputError(
                     f"{name}, line {line}: {column} is {text!r}, but must be {want}."
                 ) from None
 
@@ -161,7 +162,7 @@ def _raise_for_field(name: str, rows: list[list[str]], lines: list[int]) -> None
 def _read_labelled(
     name: str, rows: list[list[str]], lines: list[int], frame: list[int]
 ) -> LabelledBoxes:
-    """Turns rows of 7 or 8 texts into arrays. Raises ValueError for an unreadable field."""
+    """Turns rows of 7 or 8 texts into arrays. Raises InputError for an unreadable field."""
     count = len(rows)
     texts = itertools.chain.from_iterable(row[2:6] for row in rows)
     try:
@@ -189,7 +190,9 @@ def _row_chunks(path: str, report: Report | None) -> Iterator[list[tuple[int, li
             try:
                 chunk = list(itertools.islice(reader, _CHUNK_ROWS))
             except (csv.Error, UnicodeDecodeError) as error:
-                raise ValueError(f"{path}, after line {line}: not a text CSV ({error}).") from None
+                raise errors.InputError(
+                    f"{path}, after line {line}: not a text CSV ({error})."
+                ) from None
             if not chunk:
                 return
             yield [(line + 1 + i, row) for i, row in enumerate(chunk) if row]
@@ -208,16 +211,16 @@ def read_csv(path: str, report: Report | None = None) -> AvaRows:
       report: called with lines of progress when reading takes long.
 
     Raises:
-      ValueError: for a row with another number of columns, an unreadable or infinite number, or a
+      InputError: for a row with another number of columns, an unreadable or infinite number, or a
         NaN score; names file, line, column and value.
       OSError: where the file cannot be opened.
     """
-    index, parts, all_lines, rows_with_score = _FrameIndex(path), [], [], 0
+    index, parts, all_lines, has_score = _FrameIndex(path), [], [], []
     for chunk in _row_chunks(path, report):
         rows, lines, frame = [], [], []
         for line, row in chunk:
             if len(row) not in (2, 7, 8):
-                raise ValueError(
+                raise errors.InputError(
                     f"{path}, line {line}: {len(row)} columns, but an AVA row has 7 or 8 "
                     f"({','.join(_COLUMNS)}), or 2 for a frame without boxes."
                 )
@@ -229,9 +232,10 @@ def read_csv(path: str, report: Report | None = None) -> AvaRows:
         if rows:
             parts.append(_read_labelled(path, rows, lines, frame))
             all_lines.append(np.array(lines, np.int64))
-            rows_with_score += sum(len(row) == 8 for row in rows)
+            has_score.append(np.array([len(row) == 8 for row in rows], bool))
     lines = np.concatenate(all_lines) if parts else np.zeros(0, np.int64)
-    return AvaRows(path, index.frames, concatenate(parts), lines, rows_with_score)
+    scored = np.concatenate(has_score) if parts else np.zeros(0, bool)
+    return AvaRows(path, index.frames, concatenate(parts), lines, scored)
 
 
 def concatenate(parts: list[LabelledBoxes]) -> LabelledBoxes:
@@ -251,13 +255,13 @@ def read_excluded_timestamps(path: str) -> frozenset[Frame]:
     """Reads rows `video_id,timestamp` of frames to leave out of the evaluation.
 
     Raises:
-      ValueError: for a row that does not have two columns, or an unreadable timestamp.
+      InputError: for a row that does not have two columns, or an unreadable timestamp.
     """
     index = _FrameIndex(path)
     for chunk in _row_chunks(path, None):
         for line, row in chunk:
             if len(row) != 2:
-                raise ValueError(
+                raise errors.InputError(
                     f"{path}, line {line}: {len(row)} columns, but a row of excluded timestamps "
                     "has 2 (video_id,timestamp)."
                 )
@@ -278,7 +282,9 @@ def _tokens(path: str, text: str) -> Iterator[tuple[str, str, int]]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise ValueError(f"{path}, line {line}: a quoted text is not closed on its line.")
+            raise errors.InputError(
+                f"{path}, line {line}: a quoted text is not closed on its line."
+            )
         token = match.group()
         if match.lastgroup == "text":
             value = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), token[1:-1])
@@ -300,7 +306,7 @@ def _label_blocks(path: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
             elif token in "}>":
                 depth -= 1
                 if depth < 0:
-                    raise ValueError(f"{path}, line {line}: {token!r} closes nothing.")
+                    raise errors.InputError(f"{path}, line {line}: {token!r} closes nothing.")
                 if depth == 0:
                     yield start, fields
             key = key if token == ":" else None
@@ -312,7 +318,56 @@ def _label_blocks(path: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
         else:
             key = None
     if depth:
-        raise ValueError(f"{path}, line {start}: this block is not closed.")
+        raise errors.InputError(f"{path}, line {start}: this block is not closed.")
+
+
+@dataclass(frozen=True)
+class _Label:
+    line: int
+    id: int
+    name: str
+    type: str
+
+
+def _read_labels(path: str) -> list[_Label]:
+    """The blocks of a label map, as `read_label_map` describes it."""
+    with open(path, encoding="utf-8-sig") as file:
+        try:
+            text = file.read()
+        except UnicodeDecodeError:
+            raise errors.InputError(
+                f"{path}: a label map must be text, not a binary file."
+            ) from None
+    labels: dict[int, _Label] = {}
+    for line, fields in _label_blocks(path, text):
+        label = _read_label(path, line, fields)
+        if label.id == 0 and label.name == "background":
+            continue
+        if label.id < 1:
+            raise errors.InputError(
+                f"{path}, line {line}: id {label.id} of {label.name!r} must be 1 or more."
+            )
+        if label.id in labels:
+            raise errors.InputError(
+                f"{path}, line {line}: id {label.id} of {label.name!r} is taken by line "
+                f"{labels[label.id].line}."
+            )
+        labels[label.id] = label
+    if not labels:
+        raise errors.InputError(
+            f"{path}: no classes; blocks 'item {{ name: \"..\" id: 1 }}' are expected."
+        )
+    return list(labels.values())
+
+
+def _read_label(path: str, line: int, fields: dict[str, str]) -> _Label:
+    id_text = fields.get("id", fields.get("label_id"))
+    if id_text is None:
+        raise errors.InputError(f"{path}, line {line}: a block without an 'id' or a 'label_id'.")
+    if not re.fullmatch(r"-?\d+", id_text):
+        raise errors.InputError(f"{path}, line {line}: id {id_text!r} is not a whole number.")
+    name = fields.get("name") or fields.get("display_name", "")
+    return _Label(line, int(id_text), name, fields.get("label_type", ""))
 
 
 def read_label_map(path: str) -> list[Category]:
@@ -326,35 +381,43 @@ def read_label_map(path: str) -> list[Category]:
       Categories {"id": .., "name": ..} in the order of the file.
 
     Raises:
-      ValueError: for a file without blocks, a block without an id, an id below 1 (0 is left out
+      InputError: for a file without blocks, a block without an id, an id below 1 (0 is left out
         where its name is "background", as the stock API allows), or two blocks with one id.
+      OSError: where the file cannot be opened.
     """
-    with open(path, encoding="utf-8-sig") as file:
-        try:
-            text = file.read()
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}: a label map must be text, not a binary file.") from None
-    categories, line_of_id = [], {}
-    for line, fields in _label_blocks(path, text):
-        id_text = fields.get("id", fields.get("label_id"))
-        if id_text is None:
-            raise ValueError(f"{path}, line {line}: a block without an 'id' or a 'label_id'.")
-        if not re.fullmatch(r"-?\d+", id_text):
-            raise ValueError(f"{path}, line {line}: id {id_text!r} is not a whole number.")
-        class_id, name = int(id_text), fields.get("name") or fields.get("display_name", "")
-        if class_id == 0 and name == "background":
-            continue
-        if class_id < 1:
-            raise ValueError(f"{path}, line {line}: id {class_id} of {name!r} must be 1 or more.")
-        if class_id in line_of_id:
-            raise ValueError(
-                f"{path}, line {line}: id {class_id} of {name!r} is taken by line "
-                f"{line_of_id[class_id]}."
-            )
-        line_of_id[class_id] = line
-        categories.append({"id": class_id, "name": name})
-    if not categories:
-        raise ValueError(
-            f"{path}: no classes; blocks 'item {{ name: \"..\" id: 1 }}' are expected."
+    return [{"id": label.id, "name": label.name} for label in _read_labels(path)]
+
+
+def read_label_types(path: str, required: bool = True) -> dict[int, str]:
+    """Reads which group each class of a label map belongs to.
+
+    Args:
+      path: as for `read_label_map`; the blocks' `label_type`, such as PERSON_MOVEMENT in the AVA
+        release. (The stock API's own label maps cannot have that field.)
+      required: whether it is an error that no class has one.
+
+    Returns:
+      Groups by class id, without the classes that have none.
+
+    Raises:
+      InputError, OSError: as `read_label_map`; InputError if what is required is missing.
+    """
+    types = {label.id: label.type for label in _read_labels(path) if label.type}
+    if required and not types:
+        raise errors.InputError(
+            f'{path}: no class has a label_type; blocks \'label {{ name: ".." label_id: 1 '
+            "label_type: PERSON_MOVEMENT }' are expected."
         )
-    return categories
+    return types
+
+
+def read_frame(text: str) -> Frame:
+    """A frame from its name in records, `video_id,timestamp`.
+
+    Raises:
+      ValueError: if it is none.
+    """
+    video_id, _, timestamp = text.rpartition(",")
+    if not video_id:
+        raise ValueError(f"{text!r} is not of the form video_id,timestamp")
+    return video_id, _read_timestamp(timestamp)

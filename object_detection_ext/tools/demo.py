@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole way, small: toy videos to an annotated video, in about ten minutes on two CPU cores.
+"""The whole way, small: toy videos to a report, in about ten minutes on two CPU cores.
 
     python -m object_detection_ext.tools.demo [--output demo_output] [--seed 0]
 
@@ -33,7 +33,7 @@ _CHECKPOINT_EVERY = 200
 # Lines of our own tools; the rest, mostly TensorFlow's, is in the log files.
 _PROGRESS = re.compile(
     r"^(toy data|records|training|evaluating|detection|video|Converted|WARNING: .*skipped"
-    r"|Found|Nothing|error|warning|estimate)\b"
+    r"|Found|Nothing|eval_\d+:|attention|visualize|report|error|warning|estimate)\b"
 )
 _METRIC = re.compile(r"\+ AvaDetectionBoxes_\w+/(\S.*@0\.5IOU.*): ([\d.]+)$")
 
@@ -44,19 +44,28 @@ class StageFailed(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A command, and about how long it takes on two cores."""
+    """A command, and about how long it takes on two cores.
+
+    What is known only when earlier stages are done is a function that tells it.
+    """
 
     name: str
     seconds: float
     module: str
     options: tuple[tuple[str, object], ...]
     again: bool = False  # runs even if it was finished before: it looks itself what is left
+    arguments: tuple[object, ...] = ()
 
     @property
     def command(self) -> list[str]:
         """As a user would type it."""
-        options = [f"--{name}={value}" for name, value in self.options]
-        return ["python", "-m", f"object_detection_ext.{self.module}", *options]
+        options = [f"--{name}={_known(value)}" for name, value in self.options]
+        arguments = [str(_known(value)) for value in self.arguments]
+        return ["python", "-m", f"object_detection_ext.{self.module}", *options, *arguments]
+
+
+def _known(value: object) -> object:
+    return value() if callable(value) else value
 
 
 def stages(output: pathlib.Path, seed: int, num_steps: int) -> Iterator[Stage]:
@@ -116,22 +125,52 @@ def stages(output: pathlib.Path, seed: int, num_steps: int) -> Iterator[Stage]:
             ("output_directory", exported),
         ),
     )
+    yield from _stages_with_the_model(output)
 
 
-def detection_stage(output: pathlib.Path) -> Stage:
-    """Detection on the held-out video in which most different actions are seen."""
-    data = output / "data"
-    return Stage(
-        "detection",
+def _stages_with_the_model(output: pathlib.Path) -> Iterator[Stage]:
+    """What the exported model is used for."""
+    data, found = output / "data", output / "detections"
+    model = ("saved_model", output / "exported" / "saved_model")
+
+    def shown():
+        return data / "videos" / f"{_liveliest_video(data / 'eval.csv')}.mp4"
+
+    yield Stage(
+        "annotated video",
         25,
         "tools.detect_video",
+        (model, ("output", output / "annotated"), ("every", 0.5), ("tracks", True)),
+        arguments=(shown,),
+    )
+    yield Stage(
+        "detection on all held-out videos",
+        30,
+        "tools.detect_video",
+        (model, ("output", found), ("score_threshold", 0.01), ("batch_size", 4), ("video", False)),
+        arguments=(data / "videos" / "eval_*.mp4",),
+    )
+    yield Stage(
+        "attention",
+        40,
+        "tools.visualize",
+        (model, ("video", shown), ("output", output / "attention"), ("max_people", 2)),
+    )
+    yield Stage(
+        "report",
+        20,
+        "tools.report",
         (
-            ("saved_model", output / "exported" / "saved_model"),
-            ("video", data / "videos" / f"{_liveliest_video(data / 'eval.csv')}.mp4"),
-            ("label_map", data / "label_map.pbtxt"),
-            ("output", output / "detections"),
-            ("every", 0.5),
-            ("fps", _FPS),
+            ("groundtruth", data / "eval.csv"),
+            ("detections", found / "detections.csv"),
+            ("labelmap", data / "label_map.pbtxt"),
+            ("train_annotations", data / "train.csv"),
+            ("videos", data / "videos"),
+            ("attention", output / "attention"),
+            ("pipeline_config_path", output / "pipeline.config"),
+            ("bootstrap", 1000),
+            ("title", "The demo on its held-out videos"),
+            ("output", output / "report.html"),
         ),
     )
 
@@ -214,17 +253,14 @@ def run(output: pathlib.Path, seed: int, num_steps: int) -> dict[str, float]:
     _check_seed(output, seed)
     write_config(output, num_steps)
     plan = list(stages(output, seed, num_steps))
-    left = sum(stage.seconds for stage in plan) + 25
-    print(f"Demo: toy videos to an annotated video, about {format_seconds(left)} on two cores.")
+    left = sum(stage.seconds for stage in plan)
+    print(f"Demo: toy videos to a report, about {format_seconds(left)} on two cores.")
     metrics = {}
     for number, stage in enumerate(plan, start=1):
-        title = f"[{number}/{len(plan) + 1}, {format_seconds(left)} left]"
-        log = run_stage(stage, output, title)
+        log = run_stage(stage, output, f"[{number}/{len(plan)}, {format_seconds(left)} left]")
         left -= stage.seconds
         if stage.name == "evaluation":
             metrics = read_metrics(log)
-    detection = detection_stage(output)
-    run_stage(detection, output, f"[{len(plan) + 1}/{len(plan) + 1}, {format_seconds(left)} left]")
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     _print_results(output, metrics)
     return metrics
@@ -248,7 +284,10 @@ def _print_results(output: pathlib.Path, metrics: dict[str, float]) -> None:
     print("\nResults:")
     for what, place in (
         ("keyframes with their ground truth", output / "contact_sheet.png"),
-        ("annotated video, picture, CSV", output / "detections"),
+        ("report, for a browser", output / "report.html"),
+        ("annotated video and picture", output / "annotated"),
+        ("what people attend to", output / "attention"),
+        ("detections on the held-out videos", output / "detections" / "detections.csv"),
         ("metrics", output / "metrics.json"),
         ("SavedModel", output / "exported" / "saved_model"),
         ("checkpoints", output / "model"),

@@ -1,338 +1,321 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Finds people and their actions in a video with an exported model.
+r"""Finds people and their actions in videos with an exported model.
 
     python -m object_detection_ext.tools.detect_video --saved_model exported/saved_model \
-        --video V.mp4 --label_map label_map.pbtxt --output DIR
+        street.mp4 'phone/*.mov' archive/ --output DIR
 
-DIR then holds the annotated video, a picture of the keyframe with the clearest detections, and the
-detections as an AVA-style CSV (video_id,timestamp,x1,y1,x2,y2,action_id,score), which
-`evaluation.ava_ap` reads; for evaluation use a low --score_threshold such as 0.01.
+Inputs are video files, patterns, folders (all videos below them), or the number of a camera. For
+each video DIR then holds
 
-Shapes: T frames of a clip, H W pixels, N detections of a clip (one per box and action).
+    NAME.jsonl             a line of JSON for each keyframe
+    NAME_detections.csv    AVA-style rows, which evaluation.ava_ap reads; for evaluation use a low
+                           --score_threshold such as 0.01
+    NAME_detections.mp4    the annotated video
+    NAME_detections.png    the keyframe with the clearest detections
+
+and detections.csv the rows of all of them. A video that cannot be read does not stop the others. A
+run that was stopped goes on where it was.
 """
 
-import collections
-import csv
 import dataclasses
+import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 from absl import app, flags
-from PIL import Image
 
-from object_detection_ext import errors
-from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import annotations, video_reader
-from object_detection_ext.visualization import drawing
-from object_detection_ext.visualization import people as people_lib
-
-_INPUT = "input_tensor"
-_OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-
-
-class DetectionError(errors.InputError):
-    """The detection cannot be done as asked; the message says why and what would be right."""
+from object_detection_ext import errors, progress
+from object_detection_ext.data import video_reader
+from object_detection_ext.inference import annotated_video, results, sources, tracks
+from object_detection_ext.inference import model as model_lib
+from object_detection_ext.inference.detector import ActionDetector
+from object_detection_ext.inference.results import Keyframe
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to detect and how; `every` is in seconds, `short_side` in pixels (0 keeps the size)."""
+    """What to detect and how; `every` is in seconds. The others are those of ActionDetector."""
 
-    saved_model: str
-    video: str
-    label_map: str
+    inputs: tuple[str, ...]
     output: str
+    saved_model: str
+    label_map: str | None = None
     every: float = 1.0
     score_threshold: float = 0.3
-    fps: float = 25.0
-    num_frames: int = 0
-    short_side: int = 0
+    fps: float | None = None
+    num_frames: int | None = None
+    short_side: int | None = None
+    batch_size: int = 1
+    share_trunk: bool = False
+    tracks: bool = False
+    attention: bool = False
+    video: bool = True
 
-    def check(self) -> video_reader.VideoInfo:
-        """Checks all that can be checked without TensorFlow and returns what the video is.
+    def check(self) -> None:
+        """Raises errors.InputError for what can be told wrong without TensorFlow."""
+        if not self.inputs:
+            raise errors.InputError("Give at least one video, pattern, folder or camera number.")
+        if not 0 < self.every < float("inf"):
+            raise errors.InputError(f"--every must be more than 0 seconds, not {self.every:g}.")
+        model_lib.check_saved_model(self.saved_model)
 
-        Raises:
-          DetectionError: if an option is out of range or the model is missing.
-          video_reader.VideoError: if the video is missing or unreadable.
-        """
-        problems = []
-        if not os.path.isfile(os.path.join(self.saved_model, "saved_model.pb")):
-            problems.append(
-                f"--saved_model {self.saved_model!r} holds no saved_model.pb; give the folder "
-                "saved_model that exporter_main_v2 wrote"
-            )
-        if not os.path.isfile(self.label_map):
-            problems.append(f"--label_map {self.label_map!r}: there is no such file")
-        if not 0 < self.every < np.inf:
-            problems.append(f"--every must be more than 0 seconds, not {self.every:g}")
-        if not 0 <= self.score_threshold <= 1:
-            problems.append(f"--score_threshold must be in [0, 1], not {self.score_threshold:g}")
-        if not 0 < self.fps <= 1000:
-            problems.append(f"--fps must be more than 0 and at most 1000, not {self.fps:g}")
-        if self.num_frames < 0:
-            problems.append(f"--num_frames must be at least 0, not {self.num_frames}")
-        if self.short_side < 0:
-            problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
-        if problems:
-            raise DetectionError("; ".join(problems) + ".")
-        return video_reader.probe(self.video)
-
-
-class ClipModel:
-    """An exported model that takes one clip at a time."""
-
-    def __init__(self, path: str, num_frames: int = 0):
-        """Loads a SavedModel.
-
-        Args:
-          path: its folder.
-          num_frames: T, needed only where the model's signature leaves it open.
-
-        Raises:
-          DetectionError: if it cannot be loaded, does not take clips, or T is unknown or differs.
-        """
-        import tensorflow as tf
-
-        try:
-            self._model = tf.saved_model.load(path)
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            raise DetectionError(f"{path}: cannot be loaded as a SavedModel: {error}") from error
-        self._tf = tf
-        self._call = self._model.signatures.get("serving_default")
-        inputs = {} if self._call is None else self._call.structured_input_signature[1]
-        spec = inputs.get(_INPUT)
-        if "boxes" in inputs:
-            raise DetectionError(
-                f"{path}: this model classifies boxes that it is given (input 'boxes'), and there "
-                "are none here. Export a model with proposals of its own with "
-                "--input_type=clip_tensor."
-            )
-        if spec is None or spec.dtype != tf.uint8 or spec.shape.rank != 5 or len(inputs) != 1:
-            raise DetectionError(
-                f"{path}: the default signature must take {_INPUT} uint8 [1, T, H, W, 3], not "
-                f"{dict(inputs) or 'nothing'}. Export the model with "
-                "object_detection_ext.exporter_main_v2."
-            )
-        missing = [key for key in _OUTPUTS if key not in self._call.structured_outputs]
-        if missing:
-            raise DetectionError(f"{path}: the model does not return {', '.join(missing)}.")
-        self.num_frames = self._clip_length(path, spec.shape[1], num_frames)
-
-    def _clip_length(self, path: str, exported: int | None, asked: int) -> int:
-        if exported is None and not asked:
-            raise DetectionError(f"{path}: the signature leaves T open; give it as --num_frames.")
-        if exported is not None and asked not in (0, exported):
-            raise DetectionError(
-                f"{path}: takes clips of {exported} frames, but --num_frames is {asked}; leave "
-                "the option out."
-            )
-        return exported or asked
-
-    def __call__(self, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns (boxes [N, 4], scores [N], 1-based classes [N]) of a uint8 clip [T, H, W, 3].
-
-        Boxes are [ymin, xmin, ymax, xmax], normalized.
-        """
-        result = self._call(**{_INPUT: self._tf.constant(clip[None])})
-        count = int(result["num_detections"][0])
-        return (
-            result["detection_boxes"][0, :count].numpy(),
-            result["detection_scores"][0, :count].numpy(),
-            result["detection_classes"][0, :count].numpy().astype(int),
+    def detector(self) -> ActionDetector:
+        """The detector of these options."""
+        return ActionDetector(
+            self.saved_model,
+            score_threshold=self.score_threshold,
+            label_map=self.label_map,
+            fps=self.fps,
+            num_frames=self.num_frames,
+            short_side=self.short_side,
+            batch_size=self.batch_size,
+            share_trunk=self.share_trunk,
+            keep_attention=self.attention,
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class KeyframeResult:
-    """The people at a time in seconds, and that frame, uint8 [H, W, 3]."""
+class VideoResults:
+    """The files of one video: what is finished, and where an interrupted run goes on."""
 
-    seconds: float
-    people: list[people_lib.Person]
+    def __init__(self, options: Options, path: str, name: str):
+        """Looks at what an earlier run left.
 
+        Args:
+          options: of this run; files of a run with others are not used.
+          path: the video.
+          name: what its results are called.
+        """
+        base = os.path.join(options.output, name)
+        self.path, self.name = path, name
+        self.lines, self.unfinished = f"{base}.jsonl", f"{base}.jsonl.incomplete"
+        self.csv, self.mp4 = f"{base}_detections.csv", f"{base}_detections.mp4"
+        self.picture, self._settings_file = f"{base}_detections.png", f"{base}.settings.json"
+        self._options = options
+        self._settings = _settings(options, path)
 
-def _resized(frame: np.ndarray, short_side: int) -> np.ndarray:
-    if not short_side:
-        return frame
-    picture = Image.fromarray(frame)
-    scale = short_side / min(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier run with the same options finished this video."""
+        return self._same_settings() and os.path.exists(self.csv)
 
+    def begin(self) -> list[Keyframe]:
+        """Makes ready to detect and returns the keyframes that are there already.
 
-def keyframe_times(info: video_reader.VideoInfo, every: float) -> list[float]:
-    """Returns 0, `every`, 2 `every`, ... seconds up to the end of the video."""
-    duration = info.duration
-    if not duration:
-        # The header does not tell: one pass over the video does.
-        seconds = (time for time, _ in video_reader.resampled_frames(info.path, 25.0))
-        duration = collections.deque(seconds, maxlen=1).pop()
-    return [index * every for index in range(max(1, int(np.ceil(duration / every - 1e-6))))]
+        A line that was being written when the run was stopped is cut off.
+        """
+        if not self._same_settings():
+            for path in (self.csv, self.lines, self.unfinished):
+                if os.path.exists(path):
+                    os.remove(path)
+            _write_whole(self._settings_file, json.dumps(self._settings, indent=2) + "\n")
+        # Attention is not in the lines: without it, the work is done again.
+        if self._options.attention or not os.path.exists(self.unfinished):
+            open(self.unfinished, "w", encoding="utf-8").close()
+            return []
+        with open(self.unfinished, encoding="utf-8") as file:
+            whole = [line for line in file if line.endswith("\n")]
+        _write_whole(self.unfinished, "".join(whole))
+        return [results.from_json(line) for line in whole]
 
+    def recorded(self, keyframes: Iterator[Keyframe]) -> Iterator[Keyframe]:
+        """Passes keyframes on, each written down before the next is asked for."""
+        with open(self.unfinished, "a", encoding="utf-8") as file:
+            for keyframe in keyframes:
+                file.write(results.to_json(keyframe) + "\n")
+                file.flush()
+                yield keyframe
 
-def detect(model, options: Options, info, label_map: Mapping[int, str]) -> list[KeyframeResult]:
-    """Runs the model on a clip around every keyframe; one result per keyframe inside the video."""
-    times = keyframe_times(info, options.every)
-    reader = video_reader.ClipReader(
-        options.video,
-        num_frames=model.num_frames,
-        fps=options.fps,
-        transform=lambda frame: _resized(frame, options.short_side),
-    )
-    progress, results = progress_lib.Progress("detection", len(times), "keyframes"), []
-    for done, clip in enumerate(reader.clips(times), start=1):
-        if not clip.problem:
-            boxes, scores, classes = model(np.stack(clip.frames))
-            people = people_lib.group_people(
-                boxes, scores, classes,
-                action_ids=list(label_map), score_threshold=options.score_threshold,
-            )  # fmt: skip
-            results.append(KeyframeResult(clip.keyframe_time, people))
-        elif not clip.outside:
-            print(f"detection: left out: {clip.problem}", flush=True)
-        progress.update(done)
-    if not results:
-        raise DetectionError(f"{options.video}: no clip of the video could be read.")
-    return results
+    def finish(self, keyframes: Sequence[Keyframe]) -> int:
+        """Writes the results and returns the number of rows; the CSV, last, ends the work."""
+        if self._options.video:
+            annotated_video.write(self.path, self.mp4, keyframes, self.picture)
+        _write_whole(self.lines, "".join(results.to_json(k) + "\n" for k in keyframes))
+        rows = results.write_ava_csv(self.csv, keyframes)
+        os.remove(self.unfinished)
+        return rows
 
-
-def clearest(results: Sequence[KeyframeResult]) -> int:
-    """Returns the index of the result whose people have the highest scores in sum.
-
-    The one nearest to the middle wins between equals, so that an empty video gives its middle.
-    """
-    middle = (len(results) - 1) / 2
-    sums = [sum(max(p.scores.values()) for p in result.people) for result in results]
-    return max(range(len(results)), key=lambda i: (round(sums[i], 6), -abs(i - middle)))
-
-
-def _drawn(
-    people: Sequence[people_lib.Person], label_map: Mapping[int, str]
-) -> list[drawing.DetectedPerson]:
-    drawn = []
-    for person in sorted(people, key=lambda p: float(p.box[1])):
-        actions = sorted(person.scores.items(), key=lambda item: -item[1])
-        names = tuple((label_map[action], score) for action, score in actions)
-        drawn.append(drawing.DetectedPerson(tuple(person.box), names))
-    return drawn
+    def _same_settings(self) -> bool:
+        try:
+            with open(self._settings_file, encoding="utf-8") as file:
+                return json.load(file) == self._settings
+        except (OSError, ValueError):
+            return False
 
 
-def write_video(path: str, picture_path: str, options: Options, info, results, label_map) -> None:
-    """Writes the video with each frame showing the nearest keyframe's people, and the picture."""
-    fps = min(info.fps or 25.0, 60.0)
-    times = np.array([result.seconds for result in results])
-    drawn = [_drawn(result.people, label_map) for result in results]
-    best = clearest(results)
-    progress = progress_lib.Progress("video", info.duration or float(times[-1]), "s of video")
-
-    def frames():
-        best_distance = np.inf
-        for seconds, frame in video_reader.resampled_frames(options.video, fps):
-            nearest = int(np.argmin(np.abs(times - seconds)))
-            shown = drawing.draw_people(frame, drawn[nearest], caption=f"{seconds:.1f} s")
-            distance = abs(times[best] - seconds)
-            if distance < best_distance:
-                best_distance = distance
-                Image.fromarray(shown).save(picture_path)
-            progress.update(seconds)
-            yield shown
-
-    drawing.write_video(path, frames(), fps)
+def _settings(options: Options, path: str) -> dict:
+    """What decides the results: the options, and which files they were."""
+    values = dataclasses.asdict(options)
+    for name in ("inputs", "output", "batch_size"):
+        del values[name]
+    model = os.path.join(options.saved_model, "saved_model.pb")
+    return {**values, "model_file": _identity(model), "video_file": _identity(path)}
 
 
-def write_detections(path: str, video_id: str, results: Sequence[KeyframeResult]) -> int:
-    """Writes the AVA-style CSV and returns the number of its rows."""
-    count = 0
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for result in results:
-            timestamp = annotations.format_timestamp(round(result.seconds, 6))
-            for person in result.people:
-                ymin, xmin, ymax, xmax = (f"{v:.4f}" for v in person.box)
-                for action, score in sorted(person.scores.items()):
-                    row = [video_id, timestamp, xmin, ymin, xmax, ymax, action, f"{score:.4f}"]
-                    writer.writerow(row)
-                    count += 1
-    return count
+def _identity(path: str) -> list:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [path]
+    return [path, status.st_size, status.st_mtime_ns]
 
 
-def run(options: Options) -> dict[str, str]:
-    """Detects and writes everything; returns the paths of `video`, `picture` and `detections`.
+def _write_whole(path: str, text: str) -> None:
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(f"{path}.new", path)
+
+
+def detect_video(detector: ActionDetector, options: Options, files: VideoResults) -> str:
+    """Detects in one video, writes its results, and returns what to say of it.
 
     Raises:
-      DetectionError: if an option, the model or what it returns is not usable.
-      annotations.AnnotationError: if the label map is not readable.
-      video_reader.VideoError: if the video is not readable.
+      errors.InputError: if the video cannot be read.
     """
-    info = options.check()
-    label_map = annotations.read_label_map(options.label_map)
-    model = ClipModel(options.saved_model, options.num_frames)
-    results = detect(model, options, info, label_map)
-    os.makedirs(options.output, exist_ok=True)
-    video_id = os.path.splitext(os.path.basename(options.video))[0]
-    base = os.path.join(options.output, video_id)
-    paths = {
-        "video": f"{base}_detections.mp4",
-        "picture": f"{base}_detections.png",
-        "detections": f"{base}_detections.csv",
-    }
-    rows = write_detections(paths["detections"], video_id, results)
-    write_video(paths["video"], paths["picture"], options, info, results, label_map)
-    people = sum(len(result.people) for result in results)
-    print(
-        f"{people} people with {rows} actions on {len(results)} keyframes (score at least "
-        f"{options.score_threshold:g}).\nVideo: {paths['video']}\nPicture: {paths['picture']}\n"
-        f"Detections: {paths['detections']}"
+    times = sources.keyframe_times(video_reader.probe(files.path), options.every)
+    keyframes = files.begin()
+    start = keyframes[-1].time + options.every / 2 if keyframes else 0.0
+    before = len(keyframes)
+    if before:
+        print(f"detection: {files.name}: going on at {start:.1f} s", flush=True)
+    left = sum(time >= start for time in times)
+    told = progress.Progress("detection", left, "keyframes")
+    found = detector(files.path, options.every, name=files.name, start_seconds=start)
+    for keyframe in files.recorded(found):
+        keyframes.append(keyframe)
+        told.update(len(keyframes) - before, files.name)
+    if not keyframes:
+        raise errors.InputError(f"{files.path}: no clip of the video could be read.")
+    if options.tracks:
+        keyframes = list(map(tracks.Tracker(), keyframes))
+    rows = files.finish(keyframes)
+    people = sum(len(keyframe.people) for keyframe in keyframes)
+    return (
+        f"{files.name}: {people} people with {rows} actions on {len(keyframes)} keyframes "
+        f"(score at least {options.score_threshold:g})"
     )
-    return paths
+
+
+def run(options: Options) -> int:
+    """Detects in all inputs and returns how many could not be used.
+
+    Raises:
+      errors.InputError: if an option or the model cannot be used, or an input gives no video.
+    """
+    options.check()
+    if all(each.isdecimal() and not os.path.exists(each) for each in options.inputs):
+        return _watch(options)
+    paths = sources.find_videos(options.inputs)
+    os.makedirs(options.output, exist_ok=True)
+    files = [
+        VideoResults(options, p, n) for p, n in zip(paths, sources.names_of(paths), strict=True)
+    ]
+    waiting = [each for each in files if not each.finished]
+    if len(waiting) < len(files):
+        print(f"detection: {len(files) - len(waiting)} videos were finished by an earlier run")
+    failures = _detect_all(options, waiting) if waiting else []
+    _write_together(os.path.join(options.output, "detections.csv"), files)
+    print(f"Results: {options.output}", flush=True)
+    if failures:
+        print(
+            f"error: {len(failures)} of {len(waiting)} videos could not be used:\n  "
+            + "\n  ".join(failures),
+            file=sys.stderr,
+        )
+    return len(failures)
+
+
+def _detect_all(options: Options, waiting: Sequence[VideoResults]) -> list[str]:
+    """Detects in these videos and returns what is wrong with those that could not be used."""
+    detector = options.detector()
+    told, failures = progress.Progress("detection", len(waiting), "videos"), []
+    for number, each in enumerate(waiting, start=1):
+        try:
+            print(detect_video(detector, options, each), flush=True)
+        except errors.InputError as error:
+            failures.append(str(error))
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        if len(waiting) > 1:
+            told.update(number)
+    return failures
+
+
+def _write_together(path: str, files: Sequence[VideoResults]) -> None:
+    """Puts the rows of all finished videos into one file."""
+    texts = []
+    for each in files:
+        if each.finished:
+            with open(each.csv, encoding="utf-8") as file:
+                texts.append(file.read())
+    _write_whole(path, "".join(texts))
+
+
+def _watch(options: Options) -> int:
+    """Tells what a camera sees until it ends or the user stops it; writes the lines of JSON."""
+    if len(options.inputs) > 1:
+        raise errors.InputError("One camera at a time; give a single number.")
+    if options.share_trunk:
+        raise errors.InputError("--share_trunk is for video files, not for cameras.")
+    detector = options.detector()
+    os.makedirs(options.output, exist_ok=True)
+    name = f"camera_{options.inputs[0]}"
+    path = os.path.join(options.output, f"{name}.jsonl")
+    found = detector(int(options.inputs[0]), options.every, name=name)
+    tracker = tracks.Tracker() if options.tracks else lambda keyframe: keyframe
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            for keyframe in map(tracker, found):
+                file.write(results.to_json(keyframe) + "\n")
+                file.flush()
+                print(_told(keyframe), flush=True)
+        except KeyboardInterrupt:
+            pass
+    print(f"Results: {path}", flush=True)
+    return 0
+
+
+def _told(keyframe: Keyframe) -> str:
+    people = "; ".join(
+        ", ".join(f"{name} {score:.2f}" for name, score in person.actions.items())
+        for person in keyframe.people
+    )
+    return f"{keyframe.time:8.1f} s  {people or 'nobody'}"
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the tool's options."""
-    flags.DEFINE_string(
-        "saved_model", None, "Folder with the saved_model.pb.", required=True, flag_values=values
-    )
-    flags.DEFINE_string("video", None, "The video file.", required=True, flag_values=values)
-    flags.DEFINE_string(
-        "label_map", None, "Label map (pbtxt) of the training.", required=True, flag_values=values
-    )
-    flags.DEFINE_string(
-        "output", None, "Folder for the results.", required=True, flag_values=values
-    )
-    flags.DEFINE_float(
-        "every", Options.every, "Seconds from one keyframe to the next.", flag_values=values
-    )
-    flags.DEFINE_float(
-        "score_threshold", Options.score_threshold, "Lowest score of an action.", flag_values=values
-    )
-    flags.DEFINE_float(
-        "fps",
-        Options.fps,
-        "Frames per second of the clips: the --fps of the training records.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "num_frames",
-        Options.num_frames,
-        "Frames of a clip, if the model does not tell.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "short_side",
-        Options.short_side,
-        "The --short_side of the training records; 0 keeps.",
-        flag_values=values,
-    )
+    string, number, whole, switch = (
+        flags.DEFINE_string, flags.DEFINE_float, flags.DEFINE_integer, flags.DEFINE_boolean
+    )  # fmt: skip
+    for define, name, default, text, more in (
+        (string, "saved_model", None, "Folder with the saved_model.pb.", {"required": True}),
+        (string, "output", None, "Folder for the results.", {"required": True}),
+        (string, "label_map", None, "Label map (pbtxt); by default the model's own.", {}),
+        (number, "every", Options.every, "Seconds from one keyframe to the next.", {}),
+        (number, "score_threshold", Options.score_threshold, "Lowest score of an action.", {}),
+        (number, "fps", None, "Frames per second of the clips; by default the model's own.", {}),
+        (whole, "num_frames", None, "Frames of a clip, if the model does not tell.", {}),
+        (whole, "short_side", None, "Pixels that larger frames are shrunk to first, as with the "
+         "--short_side of the training records; 0 keeps them.", {}),
+        (whole, "batch_size", Options.batch_size, "Clips detected at once.", {}),
+        (switch, "share_trunk", False, "Share the trunk's work between neighbouring clips: faster, "
+         "nearly the same results.", {}),
+        (switch, "tracks", False, "Give each person a number over the keyframes.", {}),
+        (switch, "attention", False, "Show in the annotated video what people attend to.", {}),
+        (switch, "video", True, "Write the annotated video and the picture.", {}),
+    ):  # fmt: skip
+        define(name, default, text, flag_values=values, **more)
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    options = {field.name: values[field.name].value for field in dataclasses.fields(Options)}
+    """Reads the flags and runs. Ends with 1 if videos could not be used, 2 if nothing could."""
+    names = {field.name for field in dataclasses.fields(Options)} - {"inputs"}
     try:
-        run(Options(**options))
-    except (errors.InputError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+        failures = run(Options(tuple(argv[1:]), **{name: values[name].value for name in names}))
+    except errors.InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(1 if failures else 0)
 
 
 if __name__ == "__main__":

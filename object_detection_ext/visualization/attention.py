@@ -4,9 +4,10 @@
 Weights are a softmax: they sum to 1 over the t*h*w cells of the clip. They are shown relative to
 uniform attention, times t*h*w: 1 is the weight that every cell would have if nothing stood out.
 
-Cells divide the clip evenly. Cell j of t stands for the frames from j*T/t to (j+1)*T/t, and its
-centre lies between them, at frame (j + 0.5)*T/t - 0.5; in space likewise, so that a map covers its
-frame from edge to edge. Frames between two centres get the linear interpolation of both cells.
+Cells divide the clip evenly unless a `Placement` says more: cell j of t stands for the frames from
+j*T/t to (j+1)*T/t, and its centre lies between them, at frame (j + 0.5)*T/t - 0.5; in space
+likewise, so that a map covers its frame from edge to edge. Frames and pixels between two centres
+get the linear interpolation of both cells.
 
 Frames are uint8 RGB, boxes [ymin, xmin, ymax, xmax], normalized.
 
@@ -14,7 +15,7 @@ Shapes: M heads, T frames, H W pixels, t h w cells of the feature map.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +37,22 @@ FOOTER = (
 Actions = Sequence[tuple[str, float | None]]
 
 
+class Placement(NamedTuple):
+    """Where the cells of a feature map lie in the clip.
+
+    `extent` is the part of the map's height and width, in 0..1, that the frame takes from the upper
+    left corner; below 1 where the model pads the frame. `shift` (in t, y, x) says by which part of
+    a cell the centre of what a cell sees lies behind, below and to the right of where it would lie
+    if cells divided the clip evenly: strided convolutions with one-sided padding move it.
+    """
+
+    extent: tuple[float, float] = (1.0, 1.0)
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+EVEN = Placement()
+
+
 def check_weights(weights: np.ndarray) -> None:
     """Raises ValueError if weights are not [M, t, h, w], at least 0, with a sum of 1 per head."""
     if weights.ndim != 4 or not weights.size:
@@ -53,12 +70,13 @@ def relative_to_uniform(weights: np.ndarray) -> np.ndarray:
     return np.asarray(weights, np.float64) * np.prod(weights.shape[-3:])
 
 
-def frame_weights(weights: np.ndarray, num_frames: int) -> np.ndarray:
+def frame_weights(weights: np.ndarray, num_frames: int, shift: float = 0.0) -> np.ndarray:
     """Returns what each frame gets of the values of t cells in time.
 
     Args:
       weights: [t, ...]; the last axes, such as h and w, stay.
       num_frames: T.
+      shift: of the cells' centres, in cells; see `Placement`.
 
     Returns:
       [T, ...]: linear between the centres of cells, the nearest cell's before the first and after
@@ -71,7 +89,7 @@ def frame_weights(weights: np.ndarray, num_frames: int) -> np.ndarray:
     if weights.ndim < 1 or not len(weights) or num_frames < 1:
         raise ValueError(f"There must be cells and frames, not {weights.shape} and {num_frames}.")
     cells = len(weights)
-    place = (np.arange(num_frames) + 0.5) * cells / num_frames - 0.5
+    place = (np.arange(num_frames) + 0.5) * cells / num_frames - 0.5 - shift
     place = np.clip(place, 0, cells - 1).reshape(-1, *[1] * (weights.ndim - 1))
     low = np.floor(place).astype(int)
     part = place - low
@@ -80,7 +98,7 @@ def frame_weights(weights: np.ndarray, num_frames: int) -> np.ndarray:
 
 
 def upsampled(
-    cells: np.ndarray, height: int, width: int, extent: tuple[float, float] = (1.0, 1.0)
+    cells: np.ndarray, height: int, width: int, placement: Placement = EVEN
 ) -> np.ndarray:
     """Returns a map of cells, bilinear, at a frame's size.
 
@@ -88,17 +106,18 @@ def upsampled(
       cells: [h, w] or [h, w, channels].
       height: H in pixels.
       width: W in pixels.
-      extent: the part of the map's height and width, in 0..1, that the frame takes, from the upper
-        left corner; below 1 where the model pads the frame.
+      placement: of the cells in the frame.
 
     Returns:
-      float32 [H, W] or [H, W, channels].
+      [H, W] or [H, W, channels].
     """
     # Pixels of the padded frame, of which the part without padding is kept.
-    full_height, full_width = round(height / extent[0]), round(width / extent[1])
-    cells = np.ascontiguousarray(cells, np.float32)
-    full = cv2.resize(cells, (full_width, full_height), interpolation=cv2.INTER_LINEAR)
-    return full[:height, :width]
+    sides = [
+        round(side / part) for side, part in zip((height, width), placement.extent, strict=True)
+    ]
+    rows = frame_weights(cells, sides[0], placement.shift[1])[:height]  # [H, w, ...]
+    columns = frame_weights(rows.swapaxes(0, 1), sides[1], placement.shift[2])[:width]
+    return columns.swapaxes(0, 1)
 
 
 def overlay(frame: np.ndarray, values: np.ndarray, top: float) -> np.ndarray:
@@ -137,7 +156,7 @@ def filmstrip(
     fps: float | None = None,
     title: str | None = None,
     truth: Sequence[drawing.DetectedPerson] = (),
-    extent: tuple[float, float] = (1.0, 1.0),
+    placement: Placement = EVEN,
     columns: int = 8,
     tile_width: int = 208,
 ) -> np.ndarray:
@@ -151,7 +170,7 @@ def filmstrip(
       fps: frames per second of the clip, for the times on top; None tells frames instead.
       title: a line on top; None: the actions.
       truth: people of the ground truth; boxes are drawn in white on the middle frame.
-      extent: as in `upsampled`.
+      placement: of the cells in the clip.
       columns: frames to show, at most.
       tile_width: of a frame, in pixels.
 
@@ -164,7 +183,7 @@ def filmstrip(
     """
     return sheet.filmstrip(
         clip,
-        _rows(clip, weights, box, actions, truth, extent, every_frame=False),
+        _rows(clip, weights, box, actions, truth, placement, every_frame=False),
         fps=fps,
         title=described(actions) if title is None else title,
         footer=FOOTER,
@@ -182,7 +201,7 @@ def film(
     fps: float | None = None,
     title: str | None = None,
     truth: Sequence[drawing.DetectedPerson] = (),
-    extent: tuple[float, float] = (1.0, 1.0),
+    placement: Placement = EVEN,
 ) -> Iterator[np.ndarray]:
     """Yields the T pictures of an overlay video, uint8 [H', W', 3]; arguments as in `filmstrip`.
 
@@ -190,7 +209,7 @@ def film(
     """
     return sheet.film(
         clip,
-        _rows(clip, weights, box, actions, truth, extent, every_frame=True),
+        _rows(clip, weights, box, actions, truth, placement, every_frame=True),
         fps=fps,
         title=described(actions) if title is None else title,
     )
@@ -201,30 +220,32 @@ def described(actions: Actions) -> str:
     return ", ".join(n if score is None else f"{n} {score:.2f}" for n, score in actions)
 
 
-def summarize(
-    weights: np.ndarray, num_frames: int, extent: tuple[float, float] = (1.0, 1.0)
-) -> dict[str, Any]:
+def summarize(weights: np.ndarray, num_frames: int, placement: Placement = EVEN) -> dict[str, Any]:
     """Returns the figures of one map as JSON can hold them.
 
     Args:
       weights: [t, h, w], sum 1.
       num_frames: T.
-      extent: as in `upsampled`.
+      placement: of the cells in the clip.
 
     Returns:
-      `frame_mass`: the T frames' parts of the attention, sum 1. `peak`: where the strongest cell
-      is, its centre: `frame`, `y` and `x` normalized by the frame (above 1 in the padding), and its
+      `frame_mass`: the T frames' parts of the attention, sum 1. `peak`: the centre of the
+      strongest cell, `frame`, `y` and `x` normalized by the frame (above 1 in the padding), and its
       weight `times_uniform`.
     """
-    mass = frame_weights(np.asarray(weights, np.float64).sum(axis=(1, 2)), num_frames)
+    per_cell = np.asarray(weights, np.float64).sum(axis=(1, 2))
+    mass = frame_weights(per_cell, num_frames, placement.shift[0])
     place = np.unravel_index(int(np.argmax(weights)), weights.shape)
-    t, y, x = ((p + 0.5) / cells for p, cells in zip(place, weights.shape, strict=True))
+    t, y, x = (
+        (index + 0.5 + shift) / cells
+        for index, shift, cells in zip(place, placement.shift, weights.shape, strict=True)
+    )
     return {
         "frame_mass": [round(float(value), 6) for value in mass / mass.sum()],
         "peak": {
-            "frame": min(int(t * num_frames), num_frames - 1),
-            "y": round(y / extent[0], 4),
-            "x": round(x / extent[1], 4),
+            "frame": min(max(int(t * num_frames), 0), num_frames - 1),
+            "y": round(y / placement.extent[0], 4),
+            "x": round(x / placement.extent[1], 4),
             "times_uniform": round(float(relative_to_uniform(weights)[place]), 3),
         },
     }
@@ -239,24 +260,24 @@ def mean_and_heads(weights: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return heads if len(heads) == 1 else [("mean of heads", weights.mean(axis=0)), *heads]
 
 
-def _rows(clip, weights, box, actions, truth, extent, *, every_frame: bool) -> list[sheet.Row]:
+def _rows(clip, weights, box, actions, truth, placement, *, every_frame: bool) -> list[sheet.Row]:
     sheet.check_clip(clip)
     check_weights(weights)
     person = drawing.DetectedPerson(tuple(box), tuple(actions))
     rows = [sheet.people_row("clip", [person], len(clip), truth=truth, every_frame=every_frame)]
     marked = range(len(clip)) if every_frame else (len(clip) // 2,)
     for label, of_head in mean_and_heads(weights):
-        rows.append(_overlay_row(label, of_head, len(clip), box, marked, extent))
+        rows.append(_overlay_row(label, of_head, len(clip), box, marked, placement))
     return rows
 
 
-def _overlay_row(label, weights, num_frames, box, marked, extent) -> sheet.Row:
+def _overlay_row(label, weights, num_frames, box, marked, placement) -> sheet.Row:
     """The row of one map [t, h, w], with its scale; the person's outline on the marked frames."""
-    maps = frame_weights(relative_to_uniform(weights), num_frames)
+    maps = frame_weights(relative_to_uniform(weights), num_frames, placement.shift[0])
     top = max(_LEAST_TOP, float(maps.max()))
 
     def render(index: int, frame: np.ndarray) -> np.ndarray:
-        picture = overlay(frame, upsampled(maps[index], *frame.shape[:2], extent), top)
+        picture = overlay(frame, upsampled(maps[index], *frame.shape[:2], placement), top)
         return sheet.outlined(picture, box) if index in marked else picture
 
     marks = ((1.0, f"{top:.3g}x"), (0.0, "0"), (1.0 / top, "1x"))

@@ -48,7 +48,7 @@ def draw(
     top = max(_LEAST_TOP, float(maps.max()))
 
     def overlaid(index: int) -> np.ndarray:
-        cells = attention.upsampled(maps[index], height, width, extent)
+        cells = attention.upsampled(maps[index], height, width, attention.Placement(extent))
         return attention.overlay(clip[index], cells, top)
 
     middle = clip_packing.middle_frame_index(num_frames)

@@ -49,14 +49,16 @@ def display_size(height: int, width: int, min_short_side: int = _MIN_SHORT_SIDE)
 
 
 def draw_people(frame: np.ndarray, people: Sequence[DetectedPerson], *, caption: str = "",
-                min_short_side: int = _MIN_SHORT_SIDE) -> np.ndarray:  # fmt: skip
+                min_short_side: int = _MIN_SHORT_SIDE,
+                colors: Sequence[tuple[int, int, int]] | None = None) -> np.ndarray:  # fmt: skip
     """Draws each person's box with one line per action.
 
     Args:
       frame: uint8 [H, W, 3] RGB; not changed.
-      people: who to draw; the colour follows the place in the sequence.
+      people: who to draw.
       caption: a line for the lower left corner, such as the time; none if empty.
       min_short_side: frames with a shorter side than this, in pixels, are enlarged to it.
+      colors: RGB of each person; by default it follows the place in the sequence.
 
     Returns:
       uint8 [H', W', 3] RGB with the even size that `display_size` gives.
@@ -74,14 +76,15 @@ def draw_people(frame: np.ndarray, people: Sequence[DetectedPerson], *, caption:
     font = ImageFont.load_default(size=max(11, min(height, width) // 26))
     line_width = max(2, min(height, width) // 180)
     boxes = [pixel_box(person.box, height, width) for person in people]
-    for index, box in enumerate(boxes):
-        draw.rectangle(box, outline=person_color(index), width=line_width)
+    colors = colors or [person_color(index) for index in range(len(people))]
+    for box, color in zip(boxes, colors, strict=True):
+        draw.rectangle(box, outline=color, width=line_width)
     # Labels come after all boxes, and none covers another or the caption where there is room.
     taken = [_draw_caption(draw, caption, height, font)] if caption else []
-    for index, (person, box) in enumerate(zip(people, boxes, strict=True)):
+    for person, box, color in zip(people, boxes, colors, strict=True):
         lines = [_label(name, score) for name, score in person.actions]
         if lines:
-            taken.append(_draw_label(draw, lines, box, person_color(index), font, taken))
+            taken.append(_draw_label(draw, lines, box, color, font, taken))
     return np.asarray(picture)
 
 

@@ -171,10 +171,10 @@ def film(
     font = ImageFont.load_default(size=_FONT_SIZE)
     line = sum(font.getmetrics())
     ruler = max((_bar_size(row.bar, font) for row in rows if row.bar), default=0)
-    columns = math.ceil(math.sqrt(len(rows)))
+    columns = len(rows) if len(rows) <= 3 else math.ceil(math.sqrt(len(rows)))
     cell_width, cell_height = width + ruler + 2 * _GAP, height + line + _GAP
     full = columns * cell_width + _GAP
-    titles = _wrapped(f"{title} ", font, full - 2 * _GAP - _text_width(["+00.00 s"], font))
+    titles = _wrapped(title, font, full - 2 * _GAP - _text_width(["+00.00 s"], font))
     top = _GAP + line * len(titles)
     size = (full, top + math.ceil(len(rows) / columns) * cell_height + _GAP)
     paper = Image.new("RGB", tuple(side + side % 2 for side in size), _PAPER)

@@ -63,6 +63,19 @@ def test_clips_come_from_all_files_and_keyframes(tmp_path, label_map, capfd):
     assert "WARNING" not in capfd.readouterr().err
 
 
+def test_excluded_frames_are_left_out_by_video_and_time(tmp_path, label_map):
+    records = [_record("a", keyframes=(0, 3)), _record("b", keyframes=(0, 3))]
+    path = tiny_pipeline.write_records(tmp_path / "records", records)
+    excluded = frozenset({("a", 3), ("b", 0), ("c", 3)})
+    assert _names(_reader(label_map, path), excluded=excluded) == ["a,0", "b,3"]
+
+
+def test_excluded_frames_cannot_be_found_in_records_with_other_names(tmp_path, label_map):
+    path = tiny_pipeline.write_records(tmp_path / "records", [_record("")])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not of the form video_id,timestamp"):
+        _names(_reader(label_map, path), excluded=frozenset({("a", 3)}))
+
+
 def test_shuffled_clips_are_the_same_clips(tmp_path, label_map):
     records = [_record(f"v{index}", keyframes=(1, 2)) for index in range(4)]
     path = tiny_pipeline.write_records(tmp_path / "records", records)

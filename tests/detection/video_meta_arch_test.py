@@ -24,8 +24,8 @@ _NOBODY = (np.zeros([0, 4]), np.zeros([0, 3]))
 # All 64 anchors in the minibatch: no random choice of anchors.
 _ALL_ANCHORS = "model { faster_rcnn { first_stage_minibatch_size: 64 } }"
 _ATTENTION = (
-    "[object_detection_ext.protos.video_action_transformer] { outputs { attention: true } "
-    "tx_head { num_layers: 2 } }"
+    "[object_detection_ext.protos.video_action_transformer] "
+    "{ outputs { attention: true key_embeddings: true } tx_head { num_layers: 2 } }"
 )
 _LOSSES = {
     "Loss/RPNLoss/localization_loss",
@@ -178,12 +178,14 @@ def test_detections_have_the_stock_shapes_and_ranges(inference):
     classes = detections["detection_classes"].numpy()
     assert set(np.unique(classes)) <= {0, 1, 2}
     assert detections["detection_attention"].shape == [2, 7, 2, 2, 1, 4, 4]
+    assert detections["key_embeddings"].shape == [2, 2, 2, 1, 4, 4, 16]
 
 
 def test_attention_is_only_given_when_asked_for():
     model = tiny_pipeline.build_model(tiny_pipeline.make_pipeline(), is_training=False)
     _, detections = _detect(model, _clips(1))
     assert video_meta_arch.DETECTION_ATTENTION not in detections
+    assert video_meta_arch.KEY_EMBEDDINGS not in detections
 
 
 def test_a_batch_gives_what_its_clips_give_alone(inference):
@@ -191,7 +193,7 @@ def test_a_batch_gives_what_its_clips_give_alone(inference):
     _, together = _detect(inference, clips)
     for index in range(2):
         _, alone = _detect(inference, clips[index : index + 1])
-        for key in ("detection_boxes", "detection_scores", "detection_attention"):
+        for key in ("detection_boxes", "detection_scores", "detection_attention", "key_embeddings"):
             np.testing.assert_allclose(together[key][index], alone[key][0], atol=1e-5, err_msg=key)
         np.testing.assert_array_equal(
             together["detection_classes"][index], alone["detection_classes"][0]
@@ -216,6 +218,17 @@ def test_attention_sums_to_one_and_is_the_detected_proposals_own(inference):
     assert len(seen) > 2
     (first, second, *_) = sorted(seen)
     assert np.abs(of_proposal[first] - of_proposal[second]).max() > 1e-6
+
+
+def test_key_embeddings_are_the_units_own_keys_of_the_clip(inference):
+    predictions, detections = _detect(inference, _clips())
+    head = inference._mask_rcnn_box_predictor.action_head
+    memory = head.embed_location(predictions["rpn_features_to_crop"][0])  # [B, t, h, w, C]
+    for layer, head_number in np.ndindex(2, 2):
+        keys = detections["key_embeddings"][:, layer, head_number]
+        expected = head.units[layer][head_number].key_projection(memory)
+        np.testing.assert_allclose(keys, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(keys - detections["key_embeddings"][:, 0, 0]).max() > 0.1
 
 
 def _model_with_transparent_trunk(num_frames: int):

@@ -180,7 +180,8 @@ def test_random_files_with_many_equals_agree_with_the_program(tmp_path, seed):
         + counts.detection_rows_on_excluded_frames
         + counts.detection_rows_dropped_by_cap
         + counts.detection_rows_with_invalid_box
-        + counts.detection_rows_with_score_up_to_minus_10
+        + counts.detection_rows_on_frames_without_boxes
+        + counts.detection_rows_with_score_up_to_floor
     )
     assert sum(entry.detections for entry in result.classes) == counts.detection_rows_used
     assert sum(entry.ground_truth for entry in result.classes) == counts.ground_truth_rows
@@ -395,3 +396,31 @@ def test_command_without_ground_truth_prints_null_and_fails(tmp_path, capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["mAP"] is None
     assert ava_ap.NO_GROUND_TRUTH in printed.err
+
+
+def test_groups_are_means_over_their_classes_with_ground_truth(tmp_path, capsys):
+    """Of three groups one has two classes with ground truth, one has one of two, one has none."""
+    types = {1: "POSE", 3: "POSE", 4: "OBJECT", 7: "OBJECT", 12: "PERSON", 99: "OTHER"}
+    (tmp_path / "t.pbtxt").write_text(
+        "".join(f'label {{ name: "" label_id: {i} label_type: {t} }}\n' for i, t in types.items())
+    )
+    ground_truth = [["v", "1", *LEFT, class_id] for class_id in (1, 3, 7)]
+    detections = [["v", "1", *LEFT, 1, 0.5], ["v", "1", *RIGHT, 7, 0.9], ["v", "1", *LEFT, 7, 0.5]]
+    arguments = _arguments(tmp_path, ground_truth, detections)
+    flags = [f"--label_types={tmp_path / 't.pbtxt'}"]
+    assert ava_ap.main([*arguments, *flags, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["per_group"] == {
+        "POSE": 0.5,
+        "OBJECT": 0.5,
+        "PERSON": None,
+    }
+    ava_ap.main([*arguments, *flags])
+    printed = capsys.readouterr().out
+    assert "POSE mAP@0.5IOU: 0.500000 over 2 of 2 classes" in printed
+    assert "OBJECT mAP@0.5IOU: 0.500000 over 1 of 2 classes" in printed
+    assert "PERSON mAP@0.5IOU: - over 0 of 1 classes" in printed
+    # The label map of the arguments has no types: no groups; as --label_types, an error.
+    ava_ap.main(arguments)
+    assert "POSE" not in capsys.readouterr().out
+    assert ava_ap.main([*arguments, f"--label_types={tmp_path / 'l.pbtxt'}"]) == 2
+    assert "l.pbtxt: no class has a label_type" in capsys.readouterr().err

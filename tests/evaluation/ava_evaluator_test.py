@@ -2,12 +2,13 @@
 """The evaluator of the stock loop against the stock Pascal evaluator and the command line."""
 
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from object_detection_ext import compat  # noqa: F401  (must come before object_detection)
-from object_detection_ext.evaluation import ava_ap, csv_io
+from object_detection_ext.evaluation import ava_ap, csv_io, protocols
 from object_detection_ext.evaluation.ava_evaluator import AvaDetectionEvaluator
 
 import tensorflow as tf  # isort: skip
@@ -59,6 +60,11 @@ def _add(evaluator, frames, ids=None):
     return evaluator
 
 
+def _of_actions(metrics):
+    """Without localization, which the stock evaluator does not have."""
+    return {name: value for name, value in metrics.items() if "Localization" not in name}
+
+
 def _stock(frames):
     """The stock evaluator's metrics, fed float64, known classes and 50 rows in the AVA order."""
     stock = object_detection_evaluation.PascalDetectionEvaluator(CATEGORIES)
@@ -99,7 +105,7 @@ def _stock(frames):
     }
 
 
-def _csv_core(frames, tmp_path):
+def _csv_core(frames, tmp_path, **options):
     """The result of the command line's core on the same frames, written to files."""
     with (
         open(tmp_path / "g.csv", "w") as ground_truth_file,
@@ -119,13 +125,14 @@ def _csv_core(frames, tmp_path):
         csv_io.read_csv(str(tmp_path / "g.csv")),
         csv_io.read_csv(str(tmp_path / "d.csv")),
         CATEGORIES,
+        **options,
     )
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_agrees_with_the_stock_evaluator_and_with_the_command_line(tmp_path, seed):
     frames = _random_frames(seed)
-    metrics = _add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate()
+    metrics = _of_actions(_add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate())
     assert metrics == pytest.approx(_stock(frames), abs=1e-12)
     result = _csv_core(frames, tmp_path)
     assert metrics[MAP_KEY] == result.mean_average_precision
@@ -178,7 +185,7 @@ def test_eval_dict_of_the_stock_loop(monkeypatch):
         eval_dict, class_agnostic = model_lib_v2.prepare_eval_dict(*inputs)
         assert not class_agnostic
         evaluator.add_eval_dict(eval_dict)
-    metrics = evaluator.evaluate()
+    metrics = _of_actions(evaluator.evaluate())
     assert metrics == pytest.approx(_stock(frames), abs=1e-12)
     assert 0 < metrics[MAP_KEY] < 1
     assert all(type(value) is float for value in metrics.values())
@@ -193,9 +200,9 @@ def test_eval_dict_of_a_single_example_and_of_one_that_is_not_annotated():
     evaluator = AvaDetectionEvaluator(CATEGORIES)
     evaluator.add_eval_dict(eval_dict)
     expected = _stock([(ground_truth, detections)])
-    assert evaluator.evaluate() == pytest.approx(expected, abs=1e-12)
+    assert _of_actions(evaluator.evaluate()) == pytest.approx(expected, abs=1e-12)
     evaluator.add_eval_dict({**eval_dict, "is_annotated": tf.constant(False)})
-    assert evaluator.evaluate() == pytest.approx(expected, abs=1e-12)
+    assert _of_actions(evaluator.evaluate()) == pytest.approx(expected, abs=1e-12)
 
 
 def test_frames_with_equal_ids_are_all_counted():
@@ -245,7 +252,7 @@ def test_only_fifty_detections_of_a_frame_are_kept():
             "detection_scores": np.linspace(0, 1, 51, dtype=np.float32),
         },
     )
-    assert evaluator.evaluate() == {MAP_KEY: 0.0, CLASS_KEY.format(1): 0.0}
+    assert _of_actions(evaluator.evaluate()) == {MAP_KEY: 0.0, CLASS_KEY.format(1): 0.0}
 
 
 def test_no_ground_truth_gives_no_metric_and_a_warning(caplog):
@@ -260,7 +267,7 @@ def test_no_ground_truth_gives_no_metric_and_a_warning(caplog):
 
 def test_bad_arguments_are_errors():
     with pytest.raises(ValueError, match="iou_threshold is 2"):
-        AvaDetectionEvaluator(CATEGORIES, matching_iou_threshold=2)
+        AvaDetectionEvaluator(CATEGORIES, iou_thresholds=(2,))
     with pytest.raises(ValueError, match="Class names must differ"):
         AvaDetectionEvaluator([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}])
     evaluator = AvaDetectionEvaluator(CATEGORIES)
@@ -273,3 +280,135 @@ def test_bad_arguments_are_errors():
         evaluator.add_single_ground_truth_image_info(
             8, {"groundtruth_boxes": reversed_box, "groundtruth_classes": np.array([1, 1])}
         )
+
+
+LABEL_TYPES = {1: "POSE", 3: "POSE", 7: "OBJECT"}
+LOCALIZATION_KEY = "AvaDetectionBoxes_Localization/AP@{}IOU"
+
+
+@pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
+def test_every_protocol_and_metric_agrees_with_the_command_line(tmp_path, protocol):
+    frames = _random_frames(5)
+    nobody = {"groundtruth_boxes": np.zeros((0, 4)), "groundtruth_classes": np.zeros(0, int)}
+    frames[3] = (nobody, frames[3][1])
+    evaluator = AvaDetectionEvaluator(
+        CATEGORIES, iou_thresholds=(0.5, 0.75), protocol=protocol, label_types=LABEL_TYPES
+    )
+    metrics = _add(evaluator, frames).evaluate()
+    for threshold in (0.5, 0.75):
+        result = _csv_core(
+            frames,
+            tmp_path,
+            iou_threshold=threshold,
+            protocol=protocols.by_name(protocol),
+            label_types=LABEL_TYPES,
+            localization=True,
+        )
+        assert metrics[f"AvaDetectionBoxes_Precision/mAP@{threshold}IOU"] == (
+            result.mean_average_precision
+        )
+        (pose, _) = result.groups
+        key = f"AvaDetectionBoxes_PerformanceByGroup/mAP@{threshold}IOU/POSE"
+        assert metrics[key] == pose.average_precision
+        (located,) = (entry for entry in result.localization if entry.iou_threshold == threshold)
+        assert metrics[LOCALIZATION_KEY.format(threshold)] == located.average_precision
+        assert 0 < located.average_precision < 1
+    # Class 7 has no ground truth, and so its group has no figure.
+    assert not any("OBJECT" in name for name in metrics)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"), [("activitynet", 1.0), ("pyslowfast", 0.5), ("mmaction2", 1.0)]
+)
+def test_detections_of_an_image_that_was_not_added(protocol, expected, caplog):
+    box = np.array([[0, 0, 1, 1]], np.float32)
+    found = {
+        "detection_boxes": box,
+        "detection_classes": np.array([1]),
+        "detection_scores": np.array([0.5]),
+    }
+    evaluator = AvaDetectionEvaluator(CATEGORIES, protocol=protocol)
+    labelled = {"groundtruth_boxes": box, "groundtruth_classes": np.array([1])}
+    _add(evaluator, [(labelled, found)])
+    evaluator.add_single_detected_image_info(9, {**found, "detection_scores": np.array([0.9])})
+    with caplog.at_level(logging.INFO, "tensorflow"):
+        metrics = evaluator.evaluate()
+    assert metrics[MAP_KEY] == metrics[LOCALIZATION_KEY.format(0.5)] == expected
+    assert f"protocol {protocol}" in caplog.text
+    frames = 2 if protocol == "pyslowfast" else 1
+    assert f"{frames} frames counted, 0 skipped; 2 classes without ground truth" in caplog.text
+
+
+def test_mmaction2_ignores_frames_without_a_box(caplog):
+    box = np.array([[0, 0, 1, 1]], np.float32)
+    found = {
+        "detection_boxes": box,
+        "detection_classes": np.array([1]),
+        "detection_scores": np.array([0.9]),
+    }
+    labelled = {"groundtruth_boxes": box, "groundtruth_classes": np.array([1])}
+    nobody = {"groundtruth_boxes": np.zeros((0, 4)), "groundtruth_classes": np.zeros(0, int)}
+    frames = [(labelled, found), (nobody, found)]
+    counted = _add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate()
+    assert counted[MAP_KEY] == 0.5  # the later of equal scores comes first
+    evaluator = _add(AvaDetectionEvaluator(CATEGORIES, protocol="mmaction2"), frames)
+    with caplog.at_level(logging.INFO, "tensorflow"):
+        assert evaluator.evaluate()[MAP_KEY] == 1.0
+    assert "1 frames counted, 1 skipped" in caplog.text
+
+
+def test_what_is_remembered_is_a_few_bytes_of_each_detection_that_counts():
+    rng = np.random.default_rng(0)
+    evaluator = AvaDetectionEvaluator(CATEGORIES)
+    rows = 300  # the most that a stock detector gives, each another box
+    ymin = rng.random((rows, 1)) / 2
+    boxes = np.concatenate([ymin, ymin, ymin + 0.4, ymin + 0.4], axis=1).astype(np.float32)
+
+    def add(count):
+        for index in range(count):
+            ground_truth = {
+                "groundtruth_boxes": boxes[:3],
+                "groundtruth_classes": np.array([1, 3, 7]),
+            }
+            detections = {
+                "detection_boxes": boxes,
+                "detection_classes": rng.choice([1, 3, 7], rows),
+                "detection_scores": rng.random(rows).astype(np.float32),
+            }
+            evaluator.add_single_ground_truth_image_info(index, ground_truth)
+            evaluator.add_single_detected_image_info(index, detections)
+
+    add(10)
+    per_frame = evaluator.num_bytes / 10
+    assert per_frame <= 13 * (50 + rows)  # actions that count, and at most as many people as rows
+    tracemalloc.start()
+    add(40)
+    grown = tracemalloc.get_traced_memory()[0] / 40
+    tracemalloc.stop()
+    # Nothing but these columns grows; Python's arrays grow by an eighth more than they need.
+    assert grown < 1.5 * per_frame
+
+
+def test_bad_options_are_errors():
+    with pytest.raises(ValueError, match="no protocol 'coco'"):
+        AvaDetectionEvaluator(CATEGORIES, protocol="coco")
+    with pytest.raises(ValueError, match="There are 9 IoU thresholds, but must be 1 to 8"):
+        AvaDetectionEvaluator(CATEGORIES, iou_thresholds=np.linspace(0.1, 0.9, 9))
+    with pytest.raises(ValueError, match="max_rows_per_frame is -1"):
+        AvaDetectionEvaluator(CATEGORIES, max_rows_per_frame=-1)
+
+
+def test_given_boxes_and_odd_detections_are_said(caplog):
+    frames = _random_frames(2)
+    detections = frames[0][1]
+    detections["detection_scores"] = detections["detection_scores"] * 3
+    detections["detection_boxes"][0] = np.nan
+    detections["detection_classes"][0] = 1
+    evaluator = _add(AvaDetectionEvaluator(CATEGORIES, boxes_given=True), frames)
+    with caplog.at_level(logging.INFO, "tensorflow"):
+        evaluator.evaluate()
+    assert "given the ground truth's boxes" in caplog.text
+    known = np.isin(detections["detection_classes"], CLASS_IDS)
+    outside = int((known & (detections["detection_scores"] > 1)).sum())
+    assert f"{outside} detections have a score outside [0, 1]" in caplog.text
+    assert "1 detections have a NaN in their box" in caplog.text

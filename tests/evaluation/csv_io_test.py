@@ -31,7 +31,7 @@ def test_rows_of_all_lengths_are_read(tmp_path):
     np.testing.assert_array_equal(rows.rows.classes, [12, 7, 80])
     np.testing.assert_array_equal(rows.rows.scores, [0.5, 1.0, 7.0])
     np.testing.assert_array_equal(rows.lines, [1, 4, 5])
-    assert rows.rows_with_score == 2
+    np.testing.assert_array_equal(rows.has_score, [True, False, True])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of what holds the demo's commands together; `make demo` runs the commands themselves."""
 
-import pathlib
-
 import pytest
 from google.protobuf import text_format
 from object_detection.protos import pipeline_pb2
@@ -41,6 +39,10 @@ def test_stages_are_commands_that_hand_on_their_results(output):
         "training",
         "evaluation",
         "export",
+        "annotated video",
+        "detection on all held-out videos",
+        "attention",
+        "report",
     ]
     assert stages["toy videos"]["seed"] == 3
     assert stages["records"]["annotations"] == output / "data" / "{split}.csv"
@@ -48,6 +50,9 @@ def test_stages_are_commands_that_hand_on_their_results(output):
     assert stages["evaluation"]["checkpoint_dir"] == stages["training"]["model_dir"]
     assert stages["export"]["trained_checkpoint_dir"] == stages["training"]["model_dir"]
     assert stages["training"]["pipeline_config_path"] == output / "pipeline.config"
+    found = stages["detection on all held-out videos"]["output"]
+    assert stages["report"]["detections"] == found / "detections.csv"
+    assert stages["report"]["attention"] == stages["attention"]["output"]
 
 
 def _stage(again=False):
@@ -96,12 +101,13 @@ def test_metrics_are_read_from_the_stock_log(output):
     assert demo.read_metrics(log) == {"mAP@0.5IOU": 0.707563, "AP@0.5IOU/crouch/kneel": 0.9}
 
 
-def test_detection_takes_the_video_with_most_actions(output):
+def test_the_video_with_most_actions_is_shown_once_it_is_there(output):
+    stages = {stage.name: stage for stage in demo.stages(output, 3, 7)}
     (output / "data").mkdir()
     rows = ["a,1,0,0,1,1,1,0", "b,1,0,0,1,1,1,0", "b,1,0,0,1,1,2,0", "c,1,0,0,1,1,2,0"]
     (output / "data" / "eval.csv").write_text("\n".join(rows) + "\n")
-    video = dict(demo.detection_stage(output).options)["video"]
-    assert pathlib.Path(video).name == "b.mp4"
+    assert stages["annotated video"].command[-1] == str(output / "data" / "videos" / "b.mp4")
+    assert f"--video={output / 'data' / 'videos' / 'b.mp4'}" in stages["attention"].command
 
 
 def test_a_folder_belongs_to_one_seed(output):

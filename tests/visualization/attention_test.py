@@ -45,6 +45,21 @@ def test_as_many_frames_as_cells_change_nothing_and_one_cell_is_everywhere():
     np.testing.assert_array_equal(attention.frame_weights(weights[:1], 3), [weights[0]] * 3)
 
 
+def test_shifted_centres_move_what_is_between_them():
+    # 8 frames, 2 cells of 4, centres on the last frame of each: 3 and 7.
+    weights = np.array([0.0, 1.0])
+    expected = [0, 0, 0, 0, 0.25, 0.5, 0.75, 1]
+    np.testing.assert_allclose(attention.frame_weights(weights, 8, 3 / 8), expected)
+    # In space: down and to the right, the cells' last pixels of 4.
+    placement = attention.Placement(shift=(0.0, 3 / 8, 3 / 8))
+    picture = attention.upsampled(np.eye(2), 8, 8, placement)
+    np.testing.assert_allclose(picture[3, 3::4], [1, 0])
+    np.testing.assert_allclose(picture[7, 3::4], [0, 1])
+    np.testing.assert_allclose(picture[5, 5], 0.5)
+    peak = attention.summarize(_one_hot(2, 2, 2, 0, 0, 1), 8, placement._replace(shift=[3 / 8] * 3))
+    assert (peak["peak"]["frame"], peak["peak"]["y"], peak["peak"]["x"]) == (3, 0.4375, 0.9375)
+
+
 def test_reversed_time_gives_reversed_frames():
     weights = np.random.default_rng(0).random([4, 2, 3])
     np.testing.assert_allclose(
@@ -67,7 +82,7 @@ def test_upsampled_map_covers_the_frame_from_edge_to_edge():
 def test_upsampled_map_leaves_the_models_padding_out():
     # The frame takes the upper half and the left three quarters of what the model saw.
     cells = np.arange(16.0).reshape(4, 4)
-    picture = attention.upsampled(cells, 20, 30, extent=(0.5, 0.75))
+    picture = attention.upsampled(cells, 20, 30, attention.Placement(extent=(0.5, 0.75)))
     np.testing.assert_allclose(picture, attention.upsampled(cells, 40, 40)[:20, :30])
 
 
@@ -212,8 +227,8 @@ def test_summary_tells_mass_and_peak():
     assert (peak["frame"], peak["y"], peak["x"]) == (6, 0.1667, 0.875)
     assert peak["times_uniform"] == pytest.approx(24 * (0.5 + 0.5 / 24))
     # In a padded frame the same cell lies elsewhere.
-    assert attention.summarize(weights, 8, (0.5, 0.875))["peak"]["y"] == pytest.approx(1 / 3, 1e-3)
-    assert attention.summarize(weights, 8, (0.5, 0.875))["peak"]["x"] == 1.0
+    padded = attention.summarize(weights, 8, attention.Placement((0.5, 0.875)))["peak"]
+    assert (padded["y"], padded["x"]) == (pytest.approx(1 / 3, abs=1e-4), 1.0)
 
 
 def test_wrong_weights_are_refused():

@@ -112,3 +112,11 @@ def test_video_of_nothing_or_of_changing_frames(tmp_path):
     with pytest.raises(ValueError, match="Frame 1 is uint8"):
         drawing.write_video(tmp_path / "v.mp4", frames, 25)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_colors_can_be_chosen():
+    people = [drawing.DetectedPerson(_BOX, ())] * 2
+    picture = drawing.draw_people(_gray(400, 600), people[:1], colors=[(1, 2, 3)])
+    assert tuple(picture[200, 150]) == (1, 2, 3)
+    with pytest.raises(ValueError):
+        drawing.draw_people(_gray(400, 600), people, colors=[(1, 2, 3)])

@@ -13,7 +13,8 @@ import tensorflow as tf
 from object_detection import model_lib_v2
 
 from object_detection_ext.data import clip_names, clip_packing
-from object_detection_ext.visualization import drawing, eval_pictures, panels
+from object_detection_ext.detection import eval_pictures
+from object_detection_ext.visualization import drawing, panels
 from tests import tiny_pipeline
 
 _SIZE, _NUM_FRAMES, _LEVEL = 64, 4, 90

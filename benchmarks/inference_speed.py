@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Latency, clips a second and peak memory of each export; speed and deviation of the shared trunk.
+
+    python benchmarks/inference_speed.py signatures --pipeline_config_path C [--checkpoint_dir D] \
+        --output DIR [--height 400 --width 711] [--batches 1,4] [--calls 5]
+    python benchmarks/inference_speed.py shared_trunk --saved_model S --video V [--every 1.0]
+
+`signatures` exports every input type (without --checkpoint_dir with random weights, which cost the
+same) and calls each in a process of its own. `shared_trunk` runs a video both ways in turns.
+
+Shapes: B clips, T frames, H W pixels.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from object_detection_ext import compat  # noqa: F401 (before any object_detection module)
+
+# isort: split
+import cv2
+import numpy as np
+from absl import app, flags
+
+_CONFIG = flags.DEFINE_string("pipeline_config_path", None, "signatures: whose model.")
+_OVERRIDE = flags.DEFINE_string("config_override", "", "signatures: merged into the config.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint_dir", None, "signatures: of a training.")
+_OUTPUT = flags.DEFINE_string("output", None, "signatures: folder for the exports.")
+_HEIGHT = flags.DEFINE_integer("height", 400, "signatures: of the frames, in pixels.", 8)
+_WIDTH = flags.DEFINE_integer("width", 711, "signatures: of the frames, in pixels.", 8)
+_BATCHES = flags.DEFINE_list("batches", ["1", "4"], "signatures: clips in a call.")
+_CALLS = flags.DEFINE_integer("calls", 5, "signatures: that count, behind one that does not.", 1)
+_TYPES = flags.DEFINE_list("input_types", [], "signatures: only these.")
+_MODEL = flags.DEFINE_string("saved_model", None, "shared_trunk: an export of clip_tensor.")
+_VIDEO = flags.DEFINE_string("video", None, "shared_trunk: a video file.")
+_EVERY = flags.DEFINE_float("every", 1.0, "shared_trunk: seconds between keyframes.")
+_TURNS = flags.DEFINE_integer("turns", 3, "shared_trunk: of each way.", 1)
+_STRETCH = flags.DEFINE_integer("clips_per_stretch", 8, "shared_trunk: clips that share.", 1)
+
+
+def export_all(folder: str) -> dict[str, str]:
+    """Exports every input type that is not there yet; the SavedModels by input type."""
+    import tensorflow as tf
+    from object_detection import exporter_lib_v2
+    from object_detection.builders import model_builder
+    from object_detection.utils import config_util
+
+    from object_detection_ext import exporting, registration
+
+    registration.register()
+    types = _TYPES.value or list(exporting.MODULES)
+    paths = {name: os.path.join(folder, name, "saved_model") for name in types}
+    missing = [name for name, path in paths.items() if not os.path.isdir(path)]
+    if not missing:
+        return paths
+    pipeline = registration.read_pipeline(_CONFIG.value, _OVERRIDE.value or None)
+    for reader in (pipeline.train_input_reader, *pipeline.eval_input_reader):
+        reader.ClearField("label_map_path")
+        reader.ClearField("tf_record_input_reader")
+    checkpoint = _CHECKPOINT.value
+    if checkpoint is None:
+        checkpoint = os.path.join(folder, "random")
+        configs = config_util.create_configs_from_pipeline_proto(pipeline)
+        model = model_builder.build(configs["model"], is_training=False)
+        exporting.MODULES["clip_tensor"](model).__call__.get_concrete_function()
+        tf.train.Checkpoint(model=model).save(os.path.join(checkpoint, "ckpt"))
+    for name in missing:
+        exporter_lib_v2.export_inference_graph(
+            name, pipeline, checkpoint, os.path.join(folder, name)
+        )
+    return paths
+
+
+def inputs_of(name: str, num_frames: int, batch: int) -> dict[str, np.ndarray]:
+    """The inputs of a call: frames of noise that is smooth, as pictures are."""
+    from object_detection_ext.data import annotations, clip_features
+
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, [num_frames, _HEIGHT.value // 8, _WIDTH.value // 8, 3], np.uint8)
+    frames = np.stack([cv2.resize(f, (_WIDTH.value, _HEIGHT.value)) for f in small])
+    jpegs = [cv2.imencode(".jpg", f, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes() for f in frames]
+    if name in ("clip_tensor", "clip_and_boxes"):
+        inputs = {"input_tensor": np.stack([frames] * batch)}
+        if name == "clip_and_boxes":
+            inputs["boxes"] = np.tile(np.float32([[[0.1, 0.1, 0.9, 0.5]]]), [batch, 1, 1])
+        return inputs
+    if name == "encoded_clip":
+        return {"input_tensor": np.array([jpegs] * batch, object)}
+    record = clip_features.serialized_example(
+        {num_frames // 2: annotations.Keyframe("clip", 10.0, 1, [])},
+        {},
+        encoded_frames=jpegs,
+        frame_times=[10.0 + (i - num_frames // 2) / 25.0 for i in range(num_frames)],
+        height=_HEIGHT.value,
+        width=_WIDTH.value,
+    )
+    return {"input_tensor": np.array([record] * batch, object)}
+
+
+def call_one(path: str, name: str, num_frames: int, batch: int) -> dict[str, float]:
+    """Loads a SavedModel and calls it; times in seconds, memory in GiB."""
+    import tensorflow as tf
+
+    start = time.perf_counter()
+    model = tf.saved_model.load(path)
+    detect = model.signatures["serving_default"]
+    loaded = time.perf_counter()
+    inputs = {key: tf.constant(value) for key, value in inputs_of(name, num_frames, batch).items()}
+    first = time.perf_counter()
+    detect(**inputs)
+    seconds = []
+    first = time.perf_counter() - first
+    for _ in range(_CALLS.value):
+        before = time.perf_counter()
+        detect(**inputs)
+        seconds.append(time.perf_counter() - before)
+    return {
+        "load": loaded - start,
+        "first": first,
+        "latency": statistics.median(seconds),
+        "clips_per_s": batch / statistics.median(seconds),
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def measure_signatures() -> None:
+    """Prints a table of all exports, each call in its own process."""
+    from object_detection_ext.inference import model as model_lib
+
+    paths = export_all(_OUTPUT.value)
+    print(f"frames {_HEIGHT.value}x{_WIDTH.value}, {len(os.sched_getaffinity(0))} cores")
+    print("| input type | clips in a call | load, s | call, s | clips/s | peak, GiB |")
+    print("|---|---|---|---|---|---|")
+    for name, path in paths.items():
+        with open(os.path.join(path, "assets", "clip.json"), encoding="utf-8") as file:
+            num_frames = json.load(file)["num_frames"]
+        model_lib.check_saved_model(path)
+        for batch in map(int, _BATCHES.value):
+            command = [sys.executable, __file__, "one", path, name, str(num_frames), str(batch),
+                       f"--height={_HEIGHT.value}", f"--width={_WIDTH.value}",
+                       f"--calls={_CALLS.value}"]  # fmt: skip
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found = json.loads(done.stdout.strip().splitlines()[-1])
+            print(
+                f"| {name} | {batch} | {found['load']:.1f} | {found['latency']:.3f} | "
+                f"{found['clips_per_s']:.2f} | {found['peak_gib']:.2f} |",
+                flush=True,
+            )
+
+
+def measure_shared_trunk() -> None:
+    """Runs a video clip by clip and with a shared trunk, in turns; prints times and deviations."""
+    from object_detection_ext.inference import model as model_lib
+    from object_detection_ext.inference.detector import ActionDetector
+
+    model = model_lib.load_saved_model(_MODEL.value)
+    common = {"score_threshold": 0.0}
+    exact = ActionDetector(model, **common)
+    shared = ActionDetector(model, share_trunk=True, clips_per_stretch=_STRETCH.value, **common)
+    times: dict[str, list[float]] = {"exact": [], "shared": []}
+    found = {}
+    for turn in range(_TURNS.value + 1):
+        for name, detector in (("exact", exact), ("shared", shared)):
+            start = time.perf_counter()
+            found[name] = list(detector(_VIDEO.value, _EVERY.value))
+            if turn:  # the first builds what later ones find
+                times[name].append(time.perf_counter() - start)
+    count = len(found["exact"])
+    for name, seconds in times.items():
+        print(f"{name}: {count / statistics.median(seconds):.2f} keyframes/s ({seconds})")
+    ratios = [a / b for a, b in zip(times["exact"], times["shared"], strict=True)]
+    print(f"speed-up: {statistics.median(ratios):.2f} ({ratios})")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of both: {peak:.2f} GiB")
+    print_deviations(found["exact"], found["shared"])
+
+
+def print_deviations(exact: Sequence, shared: Sequence, threshold: float = 0.3) -> None:
+    """How the surest people of each keyframe differ: box IoU and score of the surest action."""
+    from object_detection_ext.inference.tracks import iou_matrix
+
+    overlaps, scores, lost = [], [], 0
+    for a, b in zip(exact, shared, strict=True):
+        sure = [person for person in a.people if person.score >= threshold]
+        for person in sure:
+            row = iou_matrix(person.box[np.newaxis], b.boxes)[0] if b.people else np.zeros(1)
+            if row.max() < 0.5:
+                lost += 1
+                continue
+            other = b.people[int(row.argmax())]
+            overlaps.append(float(row.max()))
+            action = next(iter(person.scores))
+            scores.append(abs(person.scores[action] - other.scores.get(action, 0.0)))
+    total = len(overlaps) + lost
+    print(f"people with a score of at least {threshold}: {total}; without a counterpart: {lost}")
+    if overlaps:
+        print(f"IoU of the boxes: median {np.median(overlaps):.3f}, least {np.min(overlaps):.3f}")
+        print(f"score of the surest action: median off by {np.median(scores):.3f}, at most "
+              f"{np.max(scores):.3f}")  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures what the first argument names."""
+    if len(argv) == 6 and argv[1] == "one":
+        print(json.dumps(call_one(argv[2], argv[3], int(argv[4]), int(argv[5]))))
+    elif argv[1:] == ["signatures"]:
+        measure_signatures()
+    elif argv[1:] == ["shared_trunk"]:
+        measure_shared_trunk()
+    else:
+        raise app.UsageError("Say what to measure: signatures or shared_trunk.")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A video with the people of its keyframes, their actions, and what they attend to.
+
+Shapes: T frames of a clip, H W pixels, L layers and M heads of Tx units, t h w cells of the feature
+map.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from object_detection_ext import errors, progress
+from object_detection_ext.data import video_reader
+from object_detection_ext.inference.results import Keyframe, clearest
+from object_detection_ext.visualization import attention, drawing
+
+_MAX_FPS = 60.0
+# Cells with this many times the attention of a uniform one get the strongest colour.
+_LEAST_TOP = 4.0
+
+
+def write(path: str, output: str, keyframes: Sequence[Keyframe], picture: str | None = None) -> int:
+    """Writes the video with each frame showing the nearest keyframe's people.
+
+    Where people hold their attention, frames show that of the keyframe's people, as strong as the
+    middle frame of the clip had it.
+
+    Args:
+      path: the video file.
+      output: the mp4 file to write; replaced when the new one is complete.
+      keyframes: at least one.
+      picture: where to write the frame of the clearest keyframe, a PNG; None writes none.
+
+    Returns:
+      The number of frames written.
+
+    Raises:
+      errors.InputError: if there is no keyframe, or the video cannot be read.
+    """
+    if not keyframes:
+        raise errors.InputError(f"{path}: no keyframe of the video could be read.")
+    info = video_reader.probe(path)
+    fps = min(info.fps or 25.0, _MAX_FPS)
+    return drawing.write_video(output, _frames(path, fps, info, keyframes, picture), fps)
+
+
+def _frames(path, fps, info, keyframes, picture) -> Iterator[np.ndarray]:
+    times = np.array([keyframe.time for keyframe in keyframes])
+    drawn = [drawn_people(keyframe) for keyframe in keyframes]
+    maps = [_attention_map(keyframe) for keyframe in keyframes]
+    best, best_distance = clearest(keyframes), np.inf
+    told = progress.Progress("video", info.duration or float(times[-1]), "s of video")
+    for seconds, frame in video_reader.resampled_frames(path, fps):
+        nearest = int(np.argmin(np.abs(times - seconds)))
+        if maps[nearest] is not None:
+            frame = _overlaid(frame, maps[nearest])
+        shown = drawing.draw_people(frame, drawn[nearest], caption=f"{seconds:.1f} s")
+        distance = abs(times[best] - seconds)
+        if picture and distance < best_distance:
+            best_distance = distance
+            Image.fromarray(shown).save(picture)
+        told.update(seconds)
+        yield shown
+
+
+def drawn_people(keyframe: Keyframe) -> list[drawing.DetectedPerson]:
+    """The people as they are drawn, from left to right; with a track, its number comes first."""
+    people = sorted(keyframe.people, key=lambda person: float(person.box[1]))
+    drawn = []
+    for person in people:
+        actions = tuple(person.actions.items())
+        if person.track is not None:
+            actions = ((f"#{person.track}", None), *actions)
+        drawn.append(drawing.DetectedPerson(tuple(person.box), actions))
+    return drawn
+
+
+def _attention_map(keyframe: Keyframe) -> np.ndarray | None:
+    """[h, w], mean over the people and heads of the last layer, 1 where it is uniform."""
+    maps = [person.attention[-1].mean(axis=0) for person in keyframe.people
+            if person.attention is not None]  # fmt: skip
+    if not maps:
+        return None
+    relative = attention.relative_to_uniform(np.mean(maps, axis=0))  # [t, h, w]
+    return relative[len(relative) // 2]
+
+
+def _overlaid(frame: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    top = max(_LEAST_TOP, float(cells.max()))
+    return attention.overlay(frame, attention.upsampled(cells, *frame.shape[:2]), top)

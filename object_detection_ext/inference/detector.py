@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who does what in a video, in three lines.
+
+    detector = object_detection_ext.ActionDetector("exported/saved_model")
+    for keyframe in detector("street.mp4", every_seconds=1.0):
+        print(keyframe.time, keyframe.boxes, keyframe.actions)
+
+Shapes: B clips, T frames of a clip, N frames of a source, H W pixels.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from object_detection_ext import errors
+from object_detection_ext.data import video_reader
+from object_detection_ext.inference import annotated_video, shared_trunk, sources
+from object_detection_ext.inference import model as model_lib
+from object_detection_ext.inference import tracks as tracks_lib
+from object_detection_ext.inference.results import Keyframe, Person
+from object_detection_ext.visualization import people as people_lib
+
+Source = str | os.PathLike | np.ndarray | Iterable
+
+
+class ActionDetector:
+    """Detects people and their actions at regular moments of a video.
+
+    A moment's people are found in the clip of T frames around it. At the ends of a source its first
+    and last frames are repeated, also where it is shorter than a clip.
+    """
+
+    def __init__(
+        self,
+        saved_model: str | os.PathLike | model_lib.ClipModel,
+        *,
+        score_threshold: float = 0.3,
+        label_map: str | None = None,
+        fps: float | None = None,
+        num_frames: int | None = None,
+        short_side: int | None = None,
+        batch_size: int = 1,
+        share_trunk: bool = False,
+        clips_per_stretch: int = shared_trunk.DEFAULT_CLIPS_PER_STRETCH,
+        track: bool = False,
+        keep_frames: bool = False,
+        keep_attention: bool = False,
+    ):
+        """Loads the model.
+
+        Args:
+          saved_model: folder that `exporter_main_v2 --input_type=clip_tensor` wrote, or a model
+            that is loaded already.
+          score_threshold: actions below it are left out, in [0, 1].
+          label_map: path; None takes that of the model's assets.
+          fps: frames per second of the clips; None takes what the model was trained at, or 25
+            where it does not tell.
+          num_frames: T, needed only where the model leaves it open.
+          short_side: pixels that larger frames are shrunk to before the model resizes them, as the
+            converter's option of this name does to training frames; 0 keeps their size. None
+            shrinks frames that are more than 1.5 times the model's own size to it: the model's
+            resizer takes single pixels of large frames, which flicker.
+          batch_size: clips that are detected at once.
+          share_trunk: whether neighbouring clips share the trunk's work, on video files; nearly
+            the same results in less time, see `shared_trunk`.
+          clips_per_stretch: with share_trunk, clips that share; memory grows with it.
+          track: whether people keep their number from keyframe to keyframe (`Person.track`).
+          keep_frames: whether keyframes hold their picture.
+          keep_attention: whether people hold their attention; the model must have been exported
+            with `outputs { attention: true }`.
+
+        Raises:
+          errors.InputError: if the model or its label map cannot be used, or a number is out of
+            range.
+        """
+        _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stretch)
+        if not isinstance(saved_model, model_lib.ClipModel):
+            saved_model = model_lib.load_saved_model(
+                os.fspath(saved_model), label_map=label_map, fps=fps, num_frames=num_frames
+            )
+        self.model = saved_model
+        if share_trunk:
+            shared_trunk.check(self.model)
+        if keep_attention and model_lib.ATTENTION not in self.model.outputs:
+            raise errors.InputError(
+                f"{self.model.name} has no attention: export it again with --config_override "
+                "'[object_detection_ext.protos.video_action_transformer] "
+                "{ outputs { attention: true } }'."
+            )
+        self._score_threshold, self._short_side = score_threshold, short_side
+        self._batch_size = batch_size if self.model.takes_batches else 1
+        self._clips_per_stretch = clips_per_stretch if share_trunk else 0
+        self._track, self._keep_frames = track, keep_frames
+        self._keep_attention = keep_attention
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        pipeline_config: str | os.PathLike,
+        checkpoint: str | os.PathLike,
+        *,
+        config_override: str | None = None,
+        label_map: str | None = None,
+        fps: float | None = None,
+        **options,
+    ) -> "ActionDetector":
+        """A detector without an export.
+
+        Args:
+          pipeline_config: path of the pipeline.config.
+          checkpoint: the training's folder, whose newest is taken, or a checkpoint's prefix.
+          config_override: text proto, merged into the pipeline.config.
+          label_map: path; None takes that of the pipeline.config.
+          fps: as in `__init__`; None takes the pipeline.config's.
+          **options: as in `__init__`.
+
+        Raises:
+          errors.InputError: if one of them cannot be used.
+        """
+        model = model_lib.load_checkpoint(
+            os.fspath(pipeline_config),
+            os.fspath(checkpoint),
+            label_map=label_map,
+            fps=fps,
+            config_override=config_override,
+        )
+        return cls(model, **options)
+
+    def annotate(
+        self,
+        video: str | os.PathLike,
+        output: str | os.PathLike,
+        every_seconds: float = 1.0,
+        keyframes: Iterable[Keyframe] | None = None,
+    ) -> list[Keyframe]:
+        """Writes a video whose frames show the people of the nearest keyframe.
+
+        With `keep_attention`, frames also show what the people attend to.
+
+        Args:
+          video: the video file.
+          output: the mp4 file to write.
+          every_seconds: between two keyframes.
+          keyframes: what was detected already; None detects.
+
+        Returns:
+          The keyframes.
+
+        Raises:
+          errors.InputError: if the video cannot be read, or nothing of it.
+        """
+        keyframes = list(self(video, every_seconds) if keyframes is None else keyframes)
+        annotated_video.write(os.fspath(video), os.fspath(output), keyframes)
+        return keyframes
+
+    @property
+    def label_map(self) -> dict[int, str]:
+        """Action names by id."""
+        return self.model.label_map
+
+    def __call__(
+        self,
+        source: Source,
+        every_seconds: float = 1.0,
+        *,
+        source_fps: float | None = None,
+        name: str | None = None,
+        start_seconds: float = 0.0,
+    ) -> Iterator[Keyframe]:
+        """Yields the people of 0, `every_seconds`, 2 `every_seconds`, ... seconds.
+
+        Args:
+          source: a video file; a folder of pictures, by name; the number of a camera; uint8
+            [N, H, W, 3] or any iterable of uint8 [H, W, 3], RGB, with `source_fps`; or an iterable
+            of (seconds, uint8 [H, W, 3]), which is read one frame at a time.
+          every_seconds: between two keyframes, more than 0.
+          source_fps: frames per second of a source that has no times.
+          name: what the source is called in results; by default a file's name without extension.
+          start_seconds: of a video file, keyframes before it are left out.
+
+        Yields:
+          Keyframes. Those in damaged parts of a video are left out, with a line that says so.
+
+        Raises:
+          errors.InputError: if the source cannot be read, or is none.
+        """
+        if not 0 < every_seconds < np.inf:
+            raise errors.InputError(f"every_seconds must be more than 0, not {every_seconds:g}.")
+        keyframes = self._keyframes(source, every_seconds, source_fps, name, start_seconds)
+        return map(tracks_lib.Tracker(), keyframes) if self._track else keyframes
+
+    def _keyframes(self, source, every_seconds, source_fps, name, start_seconds):
+        if isinstance(source, str | os.PathLike) and not os.path.isdir(source):
+            path = os.fspath(source)
+            name = name or sources.names_of([path])[0]
+            times = sources.keyframe_times(video_reader.probe(path), every_seconds)
+            times = [time for time in times if time >= start_seconds]
+            if self._clips_per_stretch:
+                return self._shared(path, times, name)
+            reader = video_reader.ClipReader(
+                path, num_frames=self.model.num_frames, fps=self.model.fps, transform=self._shrunk
+            )
+            return self._clip_by_clip(reader.clips(times), name)
+        if self._clips_per_stretch:
+            raise errors.InputError("share_trunk is for video files; this source is none.")
+        frames, default = _timed_frames(source, source_fps)
+        clips = sources.clips_of_frames(
+            frames,
+            num_frames=self.model.num_frames,
+            fps=self.model.fps,
+            every_seconds=every_seconds,
+            transform=self._shrunk,
+        )
+        return self._clip_by_clip(clips, name or default)
+
+    def _clip_by_clip(self, clips: Iterable[video_reader.Clip], name: str) -> Iterator[Keyframe]:
+        usable = (clip for clip in clips if not _left_out(name, clip.problem, clip.outside))
+        while batch := list(itertools.islice(usable, self._batch_size)):
+            found = self.model(np.stack([np.stack(clip.frames) for clip in batch]))
+            for clip, detections in zip(batch, found, strict=True):
+                picture = clip.frames[self.model.num_frames // 2]
+                yield self._keyframe(name, clip.keyframe_time, detections, picture)
+
+    def _shared(self, path: str, times: Sequence[float], name: str) -> Iterator[Keyframe]:
+        reader = video_reader.FrameReader(path, transform=self._shrunk)
+        for time, detections, picture, problem in shared_trunk.results(
+            self.model, reader, times, self._clips_per_stretch
+        ):
+            if not _left_out(
+                name, problem.text if problem else None, bool(problem and problem.outside)
+            ):
+                yield self._keyframe(name, time, detections, picture)
+            else:
+                _left_out(name, problem.text, problem.outside)
+
+    def _keyframe(self, name: str, time: float, detections: dict, picture) -> Keyframe:
+        people = people_lib.group_people(
+            detections["detection_boxes"],
+            detections["detection_scores"],
+            detections["detection_classes"],
+            action_ids=self.label_map,
+            score_threshold=self._score_threshold,
+        )
+        attention = detections.get(model_lib.ATTENTION) if self._keep_attention else None
+        return Keyframe(
+            name,
+            float(time),
+            tuple(
+                Person(
+                    person.box,
+                    dict(sorted(person.scores.items(), key=lambda item: -item[1])),
+                    self.label_map,
+                    attention=None if attention is None else attention[person.row],
+                )
+                for person in people
+            ),
+            picture if self._keep_frames else None,
+        )
+
+    def _shrunk(self, frame: np.ndarray) -> np.ndarray:
+        return sources.shrunk(frame, self._short_side, self.model.frame_size)
+
+
+def _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stretch) -> None:
+    problems = []
+    if not 0 <= score_threshold <= 1:
+        problems.append(f"score_threshold must be in [0, 1], not {score_threshold:g}")
+    if fps is not None and not 0 < fps <= 1000:
+        problems.append(f"fps must be more than 0 and at most 1000, not {fps:g}")
+    if short_side is not None and short_side < 0:
+        problems.append(f"short_side must be at least 0 pixels, not {short_side}")
+    if batch_size < 1:
+        problems.append(f"batch_size must be at least 1, not {batch_size}")
+    if clips_per_stretch < 1:
+        problems.append(f"clips_per_stretch must be at least 1, not {clips_per_stretch}")
+    if problems:
+        raise errors.InputError("; ".join(problems) + ".")
+
+
+def _left_out(name: str, problem: str | None, outside: bool) -> bool:
+    if problem and not outside:
+        print(f"detection: {name}: left out: {problem}", flush=True)
+    return bool(problem)
+
+
+def _timed_frames(source: Source, source_fps: float | None) -> tuple[Iterable, str]:
+    """The source as (seconds, frame), and what it is called."""
+    if isinstance(source, bool) or source is None:
+        raise errors.InputError(f"{source!r} is no video, folder, camera, array or iterable.")
+    if isinstance(source, int):
+        return sources.camera_frames(source), f"camera_{source}"
+    default = "frames"
+    if isinstance(source, str | os.PathLike):
+        pictures = sources.pictures_of_folder(os.fspath(source))
+        if not pictures:
+            raise errors.InputError(
+                f"{os.fspath(source)}: no pictures in this folder; call the detector for each "
+                "video of a folder."
+            )
+        default = os.path.basename(os.path.normpath(source))
+        source = map(sources.read_picture, pictures)
+        return sources.at_rate(source, _needed(source_fps)), default
+    if isinstance(source, np.ndarray):
+        return sources.at_rate(source, _needed(source_fps)), default
+    if not isinstance(source, Iterable):
+        raise errors.InputError(f"{source!r} is no video, folder, camera, array or iterable.")
+    frames = iter(source)
+    first = next(frames, None)
+    if first is None:
+        raise errors.InputError("The source has no frames.")
+    frames = itertools.chain([first], frames)
+    if isinstance(first, tuple):
+        return frames, default
+    return sources.at_rate(frames, _needed(source_fps)), default
+
+
+def _needed(source_fps: float | None) -> float:
+    if source_fps is None or not 0 < source_fps <= 1000:
+        raise errors.InputError(
+            f"source_fps must be the source's frames per second, up to 1000, not {source_fps}."
+        )
+    return source_fps

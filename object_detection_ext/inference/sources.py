@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips out of whatever holds pictures: video files, frames in memory, streams, cameras.
+
+Shapes: T frames of a clip, N frames of a source, H W pixels.
+"""
+
+import collections
+import glob
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from object_detection_ext import errors
+from object_detection_ext.data import video_files, video_reader
+
+# The model's own resizer takes single pixels of frames that are larger than this, which flickers.
+_MUCH_LARGER = 1.5
+
+TimedFrame = tuple[float, np.ndarray]
+
+PICTURE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+def keyframe_times(info: video_reader.VideoInfo, every_seconds: float) -> list[float]:
+    """Returns 0, `every_seconds`, 2 `every_seconds`, ... up to the end of the video."""
+    duration = info.duration
+    if not duration:
+        # The header does not tell: one pass over the video does.
+        seconds = (seconds for seconds, _ in video_reader.resampled_frames(info.path, 25.0))
+        duration = collections.deque(seconds, maxlen=1).pop()
+    return [
+        index * every_seconds
+        for index in range(max(1, int(np.ceil(duration / every_seconds - 1e-6))))
+    ]
+
+
+def shrunk(
+    frame: np.ndarray, short_side: int | None, frame_size: tuple[int, int] | None
+) -> np.ndarray:
+    """A frame as a model is given it: smaller, its pixels averaged, or as it is.
+
+    Args:
+      frame: uint8 [H, W, 3].
+      short_side: pixels that larger frames are shrunk to; 0 keeps them. None shrinks frames that
+        are much larger than the model's own size to it.
+      frame_size: (H, W) inside the model; None if it depends on the frame.
+    """
+    short = min(frame.shape[:2])
+    if short_side is None and frame_size:
+        short_side = min(frame_size) if short > _MUCH_LARGER * min(frame_size) else 0
+    if not short_side or short <= short_side:
+        return frame
+    height, width = (max(1, round(side * short_side / short)) for side in frame.shape[:2])
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def clips_of_frames(
+    frames: Iterable[TimedFrame],
+    *,
+    num_frames: int,
+    fps: float,
+    every_seconds: float,
+    transform: Callable[[np.ndarray], Any] = lambda frame: frame,
+) -> Iterator[video_reader.Clip]:
+    """Yields the clips around 0, `every_seconds`, ... seconds, as soon as their frames are there.
+
+    Frame k of the clip at t is the one nearest to t + (k - T // 2) / fps; the first and the last
+    frame of the source are repeated. Frames that no clip wants any more are let go.
+
+    Args:
+      frames: (seconds, uint8 [H, W, 3]), seconds ascending; read one at a time.
+      num_frames: T.
+      fps: frames per second of the clips, whatever those of the source.
+      every_seconds: between two keyframes; the first is that of the first frame.
+      transform: is called once per wanted frame; what it returns goes into the clips.
+
+    Raises:
+      errors.InputError: for a frame that is not uint8 [H, W, 3] of the first one's size, seconds
+        that do not ascend, or no frame at all.
+    """
+    offsets = video_reader.clip_offsets(num_frames, fps)
+    checked = _checked(frames)
+    current = next(checked, None)
+    if current is None:
+        raise errors.InputError("The source has no frames.")
+    first, interval, index = current.time, 0.0, 0
+    waiting: collections.deque[video_reader.PartialWindow] = collections.deque()
+
+    def payload(frame):
+        if frame.payload is None:
+            frame.payload = transform(frame.picture)
+        return frame.payload
+
+    while current is not None:
+        upcoming = next(checked, None)
+        if upcoming is not None:
+            interval = upcoming.time - current.time
+        limit = np.inf if upcoming is None else (current.time + upcoming.time) / 2
+        # The last frame is shown for as long as the one before it; rounding adds no keyframe.
+        end = np.inf if upcoming is not None else current.time + max(interval - 1e-6, 1e-9)
+        while (keyframe := first + index * every_seconds) + offsets[0] <= limit and keyframe < end:
+            window = video_reader.Window(keyframe + offsets, (num_frames // 2,))
+            waiting.append(video_reader.PartialWindow(window))
+            index += 1
+        for window in waiting:
+            window.take(current, upcoming, limit, payload)
+        while waiting and waiting[0].complete:
+            done = waiting.popleft()
+            # A clip that began before the end may have its keyframe behind it.
+            if done.times[num_frames // 2] < end:
+                yield video_reader.Clip(
+                    float(done.times[num_frames // 2]), done.frames, np.array(done.frame_times)
+                )
+        current = upcoming
+
+
+def _checked(frames: Iterable[TimedFrame]) -> Iterator[video_reader.TimedPicture]:
+    shape, before = None, -np.inf
+    for number, (seconds, frame) in enumerate(frames):
+        frame = np.asarray(frame)
+        shape = shape or frame.shape
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise errors.InputError(
+                f"Frame {number} is {frame.dtype} {list(frame.shape)}, but must be uint8 [H, W, 3]."
+            )
+        if frame.shape != shape:
+            raise errors.InputError(
+                f"Frame {number} is {list(frame.shape)}, but the first one {list(shape)}."
+            )
+        if not seconds > before:
+            raise errors.InputError(
+                f"Frame {number} is at {seconds:g} s, which is not after {before:g} s."
+            )
+        before = seconds
+        yield video_reader.TimedPicture(float(seconds), frame, False)
+
+
+def at_rate(frames: Iterable[np.ndarray], fps: float) -> Iterator[TimedFrame]:
+    """Frames that follow each other at a fixed rate, from 0 s."""
+    for number, frame in enumerate(frames):
+        yield number / fps, frame
+
+
+def pictures_of_folder(folder: str) -> list[str]:
+    """The pictures in a folder, by name, numbers as people count ("9" before "10")."""
+    return sorted(
+        (entry.path for entry in os.scandir(folder) if _has(entry.name, PICTURE_EXTENSIONS)),
+        key=_natural,
+    )
+
+
+def read_picture(path: str) -> np.ndarray:
+    """A picture file as uint8 [H, W, 3] RGB. Raises errors.InputError if it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise errors.InputError(f"{path}: cannot be read as a picture ({error}).") from None
+
+
+def camera_frames(index: int, clock: Callable[[], float] = time.monotonic) -> Iterator[TimedFrame]:
+    """The frames of a camera as they come, until it ends; seconds from the first one.
+
+    Raises:
+      errors.InputError: if there is no such camera.
+    """
+    camera = cv2.VideoCapture(index)
+    try:
+        if not camera.isOpened():
+            raise errors.InputError(f"There is no camera {index}, or it is in use.")
+        start = None
+        while True:
+            is_there, frame = camera.read()
+            if not is_there:
+                return
+            now = clock()
+            start = now if start is None else start
+            yield now - start, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    finally:
+        camera.release()
+
+
+def find_videos(inputs: Sequence[str]) -> list[str]:
+    """Video files by path, pattern or folder (all that are below it), each once, in order.
+
+    Raises:
+      errors.InputError: for an input that gives no video.
+    """
+    found: dict[str, None] = {}
+    for each in inputs:
+        if os.path.isdir(each):
+            paths = _videos_below(each)
+            problem = f"no video in this folder ({' '.join(sorted(video_files.EXTENSIONS))})"
+        elif os.path.exists(each) or not glob.has_magic(each):
+            # What is not there is told when its turn comes: the others are done all the same.
+            paths, problem = [each], ""
+        else:
+            fitting = glob.glob(each, recursive=True)
+            paths = sorted((path for path in fitting if os.path.isfile(path)), key=_natural)
+            problem = "nothing fits this pattern"
+        if not paths:
+            raise errors.InputError(f"{each}: {problem}.")
+        found.update(dict.fromkeys(paths))
+    return list(found)
+
+
+def _videos_below(folder: str) -> list[str]:
+    paths = itertools.chain.from_iterable(
+        (os.path.join(below, name) for name in names if _has(name, video_files.EXTENSIONS))
+        for below, _, names in os.walk(folder)
+    )
+    return sorted(paths, key=_natural)
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """What results of these files are called: the file's name without extension.
+
+    Files of the same name in different folders get as much of their folders as tells them apart.
+    """
+    parts = [os.path.splitext(os.path.normpath(path))[0].split(os.sep) for path in paths]
+    used = [1] * len(parts)
+    while True:
+        names = ["_".join(part[-count:]) for part, count in zip(parts, used, strict=True)]
+        counts = collections.Counter(names)
+        longer = [
+            index
+            for index, name in enumerate(names)
+            if counts[name] > 1 and used[index] < len(parts[index])
+        ]
+        if not longer:
+            break
+        for index in longer:
+            used[index] += 1
+    # a.mp4 beside a.mov: only the extension differs.
+    return [
+        name if counts[name] == 1 else name + os.path.splitext(path)[1].replace(".", "_")
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def _has(name: str, extensions: Iterable[str]) -> bool:
+    return name.lower().endswith(tuple(extensions)) and not name.startswith(".")
+
+
+def _natural(path: str) -> list:
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path)]

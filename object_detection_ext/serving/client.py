@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients of TF Serving, one for each of its protocols, with the same two questions."""
+
+import http.client
+import socket
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from object_detection_ext import input_types
+from object_detection_ext.serving import rest_messages
+from object_detection_ext.serving.inputs import Inputs, ServingError, TensorInfo
+
+DEFAULT_TIMEOUT = 120.0
+
+# Protobuf's limit, which TF Serving sets as its own.
+MAX_MESSAGE_BYTES = 2**31 - 1
+_START_HINT = (
+    "Is it running, and is this the port of the protocol (by default 8500 for gRPC, 8501 for "
+    "REST)? While it loads and warms up the model, it does not answer yet."
+)
+_INSTALL = "pip install tensorflow-serving-api==2.19.1 (the extra [serving] of this package)"
+
+
+class Client(Protocol):
+    """A model on a server."""
+
+    def signature_inputs(self) -> dict[str, TensorInfo]:
+        """Asks what the model takes: the inputs of its default signature by name.
+
+        Raises:
+          ServingError: if there is no answer, or it is an error.
+        """
+
+    def predict(
+        self, inputs: Inputs, outputs: Sequence[str] = input_types.DETECTIONS
+    ) -> dict[str, np.ndarray]:
+        """Has the model run.
+
+        Args:
+          inputs: by name, B clips in front; see `inputs.batch`.
+          outputs: names of the wanted ones; none for all.
+
+        Returns:
+          The outputs by name, B in front: `detection_boxes` [B, N, 4], normalized [ymin, xmin,
+          ymax, xmax]; `detection_scores` and `detection_classes` [B, N]; `num_detections` [B].
+
+        Raises:
+          ServingError: if there is no answer in time, or it is an error.
+        """
+
+    def close(self) -> None:
+        """Ends the connection."""
+
+
+class GrpcClient:
+    """See `Client`. Needs tensorflow-serving-api."""
+
+    def __init__(self, address: str, model_name: str, timeout: float = DEFAULT_TIMEOUT):
+        """Does not connect yet.
+
+        Args:
+          address: HOST:PORT.
+          model_name: as the server knows it.
+          timeout: of each question, in seconds.
+
+        Raises:
+          ServingError: if tensorflow-serving-api is not installed.
+        """
+        try:
+            import grpc
+            from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+            from object_detection_ext.serving import grpc_messages
+        except ImportError as error:
+            raise ServingError(f"gRPC needs tensorflow-serving-api ({error}): {_INSTALL}") from None
+        self._grpc, self._messages = grpc, grpc_messages
+        self._address, self._model_name, self._timeout = address, model_name, timeout
+        # gRPC's own limit for an answer is 4 MB, less than attention or many classes take.
+        limits = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ]
+        self._channel = grpc.insecure_channel(address, options=limits)
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    def signature_inputs(self) -> dict[str, TensorInfo]:
+        """See `Client`."""
+        request = self._messages.metadata_request(self._model_name)
+        return self._messages.signature_inputs(self._ask(self._stub.GetModelMetadata, request))
+
+    def predict(
+        self, inputs: Inputs, outputs: Sequence[str] = input_types.DETECTIONS
+    ) -> dict[str, np.ndarray]:
+        """See `Client`."""
+        _check_size(sum(_num_bytes(array) for array in inputs.values()))
+        request = self._messages.predict_request(self._model_name, inputs, outputs)
+        return self._messages.predicted(self._ask(self._stub.Predict, request))
+
+    def close(self) -> None:
+        """See `Client`."""
+        self._channel.close()
+
+    def _ask(self, method: Callable, request):
+        try:
+            return method(request, timeout=self._timeout)
+        except self._grpc.RpcError as error:
+            raise ServingError(self._explained(error.code(), error.details() or "")) from error
+
+    def _explained(self, code, details: str) -> str:
+        codes = self._grpc.StatusCode
+        if code == codes.UNAVAILABLE:
+            return f"no server answers at {self._address}. {_START_HINT} gRPC says: {details}"
+        if code == codes.DEADLINE_EXCEEDED:
+            return _too_late(self._address, self._timeout)
+        if code == codes.NOT_FOUND:
+            return _no_model(self._address, self._model_name, details)
+        if code == codes.RESOURCE_EXHAUSTED:
+            return (
+                f"a message was too large for the server at {self._address}, or its memory ran "
+                f"out; send fewer clips at a time, or smaller frames. It says: {details}"
+            )
+        return f"the server at {self._address} says {code.name}: {details}"
+
+
+class RestClient:
+    """See `Client`. The server sends every output, whatever is wanted."""
+
+    def __init__(self, address: str, model_name: str, timeout: float = DEFAULT_TIMEOUT):
+        """Does not connect yet.
+
+        Args:
+          address: http://HOST:PORT.
+          model_name: as the server knows it.
+          timeout: of each question, in seconds.
+        """
+        self._address, self._model_name, self._timeout = address.rstrip("/"), model_name, timeout
+
+    def signature_inputs(self) -> dict[str, TensorInfo]:
+        """See `Client`."""
+        return rest_messages.signature_inputs(self._ask("/metadata"))
+
+    def predict(
+        self, inputs: Inputs, outputs: Sequence[str] = input_types.DETECTIONS
+    ) -> dict[str, np.ndarray]:
+        """See `Client`."""
+        answer = self._ask(":predict", rest_messages.predict_body(inputs))
+        return rest_messages.predicted(answer, outputs)
+
+    def close(self) -> None:
+        """See `Client`."""
+
+    def _ask(self, what: str, body: bytes | None = None) -> bytes:
+        name = urllib.parse.quote(self._model_name, safe="")
+        request = urllib.request.Request(
+            f"{self._address}/v1/models/{name}{what}",
+            data=body,
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            details = rest_messages.error_text(error.read())
+            raise ServingError(self._explained(error.code, details)) from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, socket.timeout):
+                raise ServingError(_too_late(self._address, self._timeout)) from error
+            raise ServingError(
+                f"no server answers at {self._address}. {_START_HINT} ({reason})"
+            ) from error
+
+    def _explained(self, status: int, details: str) -> str:
+        if status == http.client.NOT_FOUND:
+            return _no_model(self._address, self._model_name, details)
+        if status == http.client.REQUEST_ENTITY_TOO_LARGE:
+            return (
+                f"the request was too large for {self._address}; send fewer clips at a time, or "
+                "use gRPC."
+            )
+        if status == http.client.GATEWAY_TIMEOUT:
+            return (
+                f"the model at {self._address} took longer than the server allows over REST (30 s "
+                "unless it was started with --rest_api_timeout_in_ms); send fewer clips at a "
+                f"time, or use gRPC. It says: {details}"
+            )
+        return f"the server at {self._address} says {status}: {details}"
+
+
+def _too_late(address: str, timeout: float) -> str:
+    return (
+        f"no answer from {address} within {timeout:g} s; allow more time, or send fewer clips at a "
+        "time."
+    )
+
+
+def _no_model(address: str, model_name: str, details: str) -> str:
+    return (
+        f"the server at {address} has no model '{model_name}'; the name is that of MODEL_NAME or "
+        f"--model_name when it was started. It says: {details}"
+    )
+
+
+def _num_bytes(array: np.ndarray) -> int:
+    return sum(map(len, array.flat)) if array.dtype == object else array.nbytes
+
+
+def _check_size(num_bytes: int) -> None:
+    if num_bytes > MAX_MESSAGE_BYTES:
+        raise ServingError(
+            f"{num_bytes / 1e9:.1f} GB are too much for one message, which holds 2.1 GB at most; "
+            "send fewer clips at a time, smaller frames, or JPEGs (--input_type=encoded_clip)."
+        )

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading models, and what is said of those that do not fit."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from object_detection_ext import errors, registration
+from object_detection_ext.data import annotations
+from object_detection_ext.inference import model as model_lib
+from tests import tiny_pipeline
+from tests.inference import fake_models
+
+_DESCRIPTION = {"fps": 12.5, "frame_size": [48, 64]}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    return fake_models.save(fake_models.Detector(), folder / "saved_model", _DESCRIPTION)
+
+
+def _clips(batch, num_frames=fake_models.NUM_FRAMES):
+    return np.zeros([batch, num_frames, 8, 8, 3], np.uint8)
+
+
+def test_assets_are_all_that_is_needed(saved):
+    model = model_lib.load_saved_model(saved)
+    assert (model.num_frames, model.fps, model.frame_size) == (4, 12.5, (48, 64))
+    assert model.label_map == fake_models.LABELS
+    assert model.takes_batches and "detection_attention" not in model.outputs
+    assert model_lib.load_saved_model(saved, fps=30.0).fps == 30.0
+
+
+def test_each_clip_has_its_own_detections(saved):
+    clips = _clips(3)
+    clips[1] += 51
+    clips[2] += 255
+    found = model_lib.load_saved_model(saved)(clips)
+    assert [clip["detection_scores"][0] for clip in found] == pytest.approx([0.0, 0.2, 1.0])
+    assert found[0]["detection_boxes"].shape == (5, 4)
+    assert found[0]["detection_classes"].tolist() == [1, 3, 1, 3, 2]
+
+
+def test_model_of_single_clips_is_called_for_each(tmp_path):
+    path = fake_models.save(fake_models.Detector(batch=1), tmp_path / "one", {})
+    model = model_lib.load_saved_model(path)
+    clips = _clips(2)
+    clips[1] += 51
+    assert not model.takes_batches
+    assert [c["detection_scores"][0] for c in model(clips)] == pytest.approx([0.0, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        (_clips(1, 3), "takes clips of 4 frames, not of 3"),
+        (_clips(1).astype(np.float32), "must be uint8"),
+        (_clips(1)[0], "must be uint8"),
+    ],
+)
+def test_clips_that_do_not_fit(saved, clips, message):
+    with pytest.raises(errors.InputError, match=message):
+        model_lib.load_saved_model(saved)(clips)
+
+
+def test_open_clip_length(saved, tmp_path):
+    path = fake_models.save(fake_models.OpenLengthModel(), tmp_path / "open", {})
+    with pytest.raises(model_lib.ModelError, match="give it as num_frames"):
+        model_lib.load_saved_model(path)
+    (found,) = model_lib.load_saved_model(path, num_frames=7)(_clips(1, 7))
+    assert found["detection_scores"] == pytest.approx([0.7])
+    with pytest.raises(model_lib.ModelError, match="clips of 4 frames, but num_frames is 7"):
+        model_lib.load_saved_model(saved, num_frames=7)
+
+
+def test_models_that_take_no_clips(tmp_path):
+    path = fake_models.save(fake_models.ImageModel(), tmp_path / "image", {})
+    with pytest.raises(model_lib.ModelError, match=r"must take input_tensor uint8 \[B, T"):
+        model_lib.load_saved_model(path)
+    path = fake_models.save(fake_models.BoxModel(), tmp_path / "boxes", {})
+    with pytest.raises(model_lib.ModelError, match="classifies boxes that it is given"):
+        model_lib.load_saved_model(path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "saved_model.pb").write_bytes(b"nothing")
+    labels = fake_models.write_label_map(tmp_path / "l.pbtxt")
+    with pytest.raises(model_lib.ModelError, match="cannot be loaded as a SavedModel"):
+        model_lib.load_saved_model(str(tmp_path / "broken"), label_map=labels)
+    with pytest.raises(model_lib.ModelError, match="holds no saved_model.pb"):
+        model_lib.load_saved_model(str(tmp_path / "none"))
+
+
+def test_label_map_is_needed_and_read(tmp_path):
+    path = fake_models.save(fake_models.Detector(), tmp_path / "bare")
+    with pytest.raises(model_lib.ModelError, match="holds no label map; give it as label_map"):
+        model_lib.load_saved_model(path)
+    (tmp_path / "bad.pbtxt").write_text("hello")
+    with pytest.raises(annotations.AnnotationError, match="not a label map"):
+        model_lib.load_saved_model(path, label_map=str(tmp_path / "bad.pbtxt"))
+    given = model_lib.load_saved_model(
+        path, label_map=fake_models.write_label_map(tmp_path / "l.pbtxt")
+    )
+    assert given.label_map == fake_models.LABELS
+    assert given.fps == 25.0
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_broken_description_is_named(tmp_path, text):
+    path = fake_models.save(fake_models.Detector(), tmp_path / "m", {})
+    (tmp_path / "m" / "assets" / "clip.json").write_text(text)
+    with pytest.raises(model_lib.ModelError, match="clip.json: cannot be read"):
+        model_lib.load_saved_model(path)
+
+
+@pytest.mark.slow
+def test_checkpoint_gives_what_its_model_gives(tmp_path):
+    registration.register()
+    config = tiny_pipeline.write_pipeline(
+        tmp_path / "pipeline.config",
+        "[object_detection_ext.protos.video_action_transformer] { clip { fps: 10 } }",
+        label_map=tiny_pipeline.write_label_map(tmp_path / "l.pbtxt"),
+        train=tmp_path / "train.record",
+        evaluation=tmp_path / "eval.record",
+    )
+    for name in ("train.record", "eval.record"):
+        people = {2: [([0.1, 0.1, 0.5, 0.5], "walk")]}
+        record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(4), people)
+        tiny_pipeline.write_records(tmp_path / name, [record])
+    with pytest.raises(model_lib.ModelError, match="There is no checkpoint in"):
+        model_lib.load_checkpoint(str(config), str(tmp_path))
+    model = tiny_pipeline.build_model(registration.read_pipeline(str(config)), is_training=False)
+    images, shapes = model.preprocess(tf.zeros([1, 64, 64, 12]))
+    expected = model.postprocess(model.predict(images, shapes), shapes)
+    tf.train.Checkpoint(model=model).save(str(tmp_path / "ckpt"))
+    loaded = model_lib.load_checkpoint(str(config), str(tmp_path))
+    assert (loaded.num_frames, loaded.fps, loaded.frame_size) == (4, 10.0, (64, 64))
+    assert loaded.label_map == tiny_pipeline.ACTIONS
+    (found,) = loaded(np.zeros([1, 4, 64, 64, 3], np.uint8))
+    count = int(expected["num_detections"][0])
+    np.testing.assert_allclose(
+        found["detection_scores"], expected["detection_scores"][0, :count], atol=1e-5
+    )
