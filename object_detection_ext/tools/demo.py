@@ -35,7 +35,9 @@ _PROGRESS = re.compile(
     r"^(toy data|records|training|evaluating|detection|video|Converted|WARNING: .*skipped"
     r"|Found|Nothing|eval_\d+:|attention|visualize|report|error|warning|estimate)\b"
 )
-_METRIC = re.compile(r"\+ AvaDetectionBoxes_\w+/(\S.*@0\.5IOU.*): ([\d.]+)$")
+_METRIC = re.compile(
+    r"\+ AvaDetectionBoxes_(?:Precision/|PerformanceByCategory/)?(\S.*@0\.5IOU.*): ([\d.]+)$"
+)
 
 
 class StageFailed(RuntimeError):

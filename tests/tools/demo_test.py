@@ -96,9 +96,14 @@ def test_metrics_are_read_from_the_stock_log(output):
         "INFO:tensorflow:Eval metrics at step 7\n"
         "INFO:tensorflow:\t+ AvaDetectionBoxes_Precision/mAP@0.5IOU: 0.707563\n"
         "INFO:tensorflow:\t+ AvaDetectionBoxes_PerformanceByCategory/AP@0.5IOU/crouch/kneel: 0.9\n"
+        "INFO:tensorflow:\t+ AvaDetectionBoxes_Localization/AP@0.5IOU: 0.8\n"
         "INFO:tensorflow:\t+ Loss/total_loss: 3.25\n"
     )
-    assert demo.read_metrics(log) == {"mAP@0.5IOU": 0.707563, "AP@0.5IOU/crouch/kneel": 0.9}
+    assert demo.read_metrics(log) == {
+        "mAP@0.5IOU": 0.707563,
+        "AP@0.5IOU/crouch/kneel": 0.9,
+        "Localization/AP@0.5IOU": 0.8,
+    }
 
 
 def test_the_video_with_most_actions_is_shown_once_it_is_there(output):
