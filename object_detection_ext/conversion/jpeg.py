@@ -8,8 +8,8 @@ from PIL import Image
 
 
 def resized(picture: Image.Image, short_side: int) -> Image.Image:
-    """The picture with this short side in pixels; as it is for 0."""
-    if not short_side or short_side == min(picture.size):
+    """The picture shrunk to this short side in pixels; as it is for 0, or if it is not larger."""
+    if not short_side or short_side >= min(picture.size):
         return picture
     scale = short_side / min(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)
@@ -25,13 +25,13 @@ def encoded(picture: Image.Image, quality: int) -> bytes:
 
 
 class JpegEncoder:
-    """Frames, uint8 [H, W, 3] RGB, to JPEG bytes, resized to a short side if one is given."""
+    """Frames, uint8 [H, W, 3] RGB, to JPEG bytes; larger ones than a short side are shrunk."""
 
     def __init__(self, short_side: int, quality: int):
         """Takes the settings.
 
         Args:
-          short_side: of the result in pixels; 0 keeps the frame's size.
+          short_side: what larger frames are shrunk to, in pixels; 0 keeps the frame's size.
           quality: 1 to 100.
         """
         self._short_side, self._quality = short_side, quality

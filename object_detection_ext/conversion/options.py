@@ -28,7 +28,8 @@ class Options:
       output: PREFIX@N for N shards.
       num_frames: of a record with one keyframe, T.
       fps: frames per second of the records.
-      short_side: of the stored frames in pixels; 0 keeps the video's size.
+      short_side: what larger frames are shrunk to before they are stored, in pixels; 0 keeps the
+        video's size.
       jpeg_quality: 1 to 100.
       seconds_per_record: keyframes within so many seconds share a record where their clips overlap;
         0 gives each a record of its own.

@@ -17,6 +17,8 @@ from object_detection_ext import errors
 
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
 _HEADER, _FOOTER = 12, 4
+# Up to this part of it, a measured frame rate is told as the plain number that it is next to.
+_PLAIN_RATE_WITHIN = 0.01
 
 
 class RecordFileError(errors.InputError):
@@ -118,6 +120,13 @@ class RecordFacts(NamedTuple):
     frame_bytes: float
     fps_error: float = 0.0
 
+    @property
+    def rate(self) -> str:
+        """`fps` as people say it: the next half where the timestamps allow it, 25 for 25.05."""
+        plain = round(2 * self.fps) / 2
+        allowed = min(self.fps_error, _PLAIN_RATE_WITHIN)
+        return f"{plain if abs(plain / self.fps - 1.0) <= allowed else self.fps:.4g}"
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordLook:
@@ -205,10 +214,10 @@ def check_frame_rate(look: RecordLook, fps: float | None) -> None:
         if record.fps is not None and abs(record.fps / fps - 1.0) > record.fps_error:
             raise RecordFileError(
                 f"{record.path}, record {record.number}: its {record.num_frames} frames have "
-                f"{record.fps:.4g} frames per second by their timestamps (image/timestamp, in "
+                f"{record.rate} frames per second by their timestamps (image/timestamp, in "
                 f"microseconds), but clip {{ fps: {fps:g} }} of the pipeline.config expects "
                 f"{fps:g}. Write the records with create_ava_records --fps {fps:g}, or set fps to "
-                "what they have."
+                f"{record.rate}."
             )
 
 

@@ -105,11 +105,11 @@ def _rates(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
         source = "the config's" if clip_options(exam.pipeline)[1] == wanted else "--fps"
         yield Finding(
             "record_fps", ERROR, other[0].path,
-            f"records with {other[0].fps:.4g} frames per second, not {source} {wanted:g} "
+            f"records with {other[0].rate} frames per second, not {source} {wanted:g} "
             f"({len(other)} of {len(records.look.records)} looked at)",
-            f"convert with --fps {wanted:g}, or say {other[0].fps:.4g} where {wanted:g} is said",
+            f"convert with --fps {wanted:g}, or say {other[0].rate} where {wanted:g} is said",
             count=len(other), unit="records",
-            value=f"{other[0].fps:.4g}",
+            value=other[0].rate,
         )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def frame_encoder(input_type: str, short_side: int) -> Callable[[np.ndarray], Fr
     """
 
     def shrunk(frame: np.ndarray) -> Image.Image:
-        return jpeg.resized(Image.fromarray(frame), min(short_side, *frame.shape[:2]))
+        return jpeg.resized(Image.fromarray(frame), short_side)
 
     if input_type in (input_types.CLIP_TENSOR, input_types.CLIP_AND_BOXES):
         return lambda frame: np.asarray(shrunk(frame))

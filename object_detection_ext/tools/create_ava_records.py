@@ -53,7 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
     numbers = {
         "num_frames": "Frames around each keyframe.",
         "fps": "Frames per second of the records, whatever the videos' are.",
-        "short_side": "Resize frames to this short side in pixels; 0 keeps.",
+        "short_side": "Shrink larger frames to this short side in pixels; 0 keeps.",
         "jpeg_quality": "Of the stored frames, 1 to 100.",
         "seconds_per_record": "Keyframes within so many seconds share a record where their clips "
         "overlap, which stores the frames once; 0 gives each keyframe its own.",
@@ -93,13 +93,18 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
 
     Returns:
       The program's name and Beam's arguments.
+
+    Raises:
+      SystemExit: if a flag is unknown, missing or has no such value; the message says which.
     """
-    rest = values(list(argv), known_only=True)
-    names = {argument.split("=")[0].lstrip("-") for argument in rest[1:]}
-    if len(rest) > 1 and "runner" not in names:
-        # Parsed again, so that the message is absl's, with the names that are near.
-        values(list(argv))
-        raise app.UsageError(f"Unexpected arguments: {rest[1:]}")
+    names = {argument.split("=")[0].lstrip("-") for argument in argv[1:]}
+    for_beam = "runner" in names
+    try:
+        rest = values(list(argv), known_only=for_beam)
+    except flags.Error as error:
+        raise SystemExit(f"error: {error}\n--help tells all options.") from error
+    if len(rest) > 1 and not for_beam:
+        raise SystemExit(f"error: unexpected arguments: {' '.join(rest[1:])}")
     return rest
 
 

@@ -85,6 +85,15 @@ def test_short_side_and_quality(toy, tmp_path):
     assert (fields[clip_features.IMAGE_HEIGHT], fields[clip_features.IMAGE_WIDTH]) == (48, 64)
 
 
+def test_small_frames_are_not_enlarged(toy, tmp_path):
+    toy_records.convert(toy_records.options(toy, tmp_path / "a", short_side=4000))
+    fields = next(iter(toy_records.read(tmp_path / "a").values()))
+    with av.open(str(toy / "videos" / "train_0000.mp4")) as container:
+        (video,) = container.streams.video
+    size = Image.open(io.BytesIO(fields[clip_features.IMAGE_ENCODED][0])).size
+    assert size == (video.width, video.height)
+
+
 def _mixed(toy, tmp_path):
     """A folder with a good nested video, an unreadable one and a missing one; returns its CSV."""
     (tmp_path / "videos" / "nested").mkdir(parents=True)

@@ -170,6 +170,20 @@ def test_wrong_frame_rate_names_file_and_both_rates(tmp_path, written, expected)
     assert f"--fps {expected:g}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("source_fps", "fps", "told"), [(30, 25.0, "25"), (28, 12.5, "12.5"), (760, 15.2, "15.2")]
+)
+def test_rate_is_told_as_the_converter_was_told_it(tmp_path, source_fps, fps, told):
+    """Frames that are the nearest of another rate's measure 24.89, say, where 25 was meant."""
+    record = tf.train.SequenceExample.FromString(_clip_record(num_frames=64))
+    for k, step in enumerate(record.feature_lists.feature_list["image/timestamp"].feature):
+        step.int64_list.value[:] = [round(1e6 * round(k / fps * source_fps) / source_fps)]
+    look = _look(tmp_path, record.SerializeToString())
+    assert look.records[0].rate == told
+    with pytest.raises(record_files.RecordFileError, match=f"or set fps to {told}\\.$"):
+        record_files.check_frame_rate(look, 3.0)
+
+
 @pytest.mark.parametrize("source_fps", [15, 24, 29.97, 60])
 def test_frames_taken_by_time_from_a_video_of_another_rate_pass(tmp_path, source_fps):
     """As the converter takes them: the nearest frame, so that times stand off or repeat."""

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from absl import app, flags
+from absl import flags
 
 from object_detection_ext.data import clip_features
 from object_detection_ext.tools import create_ava_records
@@ -67,9 +67,14 @@ def test_arguments_of_beam(toy, tmp_path, capsys):
               f"--label_map={toy / 'label_map.pbtxt'}", f"--output={tmp_path / 'a'}@1",
               "--num_frames=4"]  # fmt: skip
     # Without a runner nothing is Beam's: a slip of the pen is told, with what is near.
-    with pytest.raises(flags.UnrecognizedFlagError, match="num_frame.*Did you mean: num_frames"):
+    with pytest.raises(SystemExit, match="^error: Unknown.*num_frame'.*Did you mean: num_frames"):
         _run(*common, "--num_frame=8")
-    with pytest.raises(app.UsageError, match="train.csv"):
+    # Also if it is in one of those that must be there.
+    with pytest.raises(
+        SystemExit, match="^error: Unknown.*'anotations'. Did you mean: annotations"
+    ):
+        _run("--anotations=a.csv", *common[1:])
+    with pytest.raises(SystemExit, match="^error: unexpected arguments: train.csv"):
         _run(*common, "train.csv")
     _run(*common, "--runner=FnApiRunner", "--direct_running_mode=multi_threading",
          "--direct_num_workers=2")  # fmt: skip
