@@ -63,7 +63,15 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.19.1"],
         "serving": ["tensorflow-serving-api==2.19.1"],
-        "dev": ["pytest>=9", "ruff>=0.17", "tensorflow-serving-api==2.19.1"],
+        "dev": [
+            # The kernel and the runner of examples/*.ipynb.
+            "ipykernel>=7",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
+            "pytest>=9",
+            "ruff>=0.17",
+            "tensorflow-serving-api==2.19.1",
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
