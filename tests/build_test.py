@@ -19,6 +19,7 @@ RUNNER = "tests/run_pytest.py"
 # Import names whose distribution is called otherwise.
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "IPython": "ipython",
     "absl": "absl-py",
     "apache_beam": "apache-beam",
     "cv2": "opencv-python-headless",
