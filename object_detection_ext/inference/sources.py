@@ -221,14 +221,35 @@ def _videos_below(folder: str) -> list[str]:
 
 
 def names_of(paths: Sequence[str]) -> list[str]:
-    """What results of these files are called: the file's name without extension.
+    """What files of results are called: the video's name without extension.
 
-    Files of the same name in different folders get as much of their folders as tells them apart.
+    Videos of the same name in different folders get as much of their folders as tells them apart,
+    `monday_v1`.
     """
-    parts = [os.path.splitext(os.path.normpath(path))[0].split(os.sep) for path in paths]
+    return ["_".join(parts) + more.replace(".", "_") for parts, more in _told_apart(paths)]
+
+
+def ids_of(paths: Sequence[str]) -> list[str]:
+    """What videos are called in results, as annotations name them (`video_files`).
+
+    The name without extension; for videos of the same name with their folders, `monday/v1`.
+    """
+    return ["/".join(parts) + more for parts, more in _told_apart(paths)]
+
+
+def _told_apart(paths: Sequence[str]) -> list[tuple[list[str], str]]:
+    """As many of the last folders and the name as are needed, and the extension if it is too."""
+    split = [os.path.splitext(os.path.normpath(path)) for path in paths]
+    stems = collections.Counter(stem for stem, _ in split)
+    # v1.mp4 beside v1.mov: only the extension differs, and no folder would tell them apart.
+    endings = [extension if stems[stem] > 1 else "" for stem, extension in split]
+    parts = [stem.split(os.sep) for stem, _ in split]
     used = [1] * len(parts)
     while True:
-        names = ["_".join(part[-count:]) for part, count in zip(parts, used, strict=True)]
+        names = [
+            "_".join(part[-count:]) + ending
+            for part, count, ending in zip(parts, used, endings, strict=True)
+        ]
         counts = collections.Counter(names)
         longer = [
             index
@@ -236,14 +257,12 @@ def names_of(paths: Sequence[str]) -> list[str]:
             if counts[name] > 1 and used[index] < len(parts[index])
         ]
         if not longer:
-            break
+            return [
+                (part[-count:], ending)
+                for part, count, ending in zip(parts, used, endings, strict=True)
+            ]
         for index in longer:
             used[index] += 1
-    # a.mp4 beside a.mov: only the extension differs.
-    return [
-        name if counts[name] == 1 else name + os.path.splitext(path)[1].replace(".", "_")
-        for name, path in zip(names, paths, strict=True)
-    ]
 
 
 def _has(name: str, extensions: Iterable[str]) -> bool:

@@ -78,16 +78,17 @@ class Options:
 class VideoResults:
     """The files of one video: what is finished, and where an interrupted run goes on."""
 
-    def __init__(self, options: Options, path: str, name: str):
+    def __init__(self, options: Options, path: str, name: str, video_id: str):
         """Looks at what an earlier run left.
 
         Args:
           options: of this run; files of a run with others are not used.
           path: the video.
-          name: what its results are called.
+          name: what the files of its results are called.
+          video_id: what it is called in them.
         """
         base = os.path.join(options.output, name)
-        self.path, self.name = path, name
+        self.path, self.name, self.video_id = path, name, video_id
         self.lines, self.unfinished = f"{base}.jsonl", f"{base}.jsonl.incomplete"
         self.csv, self.mp4 = f"{base}_detections.csv", f"{base}_detections.mp4"
         self.picture, self._settings_file = f"{base}_detections.png", f"{base}.settings.json"
@@ -180,7 +181,7 @@ def detect_video(detector: ActionDetector, options: Options, files: VideoResults
         print(f"detection: {files.name}: going on at {start:.1f} s", flush=True)
     left = sum(time >= start for time in times)
     told = progress.Progress("detection", left, "keyframes")
-    found = detector(files.path, options.every, name=files.name, start_seconds=start)
+    found = detector(files.path, options.every, name=files.video_id, start_seconds=start)
     for keyframe in files.recorded(found):
         keyframes.append(keyframe)
         told.update(len(keyframes) - before, files.name)
@@ -208,7 +209,8 @@ def run(options: Options) -> int:
     paths = sources.find_videos(options.inputs)
     os.makedirs(options.output, exist_ok=True)
     files = [
-        VideoResults(options, p, n) for p, n in zip(paths, sources.names_of(paths), strict=True)
+        VideoResults(options, *each)
+        for each in zip(paths, sources.names_of(paths), sources.ids_of(paths), strict=True)
     ]
     waiting = [each for each in files if not each.finished]
     if len(waiting) < len(files):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_files, video_reader
 from object_detection_ext.inference import sources
 from tests.inference import fake_models
 
@@ -113,7 +113,18 @@ def test_videos_are_found_once_in_the_order_of_people(tmp_path):
 def test_names_tell_files_apart():
     assert sources.names_of(["a/x.mp4", "b/y.mov"]) == ["x", "y"]
     assert sources.names_of(["a/x.mp4", "b/x.mp4", "y.mp4"]) == ["a_x", "b_x", "y"]
-    assert sources.names_of(["a/x.mp4", "a/x.mov"]) == ["a_x_mp4", "a_x_mov"]
+    assert sources.names_of(["a/x.mp4", "a/x.mov"]) == ["x_mp4", "x_mov"]
+
+
+def test_ids_are_those_that_annotations_would_use(tmp_path):
+    paths = [tmp_path / below for below in ("a/x.mp4", "b/x.mp4", "b/y.mp4", "b/y.mov", "z.mp4")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    ids = sources.ids_of(list(map(str, paths)))
+    assert ids == ["a/x", "b/x", "y.mp4", "y.mov", "z"]
+    index = video_files.index_videos(tmp_path)
+    assert [index[video_id] for video_id in ids] == [[str(path)] for path in paths]
 
 
 def test_pictures_of_a_folder(tmp_path):

@@ -85,6 +85,17 @@ def test_bad_video_does_not_stop_the_others(files, tmp_path, capsys):
     assert "detection: 3/3 videos" in told.out
 
 
+def test_videos_of_one_name_are_called_as_in_the_annotations(files, tmp_path):
+    for day in ("monday", "tuesday"):
+        (tmp_path / "videos" / day).mkdir(parents=True)
+        fake_models.write_video(tmp_path / "videos" / day / "v1.mp4")
+    output = tmp_path / "out"
+    options = _options(files, output, str(tmp_path / "videos"), video=False)
+    assert detect_video.run(options) == 0
+    assert {row[0] for row in _rows(output / "monday_v1_detections.csv")} == {"monday/v1"}
+    assert {row[0] for row in _rows(output / "detections.csv")} == {"monday/v1", "tuesday/v1"}
+
+
 def test_finished_videos_are_not_done_again(files, tmp_path, capsys, monkeypatch):
     options = _options(files, tmp_path, str(files / "videos"), video=False)
     assert detect_video.run(options) == 0
