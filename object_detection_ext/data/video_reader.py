@@ -155,7 +155,9 @@ def _source(path: str):
       VideoError: if there is no such file, or it is empty.
     """
     system = files.system_of(path)
-    if not system.exists(path) or os.path.isdir(path):
+    if os.path.isdir(path):
+        raise VideoError(f"{path} is a folder, not a video file.")
+    if not system.exists(path):
         raise VideoError(f"{path}: there is no such video file.")
     if system.size(path) == 0:
         raise VideoError(f"{path}: the video file is empty.")

@@ -197,7 +197,9 @@ def label_map_asset(path: str) -> str:
 def _label_map(path: str, given: str | None) -> dict[int, str]:
     own = label_map_asset(path)
     if given is None and not os.path.isfile(own):
-        raise ModelError(f"{path} holds no label map; give it as label_map.")
+        raise ModelError(
+            f"{path} holds no label map; give one: label_map, or --label_map on the command line."
+        )
     return annotations.read_label_map(given or own)
 
 
@@ -270,7 +272,9 @@ def load_checkpoint(
     module = exporting.restored_module(pipeline, prefix)
     names = label_map or exporting.label_map_path(pipeline)
     if names is None:
-        raise ModelError(f"{pipeline_config}: names no label map; give it as label_map.")
+        raise ModelError(
+            f"{pipeline_config}: names no label map; give one: label_map, or --label_map on the command line."
+        )
     return ClipModel(
         lambda clips: module.__call__(tf.constant(clips)),
         name=f"{pipeline_config} with {prefix}",

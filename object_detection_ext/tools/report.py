@@ -22,6 +22,14 @@ from object_detection_ext.evaluation import breakdowns, protocols
 from object_detection_ext.report import examples, page, pictures, sections
 
 _MOST_ATTENTION_PICTURES = 40
+_FILES = (
+    "groundtruth",
+    "detections",
+    "labelmap",
+    "train_annotations",
+    "excluded_timestamps",
+    "pipeline_config_path",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +52,17 @@ class Options:
     examples: int = 3
 
     def check(self) -> None:
-        """Raises InputError for numbers out of range and folders that are none."""
+        """Raises InputError for numbers out of range, and files and folders that are none."""
         if self.examples < 0:
             raise errors.InputError(f"--examples must be at least 0, not {self.examples}.")
         for name in ("videos", "attention"):
             folder = getattr(self, name)
             if folder and not os.path.isdir(folder):
                 raise errors.InputError(f"--{name} {folder!r}: there is no such folder.")
+        for name in _FILES:
+            path = getattr(self, name)
+            if path and not os.path.isfile(path):
+                raise errors.InputError(f"--{name} {path!r}: there is no such file.")
 
 
 def make(options: Options) -> str:

@@ -260,6 +260,7 @@ def test_unusable_files_name_the_file_and_the_reason(tmp_path):
         return str(caught.value)
 
     assert "no such video" in error(tmp_path / "none.mp4")
+    assert "is a folder, not a video" in error(tmp_path)
     (tmp_path / "empty.mp4").write_bytes(b"")
     assert "is empty" in error(tmp_path / "empty.mp4")
     (tmp_path / "text.mp4").write_text("not a video\n" * 50)

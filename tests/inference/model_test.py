@@ -92,7 +92,7 @@ def test_models_that_take_no_clips(tmp_path):
 
 def test_label_map_is_needed_and_read(tmp_path):
     path = fake_models.save(fake_models.Detector(), tmp_path / "bare")
-    with pytest.raises(model_lib.ModelError, match="holds no label map; give it as label_map"):
+    with pytest.raises(model_lib.ModelError, match="holds no label map; give one: label_map"):
         model_lib.load_saved_model(path)
     (tmp_path / "bad.pbtxt").write_text("hello")
     with pytest.raises(annotations.AnnotationError, match="not a label map"):

@@ -149,6 +149,8 @@ def test_the_summary_of_a_clip_model_is_in_the_report(files):
     [
         ({"examples": -1}, "--examples must be at least 0, not -1"),
         ({"videos": "no_such_folder"}, "--videos 'no_such_folder': there is no such folder"),
+        ({"detections": "found.csv"}, "--detections 'found.csv': there is no such file"),
+        ({"train_annotations": "."}, "--train_annotations '.': there is no such file"),
         ({"attention": "no_such_folder"}, "--attention 'no_such_folder'"),
         ({"bootstrap": 1}, "at least 2 resamples, not 1"),
     ],
@@ -156,7 +158,7 @@ def test_the_summary_of_a_clip_model_is_in_the_report(files):
 def test_unusable_options_are_errors(files, change, message):
     _, options = files
     with pytest.raises(InputError, match=re.escape(message)):
-        report.make(report.Options(**options, **change))
+        report.make(report.Options(**{**options, **change}))
 
 
 def test_the_command_line_names_what_is_wrong(files):
