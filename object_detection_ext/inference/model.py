@@ -273,7 +273,8 @@ def load_checkpoint(
     names = label_map or exporting.label_map_path(pipeline)
     if names is None:
         raise ModelError(
-            f"{pipeline_config}: names no label map; give one: label_map, or --label_map on the command line."
+            f"{pipeline_config}: names no label map; give one: label_map, or --label_map on the "
+            "command line."
         )
     return ClipModel(
         lambda clips: module.__call__(tf.constant(clips)),
