@@ -378,7 +378,7 @@ def test_exported_signature_is_clips_of_any_size(exported):
 def test_label_map_and_description_travel_in_the_assets(exported):
     assets = exported[0] / "saved_model" / "assets"
     description = exporting.ClipDescription.from_json((assets / "clip.json").read_text())
-    assert description == exporting.ClipDescription("clip_tensor", 4, None, 1, 6)
+    assert description == exporting.ClipDescription("clip_tensor", 4, None, 1, 6, (64, 64))
     assert annotations.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
 
 

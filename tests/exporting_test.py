@@ -210,7 +210,7 @@ def test_saved_model_gives_what_the_checkpoint_gives(tmp_path, head, input_type)
     assert annotations.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
     assert exporting.ClipDescription.from_json(
         (assets / "clip.json").read_text()
-    ) == exporting.ClipDescription(input_type, _T, 6.25, 2, 6)
+    ) == exporting.ClipDescription(input_type, _T, 6.25, 2, 6, (64, 64))
 
 
 def test_missing_label_map_is_said_and_leaves_no_trace_in_the_stock_map(tmp_path, capsys):
