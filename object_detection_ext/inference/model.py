@@ -272,9 +272,7 @@ def load_checkpoint(
     module = exporting.restored_module(pipeline, prefix)
     names = label_map or exporting.label_map_path(pipeline)
     if names is None:
-        raise ModelError(
-            f"{pipeline_config}: names no label map; give one: label_map, or --label_map on the command line."
-        )
+        raise ModelError(f"{pipeline_config}: names no label map; give it as label_map.")
     return ClipModel(
         lambda clips: module.__call__(tf.constant(clips)),
         name=f"{pipeline_config} with {prefix}",
