@@ -26,6 +26,7 @@ from object_detection_ext import compat  # noqa: F401 (before any object_detecti
 import cv2
 import numpy as np
 from absl import app, flags
+from object_detection.utils import np_box_ops
 
 _CONFIG = flags.DEFINE_string("pipeline_config_path", None, "signatures: whose model.")
 _OVERRIDE = flags.DEFINE_string("config_override", "", "signatures: merged into the config.")
@@ -190,13 +191,11 @@ def measure_shared_trunk() -> None:
 
 def print_deviations(exact: Sequence, shared: Sequence, threshold: float = 0.3) -> None:
     """How the surest people of each keyframe differ: box IoU and score of the surest action."""
-    from object_detection_ext.inference.tracks import iou_matrix
-
     overlaps, scores, lost = [], [], 0
     for a, b in zip(exact, shared, strict=True):
         sure = [person for person in a.people if person.score >= threshold]
         for person in sure:
-            row = iou_matrix(person.box[np.newaxis], b.boxes)[0] if b.people else np.zeros(1)
+            row = np_box_ops.iou(person.box[np.newaxis], b.boxes)[0] if b.people else np.zeros(1)
             if row.max() < 0.5:
                 lost += 1
                 continue

@@ -9,9 +9,7 @@ the pipeline's `first_stage_max_proposals`, N detections.
 """
 
 import contextlib
-import dataclasses
 import functools
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,47 +33,13 @@ from object_detection_ext.input_types import (
     INPUT,
     LABEL_MAP_ASSET,
     TF_SEQUENCE_EXAMPLE,
+    ClipDescription,
 )
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from object_detection_ext.serving import warmup
 
 # Frames that are decoded and resized at a time. Each may be a large one, as floats.
 _FRAMES_AT_A_TIME = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipDescription:
-    """What one must know of a model to give it clips; `clip.json` in the SavedModel's assets.
-
-    Attributes:
-        input_type: of `MODULES`.
-        num_frames: T.
-        fps: of the clip's frames; None where the pipeline.config leaves it open.
-        record_stride: frames of a record from one frame of the clip to the next.
-        max_boxes: R.
-        frame_size: (h, w) in pixels; None where it depends on the frames.
-    """
-
-    input_type: str
-    num_frames: int
-    fps: float | None
-    record_stride: int
-    max_boxes: int
-    frame_size: tuple[int, int] | None = None
-
-    def to_json(self) -> str:
-        """As text."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "ClipDescription":
-        """From text. Raises ValueError if it is none."""
-        try:
-            description = cls(**json.loads(text))
-        except TypeError as error:
-            raise ValueError(f"not a clip description: {error}") from None
-        size = description.frame_size
-        return dataclasses.replace(description, frame_size=None if size is None else tuple(size))
 
 
 def describe(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str) -> ClipDescription:

@@ -66,12 +66,7 @@ def wrap_train_loop(
     ):
         pipeline = read_pipeline(pipeline_config_path, config_override)
         is_video = is_video_pipeline(pipeline)
-        total = train_steps or pipeline.train_config.num_steps
-        if not total:
-            raise errors.InputError(
-                f"{pipeline_config_path}: the number of training steps is missing: set "
-                "train_config.num_steps or --num_train_steps."
-            )
+        total = train_steps or _num_steps(pipeline, pipeline_config_path)
         if is_video and (use_tpu or not record_summaries):
             # The pictures are drawn in Python, which a TPU cannot call.
             config_override = _without_pictures(config_override)
@@ -112,6 +107,15 @@ def wrap_eval_continuously(stock_eval: Callable) -> Callable:
             )
 
     return eval_continuously
+
+
+def _num_steps(pipeline, path: str) -> int:
+    if not pipeline.train_config.num_steps:
+        raise errors.InputError(
+            f"{path}: the number of training steps is missing: set train_config.num_steps or "
+            "--num_train_steps."
+        )
+    return pipeline.train_config.num_steps
 
 
 def _steps_per_call(total: int, use_tpu: bool) -> int:

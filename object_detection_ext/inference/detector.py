@@ -83,12 +83,8 @@ class ActionDetector:
         self.model = saved_model
         if share_trunk:
             shared_trunk.check(self.model)
-        if keep_attention and model_lib.ATTENTION not in self.model.outputs:
-            raise errors.InputError(
-                f"{self.model.name} has no attention: export it again with --config_override "
-                "'[object_detection_ext.protos.video_action_transformer] "
-                "{ outputs { attention: true } }'."
-            )
+        if keep_attention:
+            _check_attention(self.model)
         self._score_threshold, self._short_side = score_threshold, short_side
         self._batch_size = batch_size if self.model.takes_batches else 1
         self._clips_per_stretch = clips_per_stretch if share_trunk else 0
@@ -261,6 +257,15 @@ class ActionDetector:
 
     def _shrunk(self, frame: np.ndarray) -> np.ndarray:
         return sources.shrunk(frame, self._short_side, self.model.frame_size)
+
+
+def _check_attention(model: model_lib.ClipModel) -> None:
+    if model_lib.ATTENTION not in model.outputs:
+        raise errors.InputError(
+            f"{model.name} has no attention: export it again with --config_override "
+            "'[object_detection_ext.protos.video_action_transformer] "
+            "{ outputs { attention: true } }'."
+        )
 
 
 def _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stretch) -> None:

@@ -5,7 +5,6 @@ Shapes: B clips, T frames, H W pixels, N detections (one per box and action), L 
 of Tx units, t h w cells of the feature map, D size of a key.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 
@@ -15,7 +14,7 @@ from object_detection_ext import errors, input_types
 from object_detection_ext.data import annotations
 
 _INPUT = input_types.INPUT
-_OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
+_OUTPUTS = input_types.DETECTIONS
 ATTENTION = "detection_attention"
 KEY_EMBEDDINGS = "key_embeddings"
 _DEFAULT_FPS = 25.0
@@ -135,7 +134,7 @@ def load_saved_model(
       annotations.AnnotationError: if the label map is not readable.
     """
     check_saved_model(path)
-    description = _description(path)
+    description = input_types.ClipDescription.of_saved_model(path)
     names = _label_map(path, label_map)
     import tensorflow as tf  # takes seconds; what is wrong with the files is told before
 
@@ -150,13 +149,12 @@ def load_saved_model(
         return signature(**{_INPUT: tf.constant(clips)})
 
     call.model = model  # keeps the variables alive
-    size = description.get("frame_size")
     return ClipModel(
         call,
         name=path,
         num_frames=_clip_length(path, spec.shape[1], num_frames),
-        fps=fps or description.get("fps") or _DEFAULT_FPS,
-        frame_size=None if size is None else tuple(size),
+        fps=fps or (description and description.fps) or _DEFAULT_FPS,
+        frame_size=description and description.frame_size,
         label_map=names,
         outputs=signature.structured_outputs,
         takes_batches=spec.shape[0] is None,
@@ -174,28 +172,8 @@ def check_saved_model(path: str) -> None:
         )
 
 
-def _description(path: str) -> dict:
-    """What clip.json in the assets says; nothing for models that were exported without it."""
-    file = os.path.join(path, "assets", input_types.CLIP_ASSET)
-    if not os.path.isfile(file):
-        return {}
-    try:
-        with open(file, encoding="utf-8") as text:
-            description = json.load(text)
-        if not isinstance(description, dict):
-            raise ValueError("not a JSON object")
-        return description
-    except ValueError as error:
-        raise ModelError(f"{file}: cannot be read ({error}); export the model again.") from None
-
-
-def label_map_asset(path: str) -> str:
-    """Where a SavedModel has its label map, if it has one."""
-    return os.path.join(path, "assets", input_types.LABEL_MAP_ASSET)
-
-
 def _label_map(path: str, given: str | None) -> dict[int, str]:
-    own = label_map_asset(path)
+    own = input_types.asset(path, input_types.LABEL_MAP_ASSET)
     if given is None and not os.path.isfile(own):
         raise ModelError(
             f"{path} holds no label map; give one: label_map, or --label_map on the command line."

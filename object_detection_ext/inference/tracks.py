@@ -12,6 +12,7 @@ Shapes: P people of a keyframe, N tracks.
 import dataclasses
 
 import numpy as np
+from object_detection.utils import np_box_ops
 from scipy import optimize
 
 from object_detection_ext.inference.results import Keyframe
@@ -65,7 +66,7 @@ class Tracker:
         if not len(boxes) or not self._boxes:
             return numbers
         tracks = list(self._boxes)
-        overlaps = iou_matrix(boxes, np.stack(list(self._boxes.values())))  # [P, N]
+        overlaps = np_box_ops.iou(boxes, np.stack(list(self._boxes.values())))  # [P, N]
         # What is no link must not weigh in the sum.
         overlaps = np.where(overlaps >= self._min_iou, overlaps, 0.0)
         for person, track in zip(
@@ -74,12 +75,3 @@ class Tracker:
             if overlaps[person, track] > 0:
                 numbers[person] = tracks[track]
         return numbers
-
-
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU [P, N] of boxes [P, 4] and [N, 4], [ymin, xmin, ymax, xmax]."""
-    low = np.maximum(a[:, np.newaxis, :2], b[np.newaxis, :, :2])
-    high = np.minimum(a[:, np.newaxis, 2:], b[np.newaxis, :, 2:])
-    inner = np.prod(np.maximum(high - low, 0.0), axis=-1)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1) for boxes in (a, b)]
-    return inner / np.maximum(areas[0][:, np.newaxis] + areas[1] - inner, 1e-12)

@@ -29,6 +29,7 @@ _CONFIG = pathlib.Path(__file__).parents[2] / "pipeline_configs" / "demo_toy_tx.
 _FPS = 12.5
 _NUM_FRAMES = 16
 _CHECKPOINT_EVERY = 200
+_WARMUP_STEPS = 50
 
 # Lines of our own tools; the rest, mostly TensorFlow's, is in the log files.
 _PROGRESS = re.compile(
@@ -230,6 +231,9 @@ def write_config(output: pathlib.Path, num_steps: int) -> None:
     """The demo's pipeline.config with this run's paths and number of steps."""
     text = _CONFIG.read_text().replace("PATH/", f"{output / 'data'}/")
     text = re.sub(r"\b(num_steps|total_steps): \d+", rf"\1: {num_steps}", text)
+    # A short run must not end while it warms up.
+    warmup = min(_WARMUP_STEPS, num_steps // 2)
+    text = re.sub(r"\bwarmup_steps: \d+", f"warmup_steps: {warmup}", text)
     (output / "pipeline.config").write_text(text)
 
 

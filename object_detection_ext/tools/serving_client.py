@@ -13,7 +13,6 @@ Shapes: B clips of a request, T frames of a clip, N detections of a clip (one pe
 
 import csv
 import dataclasses
-import json
 import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -77,7 +76,9 @@ class Options:
         problems = [*self._address_problems(), *self._number_problems()]
         if not self.model_name:
             problems.append("--model_name must not be empty")
-        if self.saved_model and not os.path.isfile(self.asset(input_types.CLIP_ASSET)):
+        if self.saved_model and not os.path.isfile(
+            input_types.asset(self.saved_model, input_types.CLIP_ASSET)
+        ):
             problems.append(
                 f"--saved_model {self.saved_model!r} has no assets/{input_types.CLIP_ASSET}; give "
                 "the folder saved_model that object_detection_ext.exporter_main_v2 wrote"
@@ -115,10 +116,6 @@ class Options:
         if not 0 < self.timeout < np.inf:
             yield f"--timeout must be more than 0 seconds, not {self.timeout:g}"
 
-    def asset(self, name: str) -> str:
-        """The path of one of the SavedModel's assets."""
-        return os.path.join(self.saved_model, "assets", name)
-
 
 @dataclasses.dataclass(frozen=True)
 class ClipPlan:
@@ -141,7 +138,9 @@ def plan(options: Options, model: inputs_lib.ModelInput) -> ClipPlan:
             f"'{input_types.BOXES}'), and there are none here. Serve a model with proposals of its "
             f"own, exported with --input_type={input_types.ENCODED_CLIP}."
         )
-    description = _description(options)
+    description = None
+    if options.saved_model:
+        description = input_types.ClipDescription.of_saved_model(options.saved_model)
     if model.input_type == input_types.TF_SEQUENCE_EXAMPLE and description is None:
         raise inputs_lib.ServingError(
             f"'{options.model_name}' takes SequenceExamples and hides how many frames it takes out "
@@ -150,27 +149,14 @@ def plan(options: Options, model: inputs_lib.ModelInput) -> ClipPlan:
     lengths = {"the server": model.num_frames, "--num_frames": options.num_frames}
     stride, fps = 1, options.fps
     if description is not None:
-        lengths["--saved_model"] = description["num_frames"]
-        stride, fps = description["record_stride"], fps or description["fps"]
+        lengths["--saved_model"] = description.num_frames
+        stride, fps = description.record_stride, fps or description.fps
     if not fps:
         fps = _DEFAULT_FPS
         print(f"Clips at {fps:g} frames a second; if others are right, give --fps.", flush=True)
     length = _agreed(lengths)
     frames, faster = inputs_lib.frames_of_clip(model.input_type, length, stride)
     return ClipPlan(model.input_type, frames, fps * faster)
-
-
-def _description(options: Options) -> dict | None:
-    """What `exporting.ClipDescription` wrote, read without TensorFlow; None without SavedModel."""
-    if not options.saved_model:
-        return None
-    path = options.asset(input_types.CLIP_ASSET)
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-        return {name: found[name] for name in ("num_frames", "fps", "record_stride")}
-    except (ValueError, TypeError, KeyError) as error:
-        raise inputs_lib.ServingError(f"{path}: not a clip description: {error}.") from error
 
 
 def _agreed(lengths: dict[str, int | None]) -> int:
@@ -189,7 +175,7 @@ def action_ids(options: Options) -> Collection[int] | None:
     """The ids of the label map, which may leave some of the model's out; None for all."""
     path = options.label_map
     if not path and options.saved_model:
-        path = options.asset(input_types.LABEL_MAP_ASSET)
+        path = input_types.asset(options.saved_model, input_types.LABEL_MAP_ASSET)
         path = path if os.path.isfile(path) else ""
     return annotations.read_label_map(path) if path else None
 

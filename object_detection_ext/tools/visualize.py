@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from object_detection_ext import errors, progress
+from object_detection_ext import errors, input_types, progress
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import sources
@@ -288,7 +288,9 @@ def record_clips(options: Options, model: model_lib.ClipModel, pipeline) -> Iter
     stride = 1 if pipeline is None else _options_in(pipeline).clip.frame_stride
     paths = record_files.check_record_files([options.records])
     fps = record_files.look_at_records(paths, _RECORDS_LOOKED_AT).fps
-    label_map = options.label_map or model_lib.label_map_asset(options.saved_model)
+    label_map = options.label_map or input_types.asset(
+        options.saved_model, input_types.LABEL_MAP_ASSET
+    )
     reader = input_reader_pb2.InputReader(label_map_path=label_map, shuffle=False, num_epochs=1)
     reader.tf_record_input_reader.input_path.append(options.records)
     choice = clip_decoder.FrameChoice(min_stride=stride, max_stride=stride)

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Container, Sequence
 
 import numpy as np
+from object_detection.utils import np_box_ops
 
 # Rows of one person differ little: the box is refined once for all actions. Rows of two people
 # overlap less, as multi-class suppression leaves them.
@@ -29,11 +30,8 @@ class Person:
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Returns the intersection over union of two boxes [ymin, xmin, ymax, xmax]."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    inner = float(np.prod(np.maximum(sides, 0.0)))
-    areas = sum(float((box[2] - box[0]) * (box[3] - box[1])) for box in (a, b))
-    return inner / max(areas - inner, 1e-12)
+    """Returns the intersection over union of two boxes [ymin, xmin, ymax, xmax], one with area."""
+    return float(np_box_ops.iou(np.asarray(a)[np.newaxis], np.asarray(b)[np.newaxis])[0, 0])
 
 
 def group_people(

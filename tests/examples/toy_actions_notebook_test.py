@@ -33,7 +33,7 @@ _PICTURES = ("contact-sheet", "picture", "attention")
 _COMMAND = re.compile(r"^!\{PYTHON\} -m (\S+)((?:.*\\\n)*.*)$", flags=re.MULTILINE)
 # Of any machine, not only of the one where the notebook was run last.
 _MACHINE_PATH = re.compile(
-    r"(?<![\w.:/])/(?:tmp|work|home|root|Users|usr|opt|var|mnt|etc)/|site-packages|[A-Z]:\\\\"
+    r"(?<![\w.:/])/(?:tmp|work|srv|home|root|Users|usr|opt|var|mnt|etc)/|site-packages|[A-Z]:\\\\"
 )
 _WARNING = re.compile(r"\w*Warning: |^WARNING|^[EWI]\d{4} \d\d:|\bdeprecated\b", flags=re.MULTILINE)
 _MAX_BYTES = 600_000
@@ -105,9 +105,9 @@ def test_committed_outputs_are_whole_and_say_nothing_of_a_machine():
 
 
 def test_patterns_find_paths_and_warnings():
-    for text in ("in '/tmp/x/y.py'", "/work/a", "lib/site-packages/tf.py", 'File "/home/me/a"'):
+    for text in ("in '/tmp/x/y.py'", "/srv/a", "lib/site-packages/tf.py", 'File "/home/me/a"'):
         assert _MACHINE_PATH.search(text), text
-    for text in ("toy_actions/data/tmp/x", "../docs/work/a", "https://a.org/home/x", "1/work/2"):
+    for text in ("toy_actions/data/tmp/x", "../docs/srv/a", "https://a.org/home/x", "1/usr/2"):
         assert not _MACHINE_PATH.search(text), text
     for text in ("a.py:1: FutureWarning: x", "x\nWARNING:tensorflow:y", "E0000 00:00:17 cuda"):
         assert _WARNING.search(text), text

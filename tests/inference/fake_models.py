@@ -4,12 +4,12 @@
 Shapes: T frames of a clip, H W pixels, N detections.
 """
 
-import json
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
+from object_detection_ext import input_types
 from object_detection_ext.visualization import drawing
 
 LABELS = {1: "stand", 3: "hand wave"}
@@ -89,7 +89,10 @@ def save(module: tf.Module, folder: pathlib.Path, description: dict | None = Non
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.detect})
     if description is not None:
         (folder / "assets").mkdir(exist_ok=True)
-        (folder / "assets" / "clip.json").write_text(json.dumps(description))
+        values = {"input_type": "clip_tensor", "num_frames": NUM_FRAMES, "fps": None,
+                  "record_stride": 1, "max_boxes": 5, **description}  # fmt: skip
+        text = input_types.ClipDescription(**values).to_json()
+        (folder / "assets" / "clip.json").write_text(text)
         write_label_map(folder / "assets" / "label_map.pbtxt")
     return str(folder)
 

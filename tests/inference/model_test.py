@@ -108,7 +108,7 @@ def test_label_map_is_needed_and_read(tmp_path):
 def test_broken_description_is_named(tmp_path, text):
     path = fake_models.save(fake_models.Detector(), tmp_path / "m", {})
     (tmp_path / "m" / "assets" / "clip.json").write_text(text)
-    with pytest.raises(model_lib.ModelError, match="clip.json: cannot be read"):
+    with pytest.raises(errors.InputError, match="clip.json: not a clip description"):
         model_lib.load_saved_model(path)
 
 

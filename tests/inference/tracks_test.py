@@ -44,12 +44,6 @@ def test_who_is_away_for_long_is_somebody_new():
     assert _numbers(long) == [[1], [2], [2]]
 
 
-def test_overlap_of_boxes():
-    a = np.array([[0.0, 0.0, 1.0, 1.0]])
-    b = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 0.5, 1.0, 1.5], [2.0, 2.0, 3.0, 3.0]])
-    np.testing.assert_allclose(tracks.iou_matrix(a, b), [[1.0, 1 / 3, 0.0]])
-
-
 @pytest.mark.parametrize("options", [{"min_iou": 0.0}, {"min_iou": 1.1}, {"max_gap_seconds": 0.0}])
 def test_numbers_out_of_range(options):
     with pytest.raises(ValueError, match="must be"):

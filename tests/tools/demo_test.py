@@ -22,6 +22,7 @@ def test_config_has_the_paths_and_steps_of_the_run(output):
     assert pipeline.train_config.num_steps == 7
     rate = pipeline.train_config.optimizer.adam_optimizer.learning_rate
     assert rate.cosine_decay_learning_rate.total_steps == 7
+    assert rate.cosine_decay_learning_rate.warmup_steps == 3
     for reader, split in ((pipeline.train_input_reader, "train"),) + tuple(
         (reader, "eval") for reader in pipeline.eval_input_reader
     ):

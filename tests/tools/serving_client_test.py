@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from object_detection_ext import exporting
+from object_detection_ext import errors, exporting
 from object_detection_ext.data import video_reader
 from object_detection_ext.evaluation import csv_io
 from object_detection_ext.serving import inputs
@@ -165,10 +165,10 @@ def test_lengths_must_agree(video, tmp_path):
 
 def test_broken_assets_are_told(video, tmp_path):
     saved_model = _assets(tmp_path / "m")
-    for text, problem in (('{"T": 4}', "'num_frames'"), ("[]", "list"), ("?", "Expecting value")):
+    for text, problem in (('{"T": 4}', "'T'"), ("[]", "list"), ("?", "Expecting value")):
         (tmp_path / "m" / "assets" / "clip.json").write_text(text)
         options = _options(video, tmp_path, saved_model=saved_model)
-        with pytest.raises(inputs.ServingError, match=f"clip.json: not a clip desc.*{problem}"):
+        with pytest.raises(errors.InputError, match=f"clip.json: not a clip desc.*{problem}"):
             serving_client.plan(options, inputs.ModelInput("encoded_clip", 4))
 
 

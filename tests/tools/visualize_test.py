@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import flags
 from PIL import Image
 
-from object_detection_ext import errors
+from object_detection_ext import errors, input_types
 from object_detection_ext.data import record_files, video_reader
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.tools import visualize
@@ -219,7 +219,8 @@ def test_nobody_is_said_with_the_best_score(files, tmp_path, capsys):
 def test_models_assets_tell_labels_and_frame_rate(files, tmp_path, capsys):
     assets = files / "exported" / "saved_model" / "assets"
     assets.mkdir(exist_ok=True)
-    (assets / "clip.json").write_text('{"fps": 5.0}')
+    description = input_types.ClipDescription("clip_tensor", 4, 5.0, 1, 6)
+    (assets / "clip.json").write_text(description.to_json())
     tiny_pipeline.write_label_map(assets / "label_map.pbtxt", _LABELS)
     try:
         summary = _summary(_options(files, tmp_path, max_keyframes=1, label_map=None))
