@@ -78,7 +78,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; color: var(--ink); 
          background: var(--panel); border-radius: 2px; }
 .meter .fill { position: absolute; inset: 0 auto 0 0; background: var(--bar); border-radius: 2px; }
 .meter .span { position: absolute; top: calc(50% - 1px); height: 2px; background: var(--ink); }
-.stack { display: flex; width: 14rem; height: 1rem; border-radius: 2px; overflow: hidden;
+.stack { display: flex; width: 12rem; height: 1rem; border-radius: 2px; overflow: hidden;
          background: var(--panel); }
 .stack.wide { width: 100%; height: 1.6rem; }
 .part { display: block; height: 100%; }
