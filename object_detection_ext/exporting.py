@@ -275,22 +275,23 @@ def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineC
 
 
 def restored_module(
-    pipeline: pipeline_pb2.TrainEvalPipelineConfig, checkpoint: str
-) -> DetectionFromClipModule:
-    """What `clip_tensor` exports, without the export.
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig, checkpoint: str, input_type: str
+) -> exporter_lib_v2.DetectionInferenceModule:
+    """What is exported for an input type, without the export.
 
     Args:
-        pipeline: of a model with proposals of its own.
+        pipeline: of the model.
         checkpoint: prefix, such as `.../ckpt-3`.
+        input_type: one of `MODULES`.
 
     Raises:
         errors.InputError: if the pipeline, or the checkpoint, does not fit.
     """
     pipeline_check.check(pipeline, "pipeline.config")
-    _check_input_type(CLIP_TENSOR, pipeline)
+    _check_input_type(input_type, pipeline)
     configs = config_util.create_configs_from_pipeline_proto(pipeline)
     model = model_builder.build(configs["model"], is_training=False)
-    module = DetectionFromClipModule(model)
+    module = MODULES[input_type](model)
     status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
     module.__call__.get_concrete_function()  # makes the variables
     try:

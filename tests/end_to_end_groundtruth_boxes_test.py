@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 from object_detection import exporter_lib_v2, model_lib_v2
 
-from object_detection_ext import registration, training
+from object_detection_ext import errors, registration, training
 from object_detection_ext.data import clip_packing
+from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.trunks import i3d, pretrained
 from tests import tiny_pipeline
 
@@ -74,7 +75,8 @@ class _Run:
             str(self.model_dir),
             str(folder / "exported"),
         )
-        loaded = tf.saved_model.load(str(folder / "exported" / "saved_model"))
+        self.saved_model = folder / "exported" / "saved_model"
+        loaded = tf.saved_model.load(str(self.saved_model))
         self.detect = loaded.signatures["serving_default"]
 
 
@@ -146,3 +148,27 @@ def test_saved_model_takes_boxes_and_gives_what_the_checkpoint_gives(run, boxes)
     assert (expected["num_detections"][0] > 0) == (len(boxes) > 0)
     for name in ("num_detections", "detection_boxes", "detection_scores"):
         np.testing.assert_allclose(actual[name], expected[name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_action_detector_gives_what_the_saved_model_gives(run):
+    frames = np.random.default_rng(6).integers(0, 256, [2, 64, 64, 3], np.uint8)
+    clip = frames[[0, 0, 0, 1]]  # the keyframe at 0 s: the first frame is repeated
+    expected = run.detect(
+        input_tensor=tf.constant(clip[np.newaxis]), boxes=tf.constant(_BOXES[np.newaxis])
+    )
+    best = int(np.argmax(expected["detection_scores"][0]))
+    options = {"person_boxes": lambda picture: _BOXES, "score_threshold": 0.0}
+    for detector in (
+        ActionDetector(run.saved_model, **options),
+        ActionDetector.from_checkpoint(run.config, run.model_dir, **options),
+    ):
+        found = next(detector(frames, source_fps=detector.model.fps))
+        assert found.people[0].score == pytest.approx(
+            float(expected["detection_scores"][0, best]), abs=1e-5
+        )
+        np.testing.assert_allclose(
+            found.people[0].box, expected["detection_boxes"][0, best], atol=1e-5
+        )
+    with pytest.raises(errors.InputError, match="takes boxes as an input"):
+        ActionDetector.from_checkpoint(run.config, run.model_dir)

@@ -24,6 +24,8 @@ _MAX_SECONDS = 1_000_000_000
 # Ids are stored in 64 bits.
 _TOO_LARGE = 2**63
 _COLUMNS = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id"
+# Of what is read for its boxes only; more columns may follow.
+_BOX_COLUMNS = "video_id,timestamp,x1,y1,x2,y2"
 _MAX_LISTED = 20
 
 
@@ -236,13 +238,14 @@ def _header(fields: Sequence[str]) -> RowProblem:
     )
 
 
-def _parse_row(fields: list[str], row: int, first: bool) -> ParsedRow:
+def _parse_row(fields: list[str], row: int, first: bool, only_box: bool = False) -> ParsedRow:
+    """Reads a row; with `only_box` its first six columns, whatever the others are."""
     problems: list[RowProblem] = []
-    if len(fields) not in (2, 7, 8):
-        advice = (
-            f"it must be {_COLUMNS} (the last may be left out), or video_id,timestamp for a "
-            "keyframe without people"
-        )
+    if only_box:
+        fields = fields[:6]
+    if len(fields) not in ((2, 6) if only_box else (2, 7, 8)):
+        whole = _BOX_COLUMNS if only_box else f"{_COLUMNS} (the last may be left out)"
+        advice = f"it must be {whole}, or video_id,timestamp for a keyframe without people"
         value = ",".join(fields)
         fault = f"{len(fields)} column{'s' * (len(fields) != 1)}"
         problems.append(RowProblem(COLUMNS, "", value, fault, advice))
@@ -260,7 +263,7 @@ def _parse_row(fields: list[str], row: int, first: bool) -> ParsedRow:
             corners = None
         else:
             _check_box(corners, problems)
-        action_id = _integer(fields[6], "action_id", problems)
+        action_id = None if only_box else _integer(fields[6], "action_id", problems)
         person_id = _integer(fields[7], "person_id", problems) if len(fields) == 8 else None
     if first and sum(problem.code == NUMBER for problem in problems) == len(fields) - 1:
         return ParsedRow(row, video_id, problems=[_header(fields)])
@@ -298,6 +301,30 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
         raise AnnotationError(f"{path}: cannot be read: {error}") from error
 
 
+def read_person_boxes(path: str | os.PathLike) -> list[ParsedRow]:
+    """Reads rows `video_id,timestamp,x1,y1,x2,y2`, whatever columns follow, or of the first two.
+
+    Raises:
+      AnnotationError: as `read_annotations`.
+    """
+    path = os.fspath(path)
+    found, bad_rows = [], []
+    for row, fields in _rows(path):
+        parsed = _parse_row(fields, row, first=not (found or bad_rows), only_box=True)
+        if parsed.problems:
+            bad_rows.append(_told(path, row, parsed.problems))
+        else:
+            found.append(parsed)
+    _raise_bad_rows(path, bad_rows)
+    if not found:
+        raise AnnotationError(f"{path}: the file has no rows; each row is {_BOX_COLUMNS}.")
+    return found
+
+
+def _told(path: str, row: int, problems: Iterable[object]) -> str:
+    return f"  {path}:{row}: {'; '.join(map(str, problems))}"
+
+
 def read_annotations(
     path: str | os.PathLike, label_map: Mapping[int, str], *, skip_unknown_labels: bool = False
 ) -> Annotations:
@@ -318,13 +345,13 @@ def read_annotations(
     bad_rows: list[str] = []
     skipped: dict[int, int] = {}
     for parsed in parse_rows(path):
-        problems = [str(problem) for problem in parsed.problems]
+        problems: list[object] = list(parsed.problems)
         action_id = parsed.action_id
         unknown = action_id is not None and action_id not in label_map
         if unknown and not skip_unknown_labels:
             problems.append(unknown_action(action_id, label_map))
         if problems:
-            bad_rows.append(f"  {path}:{parsed.row}: {'; '.join(problems)}")
+            bad_rows.append(_told(path, parsed.row, problems))
             continue
         key = (parsed.video_id, parsed.seconds)
         keyframe = keyframes.setdefault(key, Keyframe(*key, parsed.row))

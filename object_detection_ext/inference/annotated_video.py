@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A video with the people of its keyframes, their actions, and what they attend to.
 
-Shapes: T frames of a clip, H W pixels, L layers and M heads of Tx units, t h w cells of the feature
-map.
+Shapes: H W pixels, h w cells of the feature map.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from PIL import Image
 
 from object_detection_ext import errors, progress
 from object_detection_ext.data import video_reader
-from object_detection_ext.inference.results import Keyframe, clearest
+from object_detection_ext.inference.results import Keyframe, clearest, with_attention_map
 from object_detection_ext.visualization import attention, drawing
 
 _MAX_FPS = 60.0
@@ -48,7 +47,7 @@ def write(path: str, output: str, keyframes: Sequence[Keyframe], picture: str | 
 def _frames(path, fps, info, keyframes, picture) -> Iterator[np.ndarray]:
     times = np.array([keyframe.time for keyframe in keyframes])
     drawn = [drawn_people(keyframe) for keyframe in keyframes]
-    maps = [_attention_map(keyframe) for keyframe in keyframes]
+    maps = [with_attention_map(keyframe).attention_map for keyframe in keyframes]
     best, best_distance = clearest(keyframes), np.inf
     told = progress.Progress("video", info.duration or float(times[-1]), "s of video")
     for seconds, frame in video_reader.resampled_frames(path, fps):
@@ -74,16 +73,6 @@ def drawn_people(keyframe: Keyframe) -> list[drawing.DetectedPerson]:
             actions = ((f"#{person.track}", None), *actions)
         drawn.append(drawing.DetectedPerson(tuple(person.box), actions))
     return drawn
-
-
-def _attention_map(keyframe: Keyframe) -> np.ndarray | None:
-    """[h, w], mean over the people and heads of the last layer, 1 where it is uniform."""
-    maps = [person.attention[-1].mean(axis=0) for person in keyframe.people
-            if person.attention is not None]  # fmt: skip
-    if not maps:
-        return None
-    relative = attention.relative_to_uniform(np.mean(maps, axis=0))  # [t, h, w]
-    return relative[len(relative) // 2]
 
 
 def _overlaid(frame: np.ndarray, cells: np.ndarray) -> np.ndarray:

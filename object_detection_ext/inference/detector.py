@@ -10,13 +10,13 @@ Shapes: B clips, T frames of a clip, N frames of a source, H W pixels.
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from object_detection_ext import errors
 from object_detection_ext.data import video_reader
-from object_detection_ext.inference import annotated_video, shared_trunk, sources
+from object_detection_ext.inference import annotated_video, given_boxes, shared_trunk, sources
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import tracks as tracks_lib
 from object_detection_ext.inference.results import Keyframe, Person
@@ -38,6 +38,7 @@ class ActionDetector:
         *,
         score_threshold: float = 0.3,
         label_map: str | None = None,
+        person_boxes: str | os.PathLike | given_boxes.PersonDetector | None = None,
         fps: float | None = None,
         num_frames: int | None = None,
         short_side: int | None = None,
@@ -51,10 +52,15 @@ class ActionDetector:
         """Loads the model.
 
         Args:
-          saved_model: folder that `exporter_main_v2 --input_type=clip_tensor` wrote, or a model
-            that is loaded already.
+          saved_model: folder that `exporter_main_v2` wrote with `--input_type` clip_tensor or
+            clip_and_boxes, or a model that is loaded already.
           score_threshold: actions below it are left out, in [0, 1].
           label_map: path; None takes that of the model's assets.
+          person_boxes: for a model of clip_and_boxes, whose boxes it classifies and refines. A
+            function from a keyframe's picture, uint8 [H, W, 3] RGB (shrunk as `short_side` says),
+            to float [G, 4], normalized [ymin, xmin, ymax, xmax]. Or the path of a CSV (see
+            `given_boxes.BoxTable`), for video files: its keyframes are then those of the video,
+            and `every_seconds` does nothing.
           fps: frames per second of the clips; None takes what the model was trained at, or 25
             where it does not tell.
           num_frames: T, needed only where the model leaves it open.
@@ -81,6 +87,7 @@ class ActionDetector:
                 os.fspath(saved_model), label_map=label_map, fps=fps, num_frames=num_frames
             )
         self.model = saved_model
+        self._person_boxes = _checked_person_boxes(self.model, person_boxes)
         if share_trunk:
             shared_trunk.check(self.model)
         if keep_attention:
@@ -100,6 +107,7 @@ class ActionDetector:
         config_override: str | None = None,
         label_map: str | None = None,
         fps: float | None = None,
+        person_boxes: str | os.PathLike | given_boxes.PersonDetector | None = None,
         **options,
     ) -> "ActionDetector":
         """A detector without an export.
@@ -110,6 +118,7 @@ class ActionDetector:
           config_override: text proto, merged into the pipeline.config.
           label_map: path; None takes that of the pipeline.config.
           fps: as in `__init__`; None takes the pipeline.config's.
+          person_boxes: as in `__init__`; with them any model classifies given boxes.
           **options: as in `__init__`.
 
         Raises:
@@ -121,8 +130,9 @@ class ActionDetector:
             label_map=label_map,
             fps=fps,
             config_override=config_override,
+            takes_boxes=person_boxes is not None,
         )
-        return cls(model, **options)
+        return cls(model, person_boxes=person_boxes, **options)
 
     def annotate(
         self,
@@ -150,6 +160,25 @@ class ActionDetector:
         keyframes = list(self(video, every_seconds) if keyframes is None else keyframes)
         annotated_video.write(os.fspath(video), os.fspath(output), keyframes)
         return keyframes
+
+    def keyframe_times(
+        self, video: str | os.PathLike, every_seconds: float = 1.0, name: str | None = None
+    ) -> list[float]:
+        """When the keyframes of a video file are, in seconds, ascending.
+
+        Args:
+          video: the video file.
+          every_seconds: between two keyframes.
+          name: what the video is called, also in a file of boxes.
+
+        Raises:
+          errors.InputError: if the video cannot be read, or a file of boxes has none of it.
+        """
+        path = os.fspath(video)
+        info = video_reader.probe(path)
+        if isinstance(self._person_boxes, given_boxes.BoxTable):
+            return self._person_boxes.times(name or sources.names_of([path])[0])
+        return sources.keyframe_times(info, every_seconds)
 
     @property
     def label_map(self) -> dict[int, str]:
@@ -191,7 +220,7 @@ class ActionDetector:
         if isinstance(source, str | os.PathLike) and not os.path.isdir(source):
             path = os.fspath(source)
             name = name or sources.names_of([path])[0]
-            times = sources.keyframe_times(video_reader.probe(path), every_seconds)
+            times = self.keyframe_times(path, every_seconds, name)
             times = [time for time in times if time >= start_seconds]
             if self._clips_per_stretch:
                 return self._shared(path, times, name)
@@ -201,6 +230,11 @@ class ActionDetector:
             return self._clip_by_clip(reader.clips(times), name)
         if self._clips_per_stretch:
             raise errors.InputError("share_trunk is for video files; this source is none.")
+        if isinstance(self._person_boxes, given_boxes.BoxTable):
+            raise errors.InputError(
+                f"{self._person_boxes.path}: boxes of a file are for video files; this source is "
+                "none. Give a function as person_boxes."
+            )
         frames, default = _timed_frames(source, source_fps)
         clips = sources.clips_of_frames(
             frames,
@@ -214,19 +248,26 @@ class ActionDetector:
     def _clip_by_clip(self, clips: Iterable[video_reader.Clip], name: str) -> Iterator[Keyframe]:
         usable = (clip for clip in clips if not _left_out(name, clip.problem, clip.outside))
         while batch := list(itertools.islice(usable, self._batch_size)):
-            found = self.model(np.stack([np.stack(clip.frames) for clip in batch]))
+            middle = self.model.num_frames // 2
+            boxes = None
+            if self._person_boxes is not None:
+                boxes = [self._boxes_of(name, clip.keyframe_time, clip.frames[middle])
+                         for clip in batch]  # fmt: skip
+            found = self.model(np.stack([np.stack(clip.frames) for clip in batch]), boxes)
             for clip, detections in zip(batch, found, strict=True):
-                picture = clip.frames[self.model.num_frames // 2]
-                yield self._keyframe(name, clip.keyframe_time, detections, picture)
+                yield self._keyframe(name, clip.keyframe_time, detections, clip.frames[middle])
+
+    def _boxes_of(self, name: str, time: float, picture: np.ndarray) -> np.ndarray:
+        if isinstance(self._person_boxes, given_boxes.BoxTable):
+            return self._person_boxes.boxes(name, time)
+        return self._person_boxes(picture)
 
     def _shared(self, path: str, times: Sequence[float], name: str) -> Iterator[Keyframe]:
         reader = video_reader.FrameReader(path, transform=self._shrunk)
         for time, detections, picture, problem in shared_trunk.results(
             self.model, reader, times, self._clips_per_stretch
         ):
-            if not _left_out(
-                name, problem.text if problem else None, bool(problem and problem.outside)
-            ):
+            if problem is None:
                 yield self._keyframe(name, time, detections, picture)
             else:
                 _left_out(name, problem.text, problem.outside)
@@ -257,6 +298,29 @@ class ActionDetector:
 
     def _shrunk(self, frame: np.ndarray) -> np.ndarray:
         return sources.shrunk(frame, self._short_side, self.model.frame_size)
+
+
+def _checked_person_boxes(
+    model: model_lib.ClipModel, person_boxes: str | os.PathLike | Callable | None
+) -> given_boxes.BoxTable | given_boxes.PersonDetector | None:
+    """The boxes as they will be asked for.
+
+    Raises:
+      errors.InputError: if they do not fit the model.
+    """
+    if model.takes_boxes and person_boxes is None:
+        raise errors.InputError(
+            f"{model.name} classifies boxes that it is given: give them as person_boxes "
+            "(--person_boxes), or export a model with proposals of its own with "
+            "--input_type=clip_tensor."
+        )
+    if not model.takes_boxes and person_boxes is not None:
+        raise errors.InputError(
+            f"{model.name} has proposals of its own and takes no person_boxes; export it with "
+            "--input_type=clip_and_boxes."
+        )
+    is_path = isinstance(person_boxes, str | os.PathLike)
+    return given_boxes.BoxTable(person_boxes) if is_path else person_boxes
 
 
 def _check_attention(model: model_lib.ClipModel) -> None:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained model that takes clips: from a SavedModel, or from a pipeline.config and a checkpoint.
 
-Shapes: B clips, T frames, H W pixels, N detections (one per box and action), L layers and M heads
-of Tx units, t h w cells of the feature map, D size of a key.
+Shapes: B clips, T frames, H W pixels, G given boxes of a clip, R the most that the model takes at
+once, N detections (one per box and action), L layers and M heads of Tx units, t h w cells of the
+feature map, D size of a key.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from object_detection_ext import errors, input_types
 from object_detection_ext.data import annotations
 
 _INPUT = input_types.INPUT
+_BOXES = input_types.BOXES
 _OUTPUTS = input_types.DETECTIONS
 ATTENTION = "detection_attention"
 KEY_EMBEDDINGS = "key_embeddings"
@@ -35,6 +37,7 @@ class ClipModel:
       label_map: action names by id.
       outputs: the names of all that the model returns.
       takes_batches: whether B may be more than 1.
+      takes_boxes: whether the people's boxes are given, in place of proposals of its own.
     """
 
     def __init__(
@@ -48,13 +51,16 @@ class ClipModel:
         label_map: Mapping[int, str],
         outputs: Iterable[str],
         takes_batches: bool,
+        takes_boxes: bool = False,
+        max_boxes: int | None = None,
         features: Callable | None = None,
         detect_in_features: Callable | None = None,
     ):
         """Takes the parts; see `load_saved_model` and `load_checkpoint`.
 
         Args:
-          call: from uint8 [B, T, H, W, 3] to the stock detections, a dictionary of tensors.
+          call: from uint8 [B, T, H, W, 3], and with `takes_boxes` also float32 [B, G, 4], to the
+            stock detections, a dictionary of tensors.
           name: where the model is from, for messages.
           num_frames: T.
           fps: of a clip's frames.
@@ -62,6 +68,8 @@ class ClipModel:
           label_map: action names by id.
           outputs: the names of all that it returns.
           takes_batches: whether B may be more than 1.
+          takes_boxes: whether the people's boxes are given.
+          max_boxes: R; None: any number.
           features: see `shared_trunk`; None if the model does not have it.
           detect_in_features: the same.
         """
@@ -69,13 +77,19 @@ class ClipModel:
         self.name, self.num_frames, self.fps = name, num_frames, fps
         self.frame_size, self.label_map = frame_size, dict(label_map)
         self.outputs, self.takes_batches = frozenset(outputs), takes_batches
+        self.takes_boxes, self._max_boxes = takes_boxes, max_boxes
         self.features, self.detect_in_features = features, detect_in_features
 
-    def __call__(self, clips: np.ndarray) -> list[dict[str, np.ndarray]]:
+    def __call__(
+        self, clips: np.ndarray, boxes: Sequence[np.ndarray] | None = None
+    ) -> list[dict[str, np.ndarray]]:
         """Detections of each clip.
 
         Args:
           clips: uint8 [B, T, H, W, 3].
+          boxes: for a model that takes them, float [G, 4] of the people in each clip's middle
+            frame, normalized [ymin, xmin, ymax, xmax], any G for each clip; boxes without an area
+            are padding. If there are more than R, the clip is looked at more than once.
 
         Returns:
           For each clip `detection_boxes` [N, 4] (normalized [ymin, xmin, ymax, xmax]),
@@ -84,7 +98,8 @@ class ClipModel:
           [L, M, t, h, w, D].
 
         Raises:
-          errors.InputError: for clips of another shape or type.
+          errors.InputError: for clips or boxes of another shape or type, for a model that takes
+            boxes without them, and for boxes to one that takes none.
         """
         if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[4] != 3:
             raise errors.InputError(
@@ -94,9 +109,72 @@ class ClipModel:
             raise errors.InputError(
                 f"{self.name} takes clips of {self.num_frames} frames, not of {clips.shape[1]}."
             )
+        if self.takes_boxes != (boxes is not None):
+            raise errors.InputError(
+                f"{self.name}: this model "
+                + ("needs the people's boxes." if self.takes_boxes else "takes no boxes.")
+            )
+        if boxes is not None:
+            return self._detect_given(clips, [_checked_boxes(each) for each in boxes])
         if self.takes_batches:
             return unbatched(self._call(clips))
         return [found for clip in clips for found in unbatched(self._call(clip[np.newaxis]))]
+
+    def _detect_given(
+        self, clips: np.ndarray, boxes: Sequence[np.ndarray]
+    ) -> list[dict[str, np.ndarray]]:
+        """What `__call__` gives, R boxes at a time; clips without boxes cost nothing."""
+        if len(boxes) != len(clips):
+            raise errors.InputError(f"{len(clips)} clips, but boxes of {len(boxes)}.")
+        at_once = self._max_boxes or max(1, *map(len, boxes))
+        looks = [
+            (index, each[start : start + at_once])
+            for index, each in enumerate(boxes)
+            for start in range(0, len(each), at_once)
+        ]
+        batch = len(clips) if self.takes_batches else 1
+        found: list[list[dict[str, np.ndarray]]] = [[] for _ in clips]
+        for first in range(0, len(looks), batch):
+            indices, parts = zip(*looks[first : first + batch], strict=True)
+            size = max(map(len, parts))
+            padded = np.stack([np.pad(part, [(0, size - len(part)), (0, 0)]) for part in parts])
+            detections = unbatched(self._call(clips[list(indices)], padded))
+            for index, each in zip(indices, detections, strict=True):
+                found[index].append(each)
+        return [_joined(parts) for parts in found]
+
+
+def _checked_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Float32 [G, 4] with an area. Raises errors.InputError for anything else."""
+    boxes = np.asarray(boxes, np.float32)
+    if not boxes.size:
+        return np.zeros([0, 4], np.float32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise errors.InputError(f"A clip's boxes must be [G, 4], not {list(boxes.shape)}.")
+    if not ((boxes >= 0) & (boxes <= 1)).all():  # also for what is no number
+        row = boxes[~((boxes >= 0) & (boxes <= 1)).all(axis=1)][0]
+        raise errors.InputError(
+            f"Boxes are [ymin, xmin, ymax, xmax], normalized to [0, 1], not {row.tolist()}."
+        )
+    return boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+
+
+def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The detections of one clip out of several looks at it; none if there was none."""
+    if not parts:
+        return {
+            "detection_boxes": np.zeros([0, 4], np.float32),
+            "detection_scores": np.zeros([0], np.float32),
+            "detection_classes": np.zeros([0], int),
+        }
+    joined = {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+        if name != KEY_EMBEDDINGS
+    }
+    if KEY_EMBEDDINGS in parts[0]:  # those of the clip, whatever the boxes
+        joined[KEY_EMBEDDINGS] = parts[0][KEY_EMBEDDINGS]
+    return joined
 
 
 def unbatched(detections: Mapping) -> list[dict[str, np.ndarray]]:
@@ -121,7 +199,7 @@ def load_saved_model(
     fps: float | None = None,
     num_frames: int | None = None,
 ) -> ClipModel:
-    """Loads what `exporter_main_v2 --input_type=clip_tensor` wrote.
+    """Loads what `exporter_main_v2` wrote with `--input_type` clip_tensor or clip_and_boxes.
 
     Args:
       path: the folder of saved_model.pb.
@@ -145,8 +223,9 @@ def load_saved_model(
     signature = model.signatures.get("serving_default")
     spec = _input_spec(path, signature)
 
-    def call(clips):
-        return signature(**{_INPUT: tf.constant(clips)})
+    def call(clips, *boxes):
+        inputs = dict(zip((_INPUT, _BOXES), (clips, *boxes), strict=False))
+        return signature(**{name: tf.constant(value) for name, value in inputs.items()})
 
     call.model = model  # keeps the variables alive
     return ClipModel(
@@ -158,6 +237,8 @@ def load_saved_model(
         label_map=names,
         outputs=signature.structured_outputs,
         takes_batches=spec.shape[0] is None,
+        takes_boxes=_BOXES in signature.structured_input_signature[1],
+        max_boxes=description and description.max_boxes,
         features=getattr(model, "features", None),
         detect_in_features=getattr(model, "detect_in_features", None),
     )
@@ -187,16 +268,12 @@ def _input_spec(path: str, signature):
 
     inputs = {} if signature is None else signature.structured_input_signature[1]
     spec = inputs.get(_INPUT)
-    if "boxes" in inputs:
-        raise ModelError(
-            f"{path}: this model classifies boxes that it is given (input 'boxes'), and there "
-            "are none here. Export a model with proposals of its own with --input_type=clip_tensor."
-        )
-    if spec is None or spec.dtype != tf.uint8 or spec.shape.rank != 5 or len(inputs) != 1:
+    others = set(inputs) - {_INPUT, _BOXES}
+    if spec is None or spec.dtype != tf.uint8 or spec.shape.rank != 5 or others:
         raise ModelError(
             f"{path}: the default signature must take {_INPUT} uint8 [B, T, H, W, 3], not "
             f"{dict(inputs) or 'nothing'}. Export the model with "
-            "object_detection_ext.exporter_main_v2 --input_type=clip_tensor."
+            "object_detection_ext.exporter_main_v2 --input_type=clip_tensor or clip_and_boxes."
         )
     missing = [key for key in _OUTPUTS if key not in signature.structured_outputs]
     if missing:
@@ -221,6 +298,7 @@ def load_checkpoint(
     label_map: str | None = None,
     fps: float | None = None,
     config_override: str | None = None,
+    takes_boxes: bool = False,
 ) -> ClipModel:
     """Builds the model of a pipeline.config and restores a checkpoint.
 
@@ -230,6 +308,7 @@ def load_checkpoint(
       label_map: path; None takes that of the pipeline.config.
       fps: of a clip's frames; None takes the pipeline.config's, or 25 where it does not tell.
       config_override: text proto, merged into the pipeline.config.
+      takes_boxes: whether the people's boxes will be given.
 
     Raises:
       errors.InputError: if the pipeline.config or the checkpoint cannot be used.
@@ -246,8 +325,9 @@ def load_checkpoint(
     prefix = prefix or tf.train.latest_checkpoint(checkpoint)
     if prefix is None:
         raise ModelError(f"There is no checkpoint in '{checkpoint}'.")
-    description = exporting.describe(pipeline, exporting.CLIP_TENSOR)
-    module = exporting.restored_module(pipeline, prefix)
+    input_type = exporting.CLIP_AND_BOXES if takes_boxes else exporting.CLIP_TENSOR
+    description = exporting.describe(pipeline, input_type)
+    module = exporting.restored_module(pipeline, prefix, input_type)
     names = label_map or exporting.label_map_path(pipeline)
     if names is None:
         raise ModelError(
@@ -255,7 +335,7 @@ def load_checkpoint(
             "command line."
         )
     return ClipModel(
-        lambda clips: module.__call__(tf.constant(clips)),
+        lambda *inputs: module.__call__(*map(tf.constant, inputs)),
         name=f"{pipeline_config} with {prefix}",
         num_frames=description.num_frames,
         fps=fps or description.fps or _DEFAULT_FPS,
@@ -263,6 +343,8 @@ def load_checkpoint(
         label_map=annotations.read_label_map(names),
         outputs=module.__call__.get_concrete_function().structured_outputs,
         takes_batches=True,
-        features=module.features,
-        detect_in_features=module.detect_in_features,
+        takes_boxes=takes_boxes,
+        max_boxes=description.max_boxes,
+        features=getattr(module, "features", None),
+        detect_in_features=getattr(module, "detect_in_features", None),
     )

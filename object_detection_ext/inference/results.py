@@ -15,6 +15,7 @@ import numpy as np
 
 from object_detection_ext import errors
 from object_detection_ext.data import annotations
+from object_detection_ext.visualization import attention as attention_lib
 
 _COLUMNS = (
     "video", "time", "person", "track", "ymin", "xmin", "ymax", "xmax",
@@ -61,12 +62,15 @@ class Keyframe:
       time: seconds from its start.
       people: the surest first.
       frame: uint8 [H, W, 3] RGB, if frames are kept.
+      attention_map: float [h, w], what its people attended to in the clip's middle frame, 1 where
+        it is uniform; None unless `with_attention_map` made it.
     """
 
     video: str
     time: float
     people: tuple[Person, ...]
     frame: np.ndarray | None = None
+    attention_map: np.ndarray | None = None
 
     @property
     def boxes(self) -> np.ndarray:
@@ -77,6 +81,24 @@ class Keyframe:
     def actions(self) -> list[dict[str, float]]:
         """For each of the P people the scores by action name."""
         return [person.actions for person in self.people]
+
+
+def with_attention_map(keyframe: Keyframe) -> Keyframe:
+    """The keyframe with what a picture shows of its people's attention, in place of all of it.
+
+    That is the mean over the people and over the heads of the last layer: some kilobytes, where the
+    attention of a crowd is some megabytes. Three decimals are kept, as in a line of JSON.
+    """
+    maps = [person.attention[-1].mean(axis=0) for person in keyframe.people
+            if person.attention is not None]  # fmt: skip
+    if not maps:
+        return keyframe
+    relative = attention_lib.relative_to_uniform(np.mean(maps, axis=0))  # [t, h, w]
+    return dataclasses.replace(
+        keyframe,
+        people=tuple(dataclasses.replace(person, attention=None) for person in keyframe.people),
+        attention_map=np.round(relative[len(relative) // 2].astype(np.float64), 3),
+    )
 
 
 def rows(keyframes: Iterable[Keyframe]) -> Iterator[dict[str, object]]:
@@ -121,7 +143,7 @@ def write_ava_csv(path: str | os.PathLike, keyframes: Iterable[Keyframe]) -> int
 
 
 def to_json(keyframe: Keyframe) -> str:
-    """A keyframe as one line of JSON, without frame and attention."""
+    """A keyframe as one line of JSON, without frame and attention; with the map of it, if any."""
     people = [
         {
             "box": [round(float(value), 6) for value in person.box],
@@ -133,7 +155,10 @@ def to_json(keyframe: Keyframe) -> str:
         }
         for person in keyframe.people
     ]
-    return json.dumps({"video": keyframe.video, "time": keyframe.time, "people": people})
+    fields = {"video": keyframe.video, "time": keyframe.time, "people": people}
+    if keyframe.attention_map is not None:
+        fields["attention_map"] = keyframe.attention_map.tolist()
+    return json.dumps(fields)
 
 
 def from_json(line: str) -> Keyframe:
@@ -153,7 +178,13 @@ def from_json(line: str) -> Keyframe:
             )
             for person in fields["people"]
         )
-        return Keyframe(fields["video"], fields["time"], people)
+        attention_map = fields.get("attention_map")
+        return Keyframe(
+            fields["video"],
+            fields["time"],
+            people,
+            attention_map=None if attention_map is None else np.array(attention_map, np.float64),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise errors.InputError(f"Not a keyframe's line of JSON ({error}): {line[:80]!r}") from None
 

@@ -19,6 +19,7 @@ run that was stopped goes on where it was.
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,6 @@ from collections.abc import Iterator, Sequence
 from absl import app, flags
 
 from object_detection_ext import errors, progress
-from object_detection_ext.data import video_reader
 from object_detection_ext.inference import annotated_video, results, sources, tracks
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference.detector import ActionDetector
@@ -41,6 +41,7 @@ class Options:
     output: str
     saved_model: str
     label_map: str | None = None
+    person_boxes: str | None = None
     every: float = 1.0
     score_threshold: float = 0.3
     fps: float | None = None
@@ -59,6 +60,8 @@ class Options:
         if not 0 < self.every < float("inf"):
             raise errors.InputError(f"--every must be more than 0 seconds, not {self.every:g}.")
         model_lib.check_saved_model(self.saved_model)
+        if self.person_boxes is not None and not os.path.isfile(self.person_boxes):
+            raise errors.InputError(f"--person_boxes: {self.person_boxes}: there is no such file.")
 
     def detector(self) -> ActionDetector:
         """The detector of these options."""
@@ -66,6 +69,7 @@ class Options:
             self.saved_model,
             score_threshold=self.score_threshold,
             label_map=self.label_map,
+            person_boxes=self.person_boxes,
             fps=self.fps,
             num_frames=self.num_frames,
             short_side=self.short_side,
@@ -110,8 +114,7 @@ class VideoResults:
                 if os.path.exists(path):
                     os.remove(path)
             _write_whole(self._settings_file, json.dumps(self._settings, indent=2) + "\n")
-        # Attention is not in the lines: without it, the work is done again.
-        if self._options.attention or not os.path.exists(self.unfinished):
+        if not os.path.exists(self.unfinished):
             open(self.unfinished, "w", encoding="utf-8").close()
             return []
         with open(self.unfinished, encoding="utf-8") as file:
@@ -131,7 +134,8 @@ class VideoResults:
         """Writes the results and returns the number of rows; the CSV, last, ends the work."""
         if self._options.video:
             annotated_video.write(self.path, self.mp4, keyframes, self.picture)
-        _write_whole(self.lines, "".join(results.to_json(k) + "\n" for k in keyframes))
+        told = (dataclasses.replace(keyframe, attention_map=None) for keyframe in keyframes)
+        _write_whole(self.lines, "".join(results.to_json(keyframe) + "\n" for keyframe in told))
         rows = results.write_ava_csv(self.csv, keyframes)
         os.remove(self.unfinished)
         return rows
@@ -149,8 +153,10 @@ def _settings(options: Options, path: str) -> dict:
     values = dataclasses.asdict(options)
     for name in ("inputs", "output", "batch_size"):
         del values[name]
-    model = os.path.join(options.saved_model, "saved_model.pb")
-    return {**values, "model_file": _identity(model), "video_file": _identity(path)}
+    files = {"model": os.path.join(options.saved_model, "saved_model.pb"), "video": path}
+    if options.person_boxes:
+        files["person_boxes"] = options.person_boxes
+    return {**values, **{f"{name}_file": _identity(file) for name, file in files.items()}}
 
 
 def _identity(path: str) -> list:
@@ -173,16 +179,17 @@ def detect_video(detector: ActionDetector, options: Options, files: VideoResults
     Raises:
       errors.InputError: if the video cannot be read.
     """
-    times = sources.keyframe_times(video_reader.probe(files.path), options.every)
+    times = detector.keyframe_times(files.path, options.every, files.video_id)
     keyframes = files.begin()
-    start = keyframes[-1].time + options.every / 2 if keyframes else 0.0
+    start = math.nextafter(keyframes[-1].time, math.inf) if keyframes else 0.0
     before = len(keyframes)
     if before:
-        print(f"detection: {files.name}: going on at {start:.1f} s", flush=True)
+        print(f"detection: {files.name}: going on after {start:.1f} s", flush=True)
     left = sum(time >= start for time in times)
     told = progress.Progress("detection", left, "keyframes")
     found = detector(files.path, options.every, name=files.video_id, start_seconds=start)
-    for keyframe in files.recorded(found):
+    # Only what will be drawn is kept of attention: hours of it would not fit into memory.
+    for keyframe in files.recorded(map(results.with_attention_map, found)):
         keyframes.append(keyframe)
         told.update(len(keyframes) - before, files.name)
     if not keyframes:
@@ -256,8 +263,9 @@ def _watch(options: Options) -> int:
     """Tells what a camera sees until it ends or the user stops it; writes the lines of JSON."""
     if len(options.inputs) > 1:
         raise errors.InputError("One camera at a time; give a single number.")
-    if options.share_trunk:
-        raise errors.InputError("--share_trunk is for video files, not for cameras.")
+    for name in ("share_trunk", "person_boxes"):
+        if getattr(options, name):
+            raise errors.InputError(f"--{name} is for video files, not for cameras.")
     detector = options.detector()
     os.makedirs(options.output, exist_ok=True)
     name = f"camera_{options.inputs[0]}"
@@ -293,7 +301,10 @@ def define_flags(values: flags.FlagValues) -> None:
         (string, "saved_model", None, "Folder with the saved_model.pb.", {"required": True}),
         (string, "output", None, "Folder for the results.", {"required": True}),
         (string, "label_map", None, "Label map (pbtxt); by default the model's own.", {}),
-        (number, "every", Options.every, "Seconds from one keyframe to the next.", {}),
+        (string, "person_boxes", None, "CSV of people's boxes, video_id,timestamp,x1,y1,x2,y2, for "
+         "a model of clip_and_boxes; its keyframes are those of the videos.", {}),
+        (number, "every", Options.every, "Seconds from one keyframe to the next; not used with "
+         "--person_boxes.", {}),
         (number, "score_threshold", Options.score_threshold, "Lowest score of an action.", {}),
         (number, "fps", None, "Frames per second of the clips; by default the model's own.", {}),
         (whole, "num_frames", None, "Frames of a clip, if the model does not tell.", {}),

@@ -144,6 +144,11 @@ def load_model(options: Options) -> model_lib.ClipModel:
         fps=options.fps,
         num_frames=options.num_frames,
     )
+    if model.takes_boxes:
+        raise VisualizationError(
+            f"{options.saved_model} classifies boxes that it is given, and there are none here; "
+            "export a model with proposals of its own with --input_type=clip_tensor."
+        )
     missing = [name for name in _OPTION_OF if name not in model.outputs]
     if len(missing) == len(_OPTION_OF):
         raise VisualizationError(

@@ -141,6 +141,54 @@ def test_annotated_video_shows_attention(files, detector, tmp_path):
     assert np.abs(corner[59][..., 0] - corner[59][..., 2]).max() > 15
 
 
+@pytest.fixture(scope="module")
+def box_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("boxes")
+    description = {**_DESCRIPTION, "input_type": "clip_and_boxes"}
+    return fake_models.save(fake_models.BoxModel(), folder / "model", description)
+
+
+def test_people_of_a_detector_of_ones_own(files, box_model):
+    seen = []
+
+    def right_half_of_bright_pictures(picture):
+        seen.append(picture.shape)
+        return [[0.0, 0.5, 1.0, 1.0]] if picture.mean() > 100 else []
+
+    detector = ActionDetector(
+        box_model, person_boxes=right_half_of_bright_pictures, score_threshold=0.2, batch_size=2
+    )
+    for source, options in (
+        (files / "clip.mp4", {}),
+        (iter(fake_models.frames()), {"source_fps": 20.0}),
+    ):
+        found = list(detector(source, 0.5, **options))
+        assert [keyframe.time for keyframe in found] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+        assert [len(keyframe.people) for keyframe in found] == [0, 0, 0, 1, 1, 1]
+        np.testing.assert_allclose(found[4].boxes, [[0.0, 0.5, 1.0, 1.0]])
+        assert found[4].people[0].score == pytest.approx(160 / 255, abs=0.02)
+    assert seen == [(48, 64, 3)] * 12
+
+
+def test_keyframes_are_those_of_the_file_of_boxes(files, box_model, tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("clip,2.2,0.1,0.2,0.3,0.8\nclip,1.05,0.5,0.5,0.7,1.0\n")
+    detector = ActionDetector(box_model, person_boxes=path, score_threshold=0.2)
+    found = list(detector(files / "clip.mp4"))
+    assert [keyframe.time for keyframe in found] == [1.05, 2.2]
+    np.testing.assert_allclose(found[0].boxes, [[0.5, 0.5, 1.0, 0.7]], atol=1e-6)
+    np.testing.assert_allclose(found[1].boxes, [[0.2, 0.1, 0.8, 0.3]], atol=1e-6)
+    with pytest.raises(errors.InputError, match="boxes of a file are for video files"):
+        detector(fake_models.frames(), source_fps=20.0)
+
+
+def test_boxes_and_models_that_do_not_fit(detector, box_model):
+    with pytest.raises(errors.InputError, match="give them as person_boxes"):
+        ActionDetector(box_model)
+    with pytest.raises(errors.InputError, match="takes no person_boxes; export it with"):
+        ActionDetector(detector.model, person_boxes=lambda picture: [])
+
+
 def _has_box(frame):
     """Tells whether the left edge of the box stands out against the gray beside it."""
     edge = frame[200:280, round(0.3 * 480) - 1 : round(0.3 * 480) + 3].astype(int)

@@ -78,9 +78,6 @@ def test_models_that_take_no_clips(tmp_path):
     path = fake_models.save(fake_models.ImageModel(), tmp_path / "image", {})
     with pytest.raises(model_lib.ModelError, match=r"must take input_tensor uint8 \[B, T"):
         model_lib.load_saved_model(path)
-    path = fake_models.save(fake_models.BoxModel(), tmp_path / "boxes", {})
-    with pytest.raises(model_lib.ModelError, match="classifies boxes that it is given"):
-        model_lib.load_saved_model(path)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "saved_model.pb").write_bytes(b"nothing")
     labels = fake_models.write_label_map(tmp_path / "l.pbtxt")
@@ -112,6 +109,50 @@ def test_broken_description_is_named(tmp_path, text):
         model_lib.load_saved_model(path)
 
 
+_GIVEN = [np.array([[0.1, 0.1, 0.5, 0.5], [0.2, 0.3, 0.9, 0.8], [0.0, 0.0, 1.0, 1.0]]),
+          np.zeros([0, 4]), np.array([[0.4, 0.4, 0.6, 0.6]])]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize("max_boxes", [2, 8])
+def test_given_boxes_go_to_their_clips_whatever_their_number(tmp_path, batch, max_boxes):
+    module = fake_models.BoxModel(batch, attention=True)
+    path = fake_models.save(module, tmp_path / "m", {"max_boxes": max_boxes})
+    model = model_lib.load_saved_model(path)
+    assert model.takes_boxes and model.takes_batches == (batch is None)
+    clips = _clips(3)
+    clips += np.array([10, 80, 200], np.uint8).reshape([3, 1, 1, 1, 1])
+    found = model(clips, _GIVEN)
+    for clip, given, detections in zip(clips, _GIVEN, found, strict=True):
+        np.testing.assert_allclose(detections["detection_boxes"], given, atol=1e-6)
+        expected = np.full(len(given), clip[2].mean() / 255)
+        np.testing.assert_allclose(detections["detection_scores"], expected, atol=1e-5)
+        assert detections["detection_classes"].tolist() == [1] * len(given)
+    assert found[0]["detection_attention"].shape == (3, 1, 1, 2, 2, 2)
+    assert found[0]["key_embeddings"].shape == (1, 1, 2, 2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (None, "needs the people's boxes"),
+        ([np.zeros([1, 4])], "2 clips, but boxes of 1"),
+        ([np.zeros([1, 5])] * 2, r"must be \[G, 4\], not \[1, 5\]"),
+        ([np.array([[10, 10, 50, 50]])] * 2, r"normalized to \[0, 1\], not \[10.0, 10.0"),
+        ([np.array([[0, 0, 0.5, np.nan]])] * 2, r"normalized to \[0, 1\], not"),
+    ],
+)
+def test_boxes_that_do_not_fit(tmp_path, boxes, message):
+    path = fake_models.save(fake_models.BoxModel(), tmp_path / "m", {})
+    with pytest.raises(errors.InputError, match=message):
+        model_lib.load_saved_model(path)(_clips(2), boxes)
+
+
+def test_boxes_for_a_model_with_proposals_of_its_own(saved):
+    with pytest.raises(errors.InputError, match="takes no boxes"):
+        model_lib.load_saved_model(saved)(_clips(1), _GIVEN[:1])
+
+
 @pytest.mark.slow
 def test_checkpoint_gives_what_its_model_gives(tmp_path):
     registration.register()
@@ -140,3 +181,8 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
     np.testing.assert_allclose(
         found["detection_scores"], expected["detection_scores"][0, :count], atol=1e-5
     )
+    given = model_lib.load_checkpoint(str(config), str(tmp_path), takes_boxes=True)
+    assert given.takes_boxes
+    box = np.array([[0.1, 0.1, 0.6, 0.5]])
+    one, nobody = given(np.zeros([2, 4, 64, 64, 3], np.uint8), [box, np.zeros([0, 4])])
+    assert len(one["detection_scores"]) and not len(nobody["detection_scores"])

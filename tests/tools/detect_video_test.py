@@ -2,12 +2,15 @@
 """The command line over many videos, stopped and started again."""
 
 import csv
+import dataclasses
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 
+import av
 import numpy as np
 import pytest
 from absl import flags
@@ -114,7 +117,7 @@ def test_finished_videos_are_not_done_again(files, tmp_path, capsys, monkeypatch
 
     monkeypatch.setattr(ActionDetector, "__call__", spy)
     assert detect_video.run(options) == 0
-    assert called == [("other.mp4", 1.5)]  # both keyframes were there, at 0 and 1 s
+    assert called == [("other.mp4", math.nextafter(1.0, 2.0))]  # at 0 and 1 s all was there
     assert "1 videos were finished by an earlier run" in capsys.readouterr().out
     monkeypatch.setattr(detect_video.Options, "detector", None)  # not even loaded
     assert detect_video.run(options) == 0
@@ -150,11 +153,92 @@ def test_stopped_run_goes_on_and_gives_the_same(files, tmp_path, monkeypatch, ca
     capsys.readouterr()
     detect_video.run(_options(files, stopped, **changes))
     assert seen == [0.0, 0.25, 0.5, 0.75, 1.0] + [1.0 + 0.25 * i for i in range(8)]
-    assert "clip: going on at 0.9 s" in capsys.readouterr().out
+    assert "clip: going on after 0.8 s" in capsys.readouterr().out
     for name in ("clip.jsonl", "clip_detections.csv"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes()
     tracks = [p["track"] for line in open(whole / "clip.jsonl") for p in json.loads(line)["people"]]
     assert set(tracks) == {1, 2}
+
+
+def test_stopped_run_with_attention_goes_on_and_gives_the_same_video(files, tmp_path, monkeypatch):
+    model = fake_models.save(
+        fake_models.Detector(attention=True), tmp_path / "model",
+        {"fps": fake_models.FPS, "frame_size": [48, 64]},
+    )  # fmt: skip
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    options = dataclasses.replace(
+        _options(files, whole, every=0.5, score_threshold=0.2, attention=True), saved_model=model
+    )
+    detect_video.run(options)
+    real = ActionDetector._keyframe
+    seen = []
+
+    def until_the_fourth(self, name, time, *args):
+        seen.append(time)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return real(self, name, time, *args)
+
+    monkeypatch.setattr(ActionDetector, "_keyframe", until_the_fourth)
+    options = dataclasses.replace(options, output=str(stopped))
+    with pytest.raises(KeyboardInterrupt):
+        detect_video.run(options)
+    detect_video.run(options)
+    assert seen == [0.0, 0.5, 1.0, 1.5, 1.5, 2.0, 2.5]
+    for name in ("clip.jsonl", "clip_detections.csv"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes()
+    frames = [_frames(folder / "clip_detections.mp4") for folder in (whole, stopped)]
+    np.testing.assert_array_equal(*frames)
+    # Colour away from boxes and labels is attention, also in what the first run found: 20 frames a
+    # second, the keyframe at 1 s was before the interruption, the one at 2.5 s after it.
+    corners = frames[1][:, 5:20, 5:20].astype(int)
+    colour = np.abs(corners[..., 0] - corners[..., 2]).max(axis=(1, 2))
+    assert colour[2] < 12 and colour[20] > 15 and colour[55] > 15
+    assert "attention" not in (stopped / "clip.jsonl").read_text()
+
+
+def _frames(path):
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_person_boxes_of_a_file(files, tmp_path, capsys):
+    model = fake_models.save(
+        fake_models.BoxModel(), tmp_path / "model",
+        {"input_type": "clip_and_boxes", "fps": fake_models.FPS, "frame_size": [48, 64]},
+    )  # fmt: skip
+    boxes = tmp_path / "boxes.csv"
+    # A person with two actions, as in AVA's annotations; times off the grid; another video.
+    boxes.write_text(
+        "clip,1.5,0.1,0.2,0.3,0.8,12,0\nclip,1.5,0.1,0.2,0.3,0.8,80,0\n"
+        "clip,2.05,0.1,0.2,0.3,0.8\nclip,2.05,0.5,0.2,0.9,0.8,,0.97\nclip,2.5\nelse,1,0,0,1,1\n"
+    )
+    videos = [str(files / "videos" / name) for name in ("clip.mp4", "other.mp4")]
+    options = dataclasses.replace(
+        _options(files, tmp_path / "out", *videos, score_threshold=0.2, video=False),
+        saved_model=model,
+        person_boxes=str(boxes),
+    )
+    assert detect_video.run(options) == 1
+    told = capsys.readouterr()
+    assert (
+        "boxes.csv: there is no row of the video 'other'; there are rows of clip, else" in told.err
+    )
+    rows = _rows(tmp_path / "out" / "clip_detections.csv")
+    assert [(row[1], *row[2:6]) for row in rows] == [
+        ("1.5", "0.1000", "0.2000", "0.3000", "0.8000"),
+        ("2.05", "0.1000", "0.2000", "0.3000", "0.8000"),
+        ("2.05", "0.5000", "0.2000", "0.9000", "0.8000"),
+    ]
+    # Frames 30 and 41.
+    scores = [float(row[7]) for row in rows]
+    assert scores == pytest.approx([120 / 255, 164 / 255, 164 / 255], abs=0.02)
+    lines = [json.loads(line) for line in open(tmp_path / "out" / "clip.jsonl")]
+    assert [line["time"] for line in lines] == [1.5, 2.05, 2.5]
+    # Other boxes are other work.
+    boxes.write_text("clip,1.5,0.1,0.2,0.3,0.8\n")
+    detect_video.run(dataclasses.replace(options, inputs=tuple(videos[:1])))
+    assert len(_rows(tmp_path / "out" / "clip_detections.csv")) == 1
 
 
 def test_camera(files, tmp_path, monkeypatch, capsys):
@@ -184,6 +268,8 @@ def test_camera(files, tmp_path, monkeypatch, capsys):
         ({"inputs": ()}, "Give at least one video"),
         ({"saved_model": "no/model"}, "'no/model' holds no saved_model.pb"),
         ({"inputs": ("no*.mp4",)}, "nothing fits this pattern"),
+        ({"person_boxes": "no.csv"}, "--person_boxes: no.csv: there is no such file"),
+        ({"person_boxes": __file__, "inputs": ("0",)}, "--person_boxes is for video files"),
     ],
 )
 def test_options_that_cannot_be(files, tmp_path, changes, message):

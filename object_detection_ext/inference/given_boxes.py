@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""People's boxes from elsewhere: a file, or a person detector.
+
+The models that take them (`--input_type=clip_and_boxes`) are those of section 4.2, trained on
+ground-truth boxes, and any other one, to be used with somebody else's person detector.
+
+Shapes: G boxes of a keyframe, H W pixels.
+"""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from object_detection_ext import errors
+from object_detection_ext.data import annotations
+
+# From a keyframe's picture, uint8 [H, W, 3] RGB, to boxes [G, 4].
+PersonDetector = Callable[[np.ndarray], np.ndarray]
+
+
+class BoxTable:
+    """The boxes of a file, by video and time."""
+
+    def __init__(self, path: str | os.PathLike):
+        """Reads rows `video_id,timestamp,x1,y1,x2,y2`; what follows in a row is not looked at.
+
+        So AVA's own annotations will do, where a person has a row for each action, and detections:
+        leave out those that your person detector is not sure of. A row of two columns is a
+        keyframe without people.
+
+        Args:
+          path: the CSV, x to the right and y down, normalized.
+
+        Raises:
+          annotations.AnnotationError: if the file cannot be read or is empty, or with a list of
+            its bad rows.
+        """
+        self.path = os.fspath(path)
+        self._boxes: dict[str, dict[float, list[tuple[float, ...]]]] = {}
+        for row in annotations.read_person_boxes(self.path):
+            keyframe = self._boxes.setdefault(row.video_id, {}).setdefault(row.seconds, [])
+            if row.corners is not None:
+                x1, y1, x2, y2 = row.corners
+                # A person is one box, however many actions have a row.
+                if (box := (y1, x1, y2, x2)) not in keyframe:
+                    keyframe.append(box)
+
+    def times(self, video: str) -> list[float]:
+        """The video's keyframes, in seconds, ascending.
+
+        Raises:
+          errors.InputError: if it has none.
+        """
+        if video not in self._boxes:
+            some = ", ".join(sorted(self._boxes)[:5])
+            raise errors.InputError(
+                f"{self.path}: there is no row of the video '{video}'; there are rows of {some}"
+                + (", ..." if len(self._boxes) > 5 else ".")
+            )
+        return sorted(self._boxes[video])
+
+    def boxes(self, video: str, time: float) -> np.ndarray:
+        """Float [G, 4], [ymin, xmin, ymax, xmax], normalized; of one of `times`."""
+        return np.array(self._boxes[video][time], np.float32).reshape(-1, 4)
