@@ -48,8 +48,10 @@ _STRETCH = flags.DEFINE_integer("clips_per_stretch", 8, "shared_trunk: clips tha
 def export_all(folder: str) -> dict[str, str]:
     """Exports every input type that is not there yet; the SavedModels by input type."""
     import tensorflow as tf
+    from google.protobuf import text_format
     from object_detection import exporter_lib_v2
     from object_detection.builders import model_builder
+    from object_detection.protos import pipeline_pb2
     from object_detection.utils import config_util
 
     from object_detection_ext import exporting, registration
@@ -60,7 +62,9 @@ def export_all(folder: str) -> dict[str, str]:
     missing = [name for name, path in paths.items() if not os.path.isdir(path)]
     if not missing:
         return paths
-    pipeline = registration.read_pipeline(_CONFIG.value, _OVERRIDE.value or None)
+    with open(_CONFIG.value, encoding="utf-8") as file:  # not checked: its data are not needed
+        pipeline = text_format.Parse(file.read(), pipeline_pb2.TrainEvalPipelineConfig())
+    text_format.Merge(_OVERRIDE.value, pipeline)
     for reader in (pipeline.train_input_reader, *pipeline.eval_input_reader):
         reader.ClearField("label_map_path")
         reader.ClearField("tf_record_input_reader")

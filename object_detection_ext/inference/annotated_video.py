@@ -4,6 +4,7 @@
 Shapes: H W pixels, h w cells of the feature map.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,12 +16,14 @@ from object_detection_ext.inference.results import Keyframe, clearest, with_atte
 from object_detection_ext.visualization import attention, drawing
 
 _MAX_FPS = 60.0
+# People move: further from a keyframe than this, its boxes would be beside them.
+_REACH_SECONDS = 1.0
 # Cells with this many times the attention of a uniform one get the strongest colour.
 _LEAST_TOP = 4.0
 
 
 def write(path: str, output: str, keyframes: Sequence[Keyframe], picture: str | None = None) -> int:
-    """Writes the video with each frame showing the nearest keyframe's people.
+    """Writes the video with each frame showing the people of the nearest keyframe within a second.
 
     Where people hold their attention, frames show that of the keyframe's people, as strong as the
     middle frame of the clip had it.
@@ -48,19 +51,23 @@ def _frames(path, fps, info, keyframes, picture) -> Iterator[np.ndarray]:
     times = np.array([keyframe.time for keyframe in keyframes])
     drawn = [drawn_people(keyframe) for keyframe in keyframes]
     maps = [with_attention_map(keyframe).attention_map for keyframe in keyframes]
-    best, best_distance = clearest(keyframes), np.inf
+    best = times[clearest(keyframes)]
+    best_shown, best_distance = None, np.inf
     told = progress.Progress("video", info.duration or float(times[-1]), "s of video")
     for seconds, frame in video_reader.resampled_frames(path, fps):
         nearest = int(np.argmin(np.abs(times - seconds)))
-        if maps[nearest] is not None:
+        is_near = abs(times[nearest] - seconds) <= _REACH_SECONDS
+        if is_near and maps[nearest] is not None:
             frame = _overlaid(frame, maps[nearest])
-        shown = drawing.draw_people(frame, drawn[nearest], caption=f"{seconds:.1f} s")
-        distance = abs(times[best] - seconds)
-        if picture and distance < best_distance:
-            best_distance = distance
-            Image.fromarray(shown).save(picture)
+        people = drawn[nearest] if is_near else []
+        shown = drawing.draw_people(frame, people, caption=f"{seconds:.1f} s")
+        if abs(best - seconds) < best_distance:
+            best_shown, best_distance = shown, abs(best - seconds)
         told.update(seconds)
         yield shown
+    if picture and best_shown is not None:
+        Image.fromarray(best_shown).save(f"{picture}.incomplete", format="PNG")
+        os.replace(f"{picture}.incomplete", picture)
 
 
 def drawn_people(keyframe: Keyframe) -> list[drawing.DetectedPerson]:

@@ -16,7 +16,13 @@ import numpy as np
 
 from object_detection_ext import errors
 from object_detection_ext.data import video_reader
-from object_detection_ext.inference import annotated_video, given_boxes, shared_trunk, sources
+from object_detection_ext.inference import (
+    annotated_video,
+    given_boxes,
+    results,
+    shared_trunk,
+    sources,
+)
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import tracks as tracks_lib
 from object_detection_ext.inference.results import Keyframe, Person
@@ -68,7 +74,8 @@ class ActionDetector:
             converter's option of this name does to training frames; 0 keeps their size. None
             shrinks frames that are more than 1.5 times the model's own size to it: the model's
             resizer takes single pixels of large frames, which flicker.
-          batch_size: clips that are detected at once.
+          batch_size: clips that are detected at once; not with share_trunk, where
+            `clips_per_stretch` tells how much is done at once.
           share_trunk: whether neighbouring clips share the trunk's work, on video files; nearly
             the same results in less time, see `shared_trunk`.
           clips_per_stretch: with share_trunk, clips that share; memory grows with it.
@@ -82,7 +89,15 @@ class ActionDetector:
             range.
         """
         _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stretch)
-        if not isinstance(saved_model, model_lib.ClipModel):
+        if share_trunk and batch_size > 1:
+            raise errors.InputError("batch_size and share_trunk exclude each other.")
+        if isinstance(saved_model, model_lib.ClipModel):
+            if (label_map, fps, num_frames) != (None, None, None):
+                raise errors.InputError(
+                    "label_map, fps and num_frames are for a model that is loaded here; this one "
+                    "is loaded already."
+                )
+        else:
             saved_model = model_lib.load_saved_model(
                 os.fspath(saved_model), label_map=label_map, fps=fps, num_frames=num_frames
             )
@@ -141,7 +156,7 @@ class ActionDetector:
         every_seconds: float = 1.0,
         keyframes: Iterable[Keyframe] | None = None,
     ) -> list[Keyframe]:
-        """Writes a video whose frames show the people of the nearest keyframe.
+        """Writes a video whose frames show the people of the nearest keyframe within a second.
 
         With `keep_attention`, frames also show what the people attend to.
 
@@ -152,12 +167,15 @@ class ActionDetector:
           keyframes: what was detected already; None detects.
 
         Returns:
-          The keyframes.
+          The keyframes; what was detected here has the map of its attention in place of all of it
+          (see `results.with_attention_map`), which of a long video would not fit into memory.
 
         Raises:
           errors.InputError: if the video cannot be read, or nothing of it.
         """
-        keyframes = list(self(video, every_seconds) if keyframes is None else keyframes)
+        if keyframes is None:
+            keyframes = map(results.with_attention_map, self(video, every_seconds))
+        keyframes = list(keyframes)
         annotated_video.write(os.fspath(video), os.fspath(output), keyframes)
         return keyframes
 
@@ -221,9 +239,9 @@ class ActionDetector:
             path = os.fspath(source)
             name = name or sources.names_of([path])[0]
             times = self.keyframe_times(path, every_seconds, name)
-            times = [time for time in times if time >= start_seconds]
             if self._clips_per_stretch:
-                return self._shared(path, times, name)
+                return self._shared(path, times, name, start_seconds)
+            times = [time for time in times if time >= start_seconds]
             reader = video_reader.ClipReader(
                 path, num_frames=self.model.num_frames, fps=self.model.fps, transform=self._shrunk
             )
@@ -262,10 +280,12 @@ class ActionDetector:
             return self._person_boxes.boxes(name, time)
         return self._person_boxes(picture)
 
-    def _shared(self, path: str, times: Sequence[float], name: str) -> Iterator[Keyframe]:
+    def _shared(
+        self, path: str, times: Sequence[float], name: str, start_seconds: float
+    ) -> Iterator[Keyframe]:
         reader = video_reader.FrameReader(path, transform=self._shrunk)
         for time, detections, picture, problem in shared_trunk.results(
-            self.model, reader, times, self._clips_per_stretch
+            self.model, reader, times, self._clips_per_stretch, start_seconds
         ):
             if problem is None:
                 yield self._keyframe(name, time, detections, picture)
@@ -289,7 +309,8 @@ class ActionDetector:
                     person.box,
                     dict(sorted(person.scores.items(), key=lambda item: -item[1])),
                     self.label_map,
-                    attention=None if attention is None else attention[person.row],
+                    # A view would keep that of all detections in memory.
+                    attention=None if attention is None else attention[person.row].copy(),
                 )
                 for person in people
             ),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import errors, input_types
+from object_detection_ext import errors, files, input_types
 from object_detection_ext.data import annotations
 
 _INPUT = input_types.INPUT
@@ -232,7 +232,7 @@ def load_saved_model(
         call,
         name=path,
         num_frames=_clip_length(path, spec.shape[1], num_frames),
-        fps=fps or (description and description.fps) or _DEFAULT_FPS,
+        fps=_clip_rate(path, fps or (description and description.fps)),
         frame_size=description and description.frame_size,
         label_map=names,
         outputs=signature.structured_outputs,
@@ -246,6 +246,8 @@ def load_saved_model(
 
 def check_saved_model(path: str) -> None:
     """Raises ModelError unless the folder holds a SavedModel."""
+    if not files.is_local(path):
+        raise ModelError(f"{path}: copy the exported model to a disk of this machine first.")
     if not os.path.isfile(os.path.join(path, "saved_model.pb")):
         raise ModelError(
             f"{path!r} holds no saved_model.pb; give the folder saved_model that "
@@ -289,6 +291,18 @@ def _clip_length(path: str, exported: int | None, asked: int | None) -> int:
             f"{path}: takes clips of {exported} frames, but num_frames is {asked}; leave it out."
         )
     return exported or asked
+
+
+def _clip_rate(name: str, fps: float | None) -> float:
+    if fps:
+        return fps
+    print(
+        f"detection: {name} does not tell its frame rate (clip.fps of the pipeline.config): its "
+        f"clips are taken at {_DEFAULT_FPS:g} frames a second; give what it was trained at as fps "
+        "(--fps).",
+        flush=True,
+    )
+    return _DEFAULT_FPS
 
 
 def load_checkpoint(
@@ -338,7 +352,7 @@ def load_checkpoint(
         lambda *inputs: module.__call__(*map(tf.constant, inputs)),
         name=f"{pipeline_config} with {prefix}",
         num_frames=description.num_frames,
-        fps=fps or description.fps or _DEFAULT_FPS,
+        fps=_clip_rate(pipeline_config, fps or description.fps),
         frame_size=description.frame_size,
         label_map=annotations.read_label_map(names),
         outputs=module.__call__.get_concrete_function().structured_outputs,

@@ -14,6 +14,7 @@ docs/inference.md has what that changes in scores and boxes, and what it saves.
 Shapes: T frames of a clip, n frames of a stretch, n' cells of its feature map, t cells of a clip.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -98,26 +99,31 @@ def results(
     reader: video_reader.FrameReader,
     times: Sequence[float],
     clips_per_stretch: int = DEFAULT_CLIPS_PER_STRETCH,
+    start_seconds: float = 0.0,
 ) -> Iterator[
     tuple[float, dict[str, np.ndarray] | None, np.ndarray | None, video_reader.Problem | None]
 ]:
     """Yields (time, detections, keyframe's picture, problem) of each keyframe.
 
-    There is either a problem or the two before it.
+    There is either a problem or the two before it. Keyframes before `start_seconds` are left out;
+    the stretches are those of all the times, so that the others get what they would have got.
     """
-    stretches = plan(times, model.num_frames, model.fps, clips_per_stretch)
-    remaining = iter(times)
-    for (window, starts), found in zip(
-        stretches, reader.windows([window for window, _ in stretches]), strict=True
-    ):
-        usable = [index for index in window.keyframes if index not in found.problems]
+    stretches, remaining = [], iter(times)
+    for window, starts in plan(times, model.num_frames, model.fps, clips_per_stretch):
+        group = list(itertools.islice(remaining, len(starts)))
+        if group[-1] >= start_seconds:
+            stretches.append((window, starts, group))
+    windows = reader.windows([window for window, *_ in stretches])
+    for (window, starts, group), found in zip(stretches, windows, strict=True):
+        wanted = [
+            index not in found.problems and time >= start_seconds
+            for index, time in zip(window.keyframes, group, strict=True)
+        ]
         detections = iter(())
-        if usable:
-            kept = [s for s, i in zip(starts, window.keyframes, strict=True) if i in set(usable)]
-            detections = iter(detect(model, np.stack(found.frames), np.array(kept)))
-        for index in window.keyframes:
-            problem = found.problems.get(index)
-            if problem is None:
-                yield next(remaining), next(detections), found.frames[index], None
-            else:
-                yield next(remaining), None, None, problem
+        if any(wanted):
+            detections = iter(detect(model, np.stack(found.frames), starts[wanted]))
+        for index, time, is_wanted in zip(window.keyframes, group, wanted, strict=True):
+            if is_wanted:
+                yield time, next(detections), found.frames[index], None
+            elif time >= start_seconds:
+                yield time, None, None, found.problems[index]

@@ -14,20 +14,27 @@ each video DIR then holds
     NAME_detections.png    the keyframe with the clearest detections
 
 and detections.csv the rows of all of them. A video that cannot be read does not stop the others. A
-run that was stopped goes on where it was.
+run that was stopped goes on where it was. Of a camera there are lines of JSON and the CSV, named by
+the time of the start, until it ends or Ctrl-C.
+
+Ends with 0; with 1 if videos could not be used; with 2 if nothing could; with 130 after Ctrl-C.
 """
 
 import dataclasses
+import errno
 import json
 import math
 import os
 import sys
+import time
+import traceback
 from collections.abc import Iterator, Sequence
 
 from absl import app, flags
 
 from object_detection_ext import errors, progress
-from object_detection_ext.inference import annotated_video, results, sources, tracks
+from object_detection_ext import files as file_systems
+from object_detection_ext.inference import annotated_video, results, shared_trunk, sources, tracks
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.inference.results import Keyframe
@@ -49,6 +56,7 @@ class Options:
     short_side: int | None = None
     batch_size: int = 1
     share_trunk: bool = False
+    clips_per_stretch: int = shared_trunk.DEFAULT_CLIPS_PER_STRETCH
     tracks: bool = False
     attention: bool = False
     video: bool = True
@@ -75,6 +83,7 @@ class Options:
             short_side=self.short_side,
             batch_size=self.batch_size,
             share_trunk=self.share_trunk,
+            clips_per_stretch=self.clips_per_stretch,
             keep_attention=self.attention,
         )
 
@@ -96,31 +105,40 @@ class VideoResults:
         self.lines, self.unfinished = f"{base}.jsonl", f"{base}.jsonl.incomplete"
         self.csv, self.mp4 = f"{base}_detections.csv", f"{base}_detections.mp4"
         self.picture, self._settings_file = f"{base}_detections.png", f"{base}.settings.json"
-        self._options = options
+        self._wants_video = options.video
         self._settings = _settings(options, path)
 
     @property
     def finished(self) -> bool:
         """Whether an earlier run with the same options finished this video."""
-        return self._same_settings() and os.path.exists(self.csv)
+        return self.detected and (not self._wants_video or os.path.exists(self.mp4))
+
+    @property
+    def detected(self) -> bool:
+        """Whether all keyframes are there; only the annotated video may be missing."""
+        is_whole = os.path.exists(self.lines) and os.path.exists(self.csv)
+        return is_whole and self._same_settings()
 
     def begin(self) -> list[Keyframe]:
         """Makes ready to detect and returns the keyframes that are there already.
 
         A line that was being written when the run was stopped is cut off.
+
+        Raises:
+          errors.InputError: if the files are another video's.
         """
         if not self._same_settings():
-            for path in (self.csv, self.lines, self.unfinished):
+            self._check_same_video()
+            for path in (self.csv, self.lines, self.unfinished, self.mp4, self.picture):
                 if os.path.exists(path):
                     os.remove(path)
             _write_whole(self._settings_file, json.dumps(self._settings, indent=2) + "\n")
-        if not os.path.exists(self.unfinished):
-            open(self.unfinished, "w", encoding="utf-8").close()
-            return []
-        with open(self.unfinished, encoding="utf-8") as file:
-            whole = [line for line in file if line.endswith("\n")]
-        _write_whole(self.unfinished, "".join(whole))
-        return [results.from_json(line) for line in whole]
+        if self.detected:
+            with open(self.lines, encoding="utf-8") as file:
+                return [results.from_json(line) for line in file]
+        keyframes = _readable_keyframes(self.unfinished)
+        _write_whole(self.unfinished, _lines(keyframes))
+        return keyframes
 
     def recorded(self, keyframes: Iterator[Keyframe]) -> Iterator[Keyframe]:
         """Passes keyframes on, each written down before the next is asked for."""
@@ -131,40 +149,80 @@ class VideoResults:
                 yield keyframe
 
     def finish(self, keyframes: Sequence[Keyframe]) -> int:
-        """Writes the results and returns the number of rows; the CSV, last, ends the work."""
-        if self._options.video:
-            annotated_video.write(self.path, self.mp4, keyframes, self.picture)
-        told = (dataclasses.replace(keyframe, attention_map=None) for keyframe in keyframes)
-        _write_whole(self.lines, "".join(results.to_json(keyframe) + "\n" for keyframe in told))
+        """Writes the results and returns the number of rows.
+
+        The annotated video comes last: whatever happens to it, what was detected is there.
+        """
         rows = results.write_ava_csv(self.csv, keyframes)
-        os.remove(self.unfinished)
+        if not self.detected:
+            _write_whole(self.lines, _lines(keyframes))
+            os.remove(self.unfinished)
+        if self._wants_video:
+            annotated_video.write(self.path, self.mp4, keyframes, self.picture)
         return rows
 
-    def _same_settings(self) -> bool:
+    def _earlier_settings(self) -> dict:
         try:
             with open(self._settings_file, encoding="utf-8") as file:
-                return json.load(file) == self._settings
+                return json.load(file)
         except (OSError, ValueError):
-            return False
+            return {}
+
+    def _same_settings(self) -> bool:
+        # Not by path: a file that was moved is the same.
+        return {**self._earlier_settings(), "video_path": ""} == {
+            **self._settings,
+            "video_path": "",
+        }
+
+    def _check_same_video(self) -> None:
+        """Results of another video of this name, which is still there, are not thrown away."""
+        earlier = self._earlier_settings().get("video_path")
+        path = self._settings["video_path"]
+        if earlier and earlier != path and os.path.exists(earlier):
+            raise errors.InputError(
+                f"{path}: {self.lines} and the files beside it are the results of {earlier}; give "
+                "another --output, or both videos at once."
+            )
+
+
+def _lines(keyframes: Sequence[Keyframe]) -> str:
+    return "".join(results.to_json(keyframe) + "\n" for keyframe in keyframes)
+
+
+def _readable_keyframes(path: str) -> list[Keyframe]:
+    """The keyframes of a file of lines that may be missing, cut off or damaged, up to there."""
+    keyframes = []
+    if os.path.exists(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    keyframes.append(results.from_json(line))
+                except errors.InputError:
+                    break
+    return keyframes
 
 
 def _settings(options: Options, path: str) -> dict:
     """What decides the results: the options, and which files they were."""
     values = dataclasses.asdict(options)
-    for name in ("inputs", "output", "batch_size"):
+    for name in ("inputs", "output", "batch_size", "saved_model", "video"):
         del values[name]
-    files = {"model": os.path.join(options.saved_model, "saved_model.pb"), "video": path}
-    if options.person_boxes:
-        files["person_boxes"] = options.person_boxes
-    return {**values, **{f"{name}_file": _identity(file) for name, file in files.items()}}
-
-
-def _identity(path: str) -> list:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return [path]
-    return [path, status.st_size, status.st_mtime_ns]
+    files = {
+        "model": os.path.join(options.saved_model, "saved_model.pb"),
+        "weights": os.path.join(options.saved_model, "variables", "variables.index"),
+        "label_map": options.label_map,
+        "person_boxes": options.person_boxes,
+        "video": path,
+    }
+    for name in ("label_map", "person_boxes"):
+        del values[name]
+    stamps = {
+        f"{name}_file": file_systems.system_of(file).stamp(file)
+        for name, file in files.items()
+        if file and os.path.exists(file)
+    }
+    return {**values, **stamps, "video_path": os.path.realpath(path)}
 
 
 def _write_whole(path: str, text: str) -> None:
@@ -179,29 +237,51 @@ def detect_video(detector: ActionDetector, options: Options, files: VideoResults
     Raises:
       errors.InputError: if the video cannot be read.
     """
+    _check_name(files.path)
     times = detector.keyframe_times(files.path, options.every, files.video_id)
     keyframes = files.begin()
-    start = math.nextafter(keyframes[-1].time, math.inf) if keyframes else 0.0
-    before = len(keyframes)
-    if before:
-        print(f"detection: {files.name}: going on after {start:.1f} s", flush=True)
-    left = sum(time >= start for time in times)
-    told = progress.Progress("detection", left, "keyframes")
-    found = detector(files.path, options.every, name=files.video_id, start_seconds=start)
-    # Only what will be drawn is kept of attention: hours of it would not fit into memory.
-    for keyframe in files.recorded(map(results.with_attention_map, found)):
-        keyframes.append(keyframe)
-        told.update(len(keyframes) - before, files.name)
-    if not keyframes:
-        raise errors.InputError(f"{files.path}: no clip of the video could be read.")
-    if options.tracks:
-        keyframes = list(map(tracks.Tracker(), keyframes))
+    if not files.detected:
+        _detect_rest(detector, options, files, times, keyframes)
+        if not keyframes:
+            raise errors.InputError(f"{files.path}: no clip of the video could be read.")
+        if options.tracks:
+            keyframes = list(map(tracks.Tracker(), keyframes))
     rows = files.finish(keyframes)
     people = sum(len(keyframe.people) for keyframe in keyframes)
     return (
         f"{files.name}: {people} people with {rows} actions on {len(keyframes)} keyframes "
         f"(score at least {options.score_threshold:g})"
     )
+
+
+def _detect_rest(
+    detector: ActionDetector,
+    options: Options,
+    files: VideoResults,
+    times: Sequence[float],
+    keyframes: list[Keyframe],
+) -> None:
+    """Adds the keyframes that are not there yet."""
+    start = math.nextafter(keyframes[-1].time, math.inf) if keyframes else 0.0
+    if keyframes:
+        print(f"detection: {files.name}: going on after {start:.1f} s", flush=True)
+    before = len(keyframes)
+    told = progress.Progress("detection", sum(time >= start for time in times), "keyframes")
+    found = detector(files.path, options.every, name=files.video_id, start_seconds=start)
+    # Only what will be drawn is kept of attention: hours of it would not fit into memory.
+    for keyframe in files.recorded(map(results.with_attention_map, found)):
+        keyframes.append(keyframe)
+        told.update(len(keyframes) - before, files.name)
+
+
+def _check_name(path: str) -> None:
+    """Raises errors.InputError for a name that no file of results could hold."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise errors.InputError(
+            f"{ascii(path)}: the name is not in UTF-8; rename the file."
+        ) from None
 
 
 def run(options: Options) -> int:
@@ -235,18 +315,32 @@ def run(options: Options) -> int:
 
 
 def _detect_all(options: Options, waiting: Sequence[VideoResults]) -> list[str]:
-    """Detects in these videos and returns what is wrong with those that could not be used."""
+    """Detects in these videos and returns what is wrong with those that could not be used.
+
+    Raises:
+      OSError: if the disk is full; the videos that are left would fail as well.
+    """
     detector = options.detector()
     told, failures = progress.Progress("detection", len(waiting), "videos"), []
     for number, each in enumerate(waiting, start=1):
         try:
             print(detect_video(detector, options, each), flush=True)
-        except errors.InputError as error:
-            failures.append(str(error))
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        except Exception as error:  # whatever one video does, the others are done
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+            failures.append(_fault(each, error))
+            print(f"error: {failures[-1]}", file=sys.stderr, flush=True)
         if len(waiting) > 1:
             told.update(number)
     return failures
+
+
+def _fault(files: VideoResults, error: Exception) -> str:
+    """What is wrong with a video, in words."""
+    if isinstance(error, errors.InputError):
+        return str(error)
+    traceback.print_exception(error)
+    return f"{files.path}: {type(error).__name__}: {error}"
 
 
 def _write_together(path: str, files: Sequence[VideoResults]) -> None:
@@ -260,27 +354,29 @@ def _write_together(path: str, files: Sequence[VideoResults]) -> None:
 
 
 def _watch(options: Options) -> int:
-    """Tells what a camera sees until it ends or the user stops it; writes the lines of JSON."""
+    """Tells what a camera sees until it ends or the user stops it; writes lines of JSON and CSV."""
     if len(options.inputs) > 1:
         raise errors.InputError("One camera at a time; give a single number.")
-    for name in ("share_trunk", "person_boxes"):
+    for name in ("share_trunk", "person_boxes", "attention"):
         if getattr(options, name):
             raise errors.InputError(f"--{name} is for video files, not for cameras.")
     detector = options.detector()
     os.makedirs(options.output, exist_ok=True)
-    name = f"camera_{options.inputs[0]}"
+    # Each run has files of its own: what was seen once cannot be seen again.
+    name = f"camera_{options.inputs[0]}_{time.strftime('%Y%m%d_%H%M%S')}"
     path = os.path.join(options.output, f"{name}.jsonl")
     found = detector(int(options.inputs[0]), options.every, name=name)
     tracker = tracks.Tracker() if options.tracks else lambda keyframe: keyframe
-    with open(path, "w", encoding="utf-8") as file:
-        try:
-            for keyframe in map(tracker, found):
+    try:
+        for keyframe in map(tracker, found):
+            with open(path, "a", encoding="utf-8") as file:
                 file.write(results.to_json(keyframe) + "\n")
-                file.flush()
-                print(_told(keyframe), flush=True)
-        except KeyboardInterrupt:
-            pass
-    print(f"Results: {path}", flush=True)
+            print(_told(keyframe), flush=True)
+    except KeyboardInterrupt:
+        pass
+    csv = os.path.join(options.output, f"{name}_detections.csv")
+    results.write_ava_csv(csv, _readable_keyframes(path))
+    print(f"Results: {path}, {csv}", flush=True)
     return 0
 
 
@@ -313,6 +409,8 @@ def define_flags(values: flags.FlagValues) -> None:
         (whole, "batch_size", Options.batch_size, "Clips detected at once.", {}),
         (switch, "share_trunk", False, "Share the trunk's work between neighbouring clips: faster, "
          "nearly the same results.", {}),
+        (whole, "clips_per_stretch", Options.clips_per_stretch, "With --share_trunk, clips that "
+         "share: more are faster, and take more memory.", {}),
         (switch, "tracks", False, "Give each person a number over the keyframes.", {}),
         (switch, "attention", False, "Show in the annotated video what people attend to.", {}),
         (switch, "video", True, "Write the annotated video and the picture.", {}),
@@ -321,13 +419,16 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
-    """Reads the flags and runs. Ends with 1 if videos could not be used, 2 if nothing could."""
+    """Reads the flags and runs; the module's docstring tells the exit status."""
     names = {field.name for field in dataclasses.fields(Options)} - {"inputs"}
     try:
         failures = run(Options(tuple(argv[1:]), **{name: values[name].value for name in names}))
-    except errors.InputError as error:
+    except (errors.InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     sys.exit(1 if failures else 0)
 
 

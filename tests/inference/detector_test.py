@@ -13,6 +13,7 @@ from PIL import Image
 import object_detection_ext
 from object_detection_ext import errors
 from object_detection_ext.data import video_reader
+from object_detection_ext.inference import annotated_video
 from object_detection_ext.inference.detector import ActionDetector
 from tests.inference import fake_models
 
@@ -115,6 +116,8 @@ def test_attention_is_that_of_the_persons_own_row(files, detector, tmp_path):
     assert first.shape == (1, 1, 2, 2, 2)
     assert first[0, 0, 1, 0, 0] == 1.0 and first.sum() == 1.0
     np.testing.assert_allclose(second, 1 / 8)
+    # Not views, which would keep the attention of all detections in memory.
+    assert first.base is None and second.base is None
     with pytest.raises(errors.InputError, match=r"has no attention: export it again.*attention"):
         ActionDetector(detector.model, keep_attention=True)
 
@@ -139,6 +142,41 @@ def test_annotated_video_shows_attention(files, detector, tmp_path):
     corner = [frame[5:20, 5:20].astype(int) for frame in frames]
     assert np.abs(corner[2][..., 0] - corner[2][..., 2]).max() < 12
     assert np.abs(corner[59][..., 0] - corner[59][..., 2]).max() > 15
+
+
+def test_annotated_video_shows_nobody_far_from_keyframes(detector, tmp_path):
+    fake_models.write_video(tmp_path / "v.mp4", 60)
+    # At 2.9 s somebody is there; up to 1.9 s nothing is known.
+    keyframes = [k for k in detector(tmp_path / "v.mp4", 2.9) if k.people]
+    detector.annotate(tmp_path / "v.mp4", tmp_path / "out.mp4", keyframes=keyframes)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [_has_box(frames[i]) for i in (0, 30, 36, 40, 58)] == [False] * 3 + [True] * 2
+
+
+def test_picture_is_that_of_the_clearest_keyframe_and_written_once(
+    files, detector, tmp_path, monkeypatch
+):
+    keyframes = list(detector(files / "clip.mp4", 0.5))
+    saved = []
+    real = Image.Image.save
+    monkeypatch.setattr(
+        Image.Image, "save", lambda *args, **kw: (saved.append(args), real(*args, **kw))
+    )
+    annotated_video.write(
+        str(files / "clip.mp4"), str(tmp_path / "o.mp4"), keyframes, str(tmp_path / "o.png")
+    )
+    assert len(saved) == 1
+    # 2.5 s is the brightest: frame 50, of brightness 200.
+    assert abs(int(np.asarray(Image.open(tmp_path / "o.png"))[300, 20, 0]) - 200) < 4
+
+
+def test_what_was_detected_for_an_annotated_video_holds_little(files, detector, tmp_path):
+    path = fake_models.save(fake_models.Detector(attention=True), tmp_path / "model", _DESCRIPTION)
+    attentive = ActionDetector(path, score_threshold=0.2, keep_attention=True)
+    keyframes = attentive.annotate(files / "clip.mp4", tmp_path / "out.mp4")
+    assert keyframes[2].attention_map.shape == (2, 2)
+    assert all(person.attention is None for k in keyframes for person in k.people)
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +257,8 @@ def test_damaged_parts_are_left_out_and_told(files, detector, monkeypatch, capsy
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"clips_per_stretch": 0}, "clips_per_stretch must be at least 1"),
         ({"share_trunk": True}, "was exported without what sharing"),
+        ({"share_trunk": True, "batch_size": 2}, "exclude each other"),
+        ({"fps": 25.0}, "this one is loaded already"),
     ],
 )
 def test_options_out_of_range(detector, options, message):

@@ -87,7 +87,12 @@ def test_models_that_take_no_clips(tmp_path):
         model_lib.load_saved_model(str(tmp_path / "none"))
 
 
-def test_label_map_is_needed_and_read(tmp_path):
+def test_model_on_another_machine():
+    with pytest.raises(model_lib.ModelError, match="gs://b/m: copy the exported model"):
+        model_lib.load_saved_model("gs://b/m")
+
+
+def test_label_map_is_needed_and_read(tmp_path, capsys):
     path = fake_models.save(fake_models.Detector(), tmp_path / "bare")
     with pytest.raises(model_lib.ModelError, match="holds no label map; give one: label_map"):
         model_lib.load_saved_model(path)
@@ -99,6 +104,7 @@ def test_label_map_is_needed_and_read(tmp_path):
     )
     assert given.label_map == fake_models.LABELS
     assert given.fps == 25.0
+    assert "does not tell its frame rate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])

@@ -81,3 +81,19 @@ def test_clearest_keyframe():
 
     assert results.clearest([keyframe(0.9), keyframe(0.6, 0.7), keyframe()]) == 1
     assert results.clearest([keyframe(), keyframe(), keyframe()]) == 1
+
+
+def test_map_of_attention_stands_for_all_of_it_and_comes_back():
+    attention = np.zeros([2, 2, 4, 3, 5])
+    attention[-1, 0, 2, 1, 4] = 1.0  # the last layer's first head, in the middle cell in time
+    attention[-1, 1] = 1 / 60
+    box = np.array([0.1, 0.2, 0.3, 0.4])
+    people = (results.Person(box, {1: 0.9}, {1: "stand"}, attention=attention),) * 2
+    short = results.with_attention_map(results.Keyframe("v", 1.0, people))
+    assert [person.attention for person in short.people] == [None, None]
+    expected = np.full([3, 5], 0.5)  # half of uniform, from the second head
+    expected[1, 4] = 30.5
+    np.testing.assert_allclose(short.attention_map, expected, atol=1e-3)
+    again = results.from_json(results.to_json(short))
+    np.testing.assert_array_equal(again.attention_map, short.attention_map)
+    assert results.with_attention_map(short) is short

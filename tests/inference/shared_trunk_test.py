@@ -92,6 +92,27 @@ def test_keyframes_between_cells_take_the_nearest(tmp_path):
     assert fake.windows == [[6, 10], [6, 10], [10, 14]]
 
 
+def test_going_on_in_the_middle_gives_the_rest_of_the_same(tmp_path):
+    path = fake_models.write_video(tmp_path / "v.mp4", 60)
+    times = [0.05 * index for index in range(3, 50)]
+
+    def run(start):
+        fake = _Features(8)
+        found = shared_trunk.results(
+            _model(fake, 8), video_reader.FrameReader(path), times, 4, start_seconds=start
+        )
+        return fake, [(time, d["detection_scores"][0]) for time, d, _, _ in found]
+
+    whole, expected = run(0.0)
+    assert len(expected) == len(times)
+    for done in (1, 4, 6, 46):
+        rest, found = run(times[done])
+        assert found == expected[done:]
+        assert rest.windows == whole.windows[done:]
+        # What is finished costs nothing but the stretch that it goes on in.
+        assert len(rest.calls) == len(whole.calls) - done // 4
+
+
 def test_models_without_the_functions_are_refused():
     model = _model(_Features(8), 8)
     shared_trunk.check(model)

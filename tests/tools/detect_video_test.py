@@ -3,10 +3,12 @@
 
 import csv
 import dataclasses
+import errno
 import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -18,7 +20,7 @@ from PIL import Image
 
 from object_detection_ext import errors
 from object_detection_ext.evaluation import csv_io
-from object_detection_ext.inference import sources
+from object_detection_ext.inference import annotated_video, sources
 from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.tools import detect_video
 from tests.inference import fake_models
@@ -106,7 +108,6 @@ def test_finished_videos_are_not_done_again(files, tmp_path, capsys, monkeypatch
     each = [(tmp_path / f"{n}_detections.csv").read_text() for n in ("clip", "other")]
     assert together == "".join(each) and each[0] and each[1]
     capsys.readouterr()
-    os.remove(tmp_path / "other_detections.csv")
     (tmp_path / "other.jsonl").rename(tmp_path / "other.jsonl.incomplete")
     called = []
     real = ActionDetector.__call__
@@ -194,7 +195,104 @@ def test_stopped_run_with_attention_goes_on_and_gives_the_same_video(files, tmp_
     corners = frames[1][:, 5:20, 5:20].astype(int)
     colour = np.abs(corners[..., 0] - corners[..., 2]).max(axis=(1, 2))
     assert colour[2] < 12 and colour[20] > 15 and colour[55] > 15
-    assert "attention" not in (stopped / "clip.jsonl").read_text()
+
+
+def test_annotated_video_of_what_was_detected_before(files, tmp_path, monkeypatch, capsys):
+    detect_video.run(_options(files, tmp_path, score_threshold=0.2, tracks=True, video=False))
+    csv_before = (tmp_path / "clip_detections.csv").read_bytes()
+    lines_before = (tmp_path / "clip.jsonl").read_bytes()
+    monkeypatch.setattr(ActionDetector, "__call__", None)  # nothing is detected again
+    options = _options(files, tmp_path, score_threshold=0.2, tracks=True)
+    real = annotated_video.write
+
+    def full(*args):
+        raise RuntimeError("encoder")
+
+    monkeypatch.setattr(annotated_video, "write", full)
+    capsys.readouterr()
+    assert detect_video.run(options) == 1
+    assert "clip.mp4: RuntimeError: encoder" in capsys.readouterr().err
+    assert not (tmp_path / "clip_detections.mp4").exists()
+    monkeypatch.setattr(annotated_video, "write", real)
+    assert detect_video.run(options) == 0
+    assert (tmp_path / "clip_detections.mp4").exists()
+    assert (tmp_path / "clip_detections.png").exists()
+    assert (tmp_path / "clip_detections.csv").read_bytes() == csv_before
+    assert (tmp_path / "clip.jsonl").read_bytes() == lines_before
+    # What is drawn with one threshold is not left beside results with another.
+    monkeypatch.undo()
+    detect_video.run(_options(files, tmp_path, score_threshold=0.5, video=False))
+    assert not (tmp_path / "clip_detections.mp4").exists()
+
+
+def test_whatever_a_video_does_the_others_are_done(files, tmp_path, monkeypatch, capsys):
+    real = ActionDetector.__call__
+
+    def fails(self, source, *args, **kwargs):
+        if "clip" in os.path.basename(source):
+            raise problem
+        return real(self, source, *args, **kwargs)
+
+    monkeypatch.setattr(ActionDetector, "__call__", fails)
+    options = _options(files, tmp_path, str(files / "videos"), video=False)
+    problem = RuntimeError("out of memory")
+    assert detect_video.run(options) == 1
+    assert "clip.mp4: RuntimeError: out of memory" in capsys.readouterr().err
+    assert (tmp_path / "other_detections.csv").exists()
+    problem = OSError(errno.ENOSPC, "No space left on device")
+    assert _run(f"--saved_model={files / 'model'}", f"--output={tmp_path / 'more'}", "--novideo",
+                str(files / "videos")) == 2  # fmt: skip
+    assert "No space left on device" in capsys.readouterr().err
+    assert not (tmp_path / "more" / "other_detections.csv").exists()
+    problem = KeyboardInterrupt()
+    assert _run(f"--saved_model={files / 'model'}", f"--output={tmp_path / 'more'}", "--novideo",
+                str(files / "videos")) == 130  # fmt: skip
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_name_that_no_file_of_results_can_hold(files, tmp_path, capsys):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in (os.fsdecode(b"caf\xe9.mp4"), "caf\u00e9.mp4"):
+        os.link(files / "videos" / "other.mp4", folder / name)
+    output = tmp_path / "out"
+    options = _options(files, output, str(folder), score_threshold=0.2, video=False)
+    assert detect_video.run(options) == 1
+    assert "caf\\udce9.mp4': the name is not in UTF-8; rename the file" in capsys.readouterr().err
+    assert {row[0] for row in _rows(output / "caf\u00e9_detections.csv")} == {"caf\u00e9"}
+    assert len(os.listdir(output)) == 4
+
+
+def test_results_of_another_video_of_that_name_are_kept(files, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a").mkdir()
+    video = str(tmp_path / "a" / "other.mp4")
+    shutil.copy(files / "videos" / "clip.mp4", video)
+    output = tmp_path / "out"
+    first = _options(files, output, video, score_threshold=0.2, video=False)
+    detect_video.run(first)
+    before = (output / "other.jsonl").read_bytes()
+    second = _options(files, output, str(files / "videos" / "other.mp4"), video=False)
+    assert detect_video.run(second) == 1
+    assert "are the results of" in capsys.readouterr().err
+    assert (output / "other.jsonl").read_bytes() == before
+    # The same video by another path, or moved, is the same.
+    monkeypatch.setattr(detect_video.Options, "detector", None)
+    monkeypatch.chdir(tmp_path)
+    assert detect_video.run(dataclasses.replace(first, inputs=("a/other.mp4",))) == 0
+    os.rename("a", "b")
+    assert detect_video.run(dataclasses.replace(first, inputs=("b/other.mp4",))) == 0
+
+
+def test_damaged_line_of_an_interrupted_run_is_done_again(files, tmp_path):
+    options = _options(files, tmp_path, every=0.5, score_threshold=0.2, video=False)
+    detect_video.run(options)
+    expected = (tmp_path / "clip.jsonl").read_text()
+    lines = expected.splitlines(keepends=True)
+    os.remove(tmp_path / "clip.jsonl")
+    lines[2] = "\0" * 20 + "\n"
+    (tmp_path / "clip.jsonl.incomplete").write_text("".join(lines[:4]))
+    detect_video.run(options)
+    assert (tmp_path / "clip.jsonl").read_text() == expected
 
 
 def _frames(path):
@@ -251,10 +349,15 @@ def test_camera(files, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(sources, "camera_frames", stopped_after_a_while)
     assert detect_video.run(_options(files, tmp_path, "0", every=0.5)) == 0
-    lines = [json.loads(line) for line in open(tmp_path / "camera_0.jsonl")]
+    (path,) = tmp_path.glob("camera_0_*.jsonl")
+    lines = [json.loads(line) for line in open(path)]
     assert [line["time"] for line in lines] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
     told = capsys.readouterr().out
     assert "0.0 s  nobody" in told and re.search(r"2\.5 s  stand 0\.7\d, hand wave", told)
+    (path,) = tmp_path.glob("camera_0_*_detections.csv")
+    assert {(row[0], float(row[1])) for row in _rows(path)} == {
+        (path.name.removesuffix("_detections.csv"), time) for time in (1.0, 1.5, 2.0, 2.5)
+    }
     with pytest.raises(errors.InputError, match="share_trunk is for video files"):
         detect_video.run(_options(files, tmp_path, "0", share_trunk=True))
     with pytest.raises(errors.InputError, match="One camera at a time"):
