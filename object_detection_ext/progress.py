@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 
 INTERVAL_SECONDS = 3.0
+# Below this, one decimal of the rate tells too little.
+_SLOW_PER_SECOND = 0.1
 
 _print = functools.partial(print, flush=True)
 
@@ -64,7 +66,9 @@ class Progress:
         rate = "starting"
         if done > 0:
             left = seconds / done * max(self._total - done, 0.0)
-            rate = f"{done / seconds:.1f} per s, {format_seconds(left)} left"
+            is_slow = done / seconds < _SLOW_PER_SECOND
+            speed = f"{seconds / done:.0f} s each" if is_slow else f"{done / seconds:.1f} per s"
+            rate = f"{speed}, {format_seconds(left)} left"
         self._report(
             f"{self._task}: {done:.0f}/{self._total:.0f} {self._unit}, {rate}"
             + (note and f", {note}")

@@ -33,6 +33,13 @@ def test_time_left_follows_the_rate(monkeypatch):
     ]
 
 
+def test_slow_work_is_told_by_the_piece(monkeypatch):
+    _clock(monkeypatch, [0.0, 50.0])
+    said = []
+    progress.Progress("detection", 10, "keyframes", said.append).update(2)
+    assert said == ["detection: 2/10 keyframes, 25 s each, 3 min 20 s left"]
+
+
 def test_short_work_can_be_silent(monkeypatch):
     _clock(monkeypatch, [0.0, 1.0])
     said = []
