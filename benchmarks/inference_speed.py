@@ -3,14 +3,17 @@ r"""Latency, clips a second and peak memory of each export; speed and deviation 
 
     python benchmarks/inference_speed.py signatures --pipeline_config_path C [--checkpoint_dir D] \
         --output DIR [--height 400 --width 711] [--batches 1,4] [--calls 5]
-    python benchmarks/inference_speed.py shared_trunk --saved_model S --video V [--every 1.0]
+    python benchmarks/inference_speed.py shared_trunk --saved_model S --video V [--every 1.0] \
+        [--clips_per_stretch 8,16]
 
 `signatures` exports every input type (without --checkpoint_dir with random weights, which cost the
-same) and calls each in a process of its own. `shared_trunk` runs a video both ways in turns.
+same) and calls each in a process of its own. `shared_trunk` runs a video clip by clip and with each
+number of clips that share, in turns.
 
 Shapes: B clips, T frames, H W pixels.
 """
 
+import dataclasses
 import json
 import os
 import resource
@@ -28,6 +31,8 @@ import numpy as np
 from absl import app, flags
 from object_detection.utils import np_box_ops
 
+from object_detection_ext.inference.detector import ActionDetector
+
 _CONFIG = flags.DEFINE_string("pipeline_config_path", None, "signatures: whose model.")
 _OVERRIDE = flags.DEFINE_string("config_override", "", "signatures: merged into the config.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint_dir", None, "signatures: of a training.")
@@ -42,7 +47,7 @@ _VIDEO = flags.DEFINE_string("video", None, "shared_trunk: a video file.")
 _LABELS = flags.DEFINE_string("label_map", None, "shared_trunk: if the model holds none.")
 _EVERY = flags.DEFINE_float("every", 1.0, "shared_trunk: seconds between keyframes.")
 _TURNS = flags.DEFINE_integer("turns", 3, "shared_trunk: of each way.", 1)
-_STRETCH = flags.DEFINE_integer("clips_per_stretch", 8, "shared_trunk: clips that share.", 1)
+_STRETCHES = flags.DEFINE_list("clips_per_stretch", ["8"], "shared_trunk: clips that share.")
 
 
 def export_all(folder: str) -> dict[str, str]:
@@ -159,38 +164,76 @@ def measure_signatures() -> None:
             )
 
 
+@dataclasses.dataclass
+class Way:
+    """A way to run a video; of each turn seconds by the clock and of the CPU, and peak GiB."""
+
+    name: str
+    detector: ActionDetector
+    turns: list[tuple[float, float, float]] = dataclasses.field(default_factory=list)
+    found: list = dataclasses.field(default_factory=list)
+
+    def warm_up(self) -> None:
+        """Builds and loads what later runs find."""
+        next(iter(self.detector(_VIDEO.value, _EVERY.value)))
+
+    def run(self) -> None:
+        """Runs the video once."""
+        reset_peak_memory()
+        start, cpu_start = time.perf_counter(), time.process_time()
+        self.found = list(self.detector(_VIDEO.value, _EVERY.value))
+        clock, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+        self.turns.append((clock, cpu, peak_memory()))
+
+
+def reset_peak_memory() -> None:
+    """Lets `peak_memory` begin from here (Linux)."""
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+
+
+def peak_memory() -> float:
+    """The most that this process had in memory since the last reset, in GiB."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        (kib,) = (line.split()[1] for line in file if line.startswith("VmHWM"))
+    return int(kib) / 2**20
+
+
 def measure_shared_trunk() -> None:
     """Runs a video clip by clip and with a shared trunk, in turns; prints times and deviations."""
     from object_detection_ext.inference import model as model_lib
-    from object_detection_ext.inference.detector import ActionDetector
 
     model = model_lib.load_saved_model(_MODEL.value, label_map=_LABELS.value)
-    common = {"score_threshold": 0.0}
-    exact = ActionDetector(model, **common)
-    shared = ActionDetector(model, share_trunk=True, clips_per_stretch=_STRETCH.value, **common)
-    # By the clock and of the CPU; other work on the machine changes the first more.
-    times: dict[str, list[tuple[float, float]]] = {"exact": [], "shared": []}
-    found = {}
-    for turn in range(_TURNS.value + 1):
-        for name, detector in (("exact", exact), ("shared", shared)):
-            start = time.perf_counter(), time.process_time()
-            found[name] = list(detector(_VIDEO.value, _EVERY.value))
-            if turn:  # the first builds what later ones find
-                ends = time.perf_counter(), time.process_time()
-                times[name].append((ends[0] - start[0], ends[1] - start[1]))
-    count = len(found["exact"])
-    for place, what in enumerate(("clock", "CPU")):
-        seconds = {name: [turn[place] for turn in turns] for name, turns in times.items()}
-        medians = {name: statistics.median(each) / count for name, each in seconds.items()}
-        ratios = [a / b for a, b in zip(seconds["exact"], seconds["shared"], strict=True)]
-        print(
-            f"{what}: {medians['exact']:.3f} s a keyframe clip by clip, {medians['shared']:.3f} s "
-            f"shared; {statistics.median(ratios):.2f} times "
-            f"({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+    exact, *shared = ways = [
+        Way("clip by clip", ActionDetector(model, score_threshold=0.0)),
+        *(
+            Way(f"{clips} clips share", ActionDetector(
+                model, score_threshold=0.0, share_trunk=True, clips_per_stretch=clips
+            ))
+            for clips in map(int, _STRETCHES.value)
+        ),
+    ]  # fmt: skip
+    for way in ways:
+        way.warm_up()
+    for _ in range(_TURNS.value):
+        for way in ways:
+            way.run()
+    print("| | s a keyframe | CPU s | times as fast, each turn | by CPU | peak, GiB |")
+    print("|---|---|---|---|---|---|")
+    for way in ways:
+        clock, cpu, peak = (statistics.median(column) for column in zip(*way.turns, strict=True))
+        faster, by_cpu = (
+            ", ".join(f"{a[i] / b[i]:.2f}" for a, b in zip(exact.turns, way.turns, strict=True))
+            for i in (0, 1)
         )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory of both: {peak:.2f} GiB")
-    print_deviations(found["exact"], found["shared"])
+        count = len(way.found)
+        print(
+            f"| {way.name} | {clock / count:.3f} | {cpu / count:.3f} | {faster} | {by_cpu} | "
+            f"{peak:.2f} |"
+        )
+    for way in shared:
+        print(way.name)
+        print_deviations(exact.found, way.found)
 
 
 def print_deviations(exact: Sequence, shared: Sequence, threshold: float = 0.3) -> None:

@@ -344,10 +344,10 @@ def _fault(files: VideoResults, error: Exception) -> str:
 
 
 def _write_together(path: str, files: Sequence[VideoResults]) -> None:
-    """Puts the rows of all finished videos into one file."""
+    """Puts the rows of all videos that were done into one file."""
     texts = []
     for each in files:
-        if each.finished:
+        if each.detected:
             with open(each.csv, encoding="utf-8") as file:
                 texts.append(file.read())
     _write_whole(path, "".join(texts))
