@@ -27,6 +27,10 @@ _COLUMNS = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id"
 # Of what is read for its boxes only; more columns may follow.
 _BOX_COLUMNS = "video_id,timestamp,x1,y1,x2,y2"
 _MAX_LISTED = 20
+_AVA_LIST_HINT = (
+    ". This one is in the form of AVA v2.2's own list, which the stock API does not read; the same "
+    "classes are in label_maps/ava_80.pbtxt"
+)
 
 
 class AnnotationError(errors.InputError):
@@ -100,13 +104,15 @@ def read_label_map(path: str | os.PathLike) -> dict[int, str]:
         raise AnnotationError(f"{path}: there is no such label map file.")
     # The stock reader says no more than this, and would import TensorFlow first.
     label_map = string_int_label_map_pb2.StringIntLabelMap()
+    text = ""
     try:
         with open(path, encoding="utf-8") as file:
-            text_format.Parse(file.read(), label_map)
+            text = file.read()
+        text_format.Parse(text, label_map)
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise AnnotationError(
             f"{path}: not a label map ({error}). It holds one block per class: "
-            "item { name: 'stand' id: 12 }"
+            "item { name: 'stand' id: 12 }" + (_AVA_LIST_HINT if "label_id" in text else "")
         ) from error
     return _checked_names(path, label_map)
 

@@ -123,6 +123,7 @@ def test_label_map(tmp_path):
     [
         (b"item { name: 'a' id: 1 ", "not a label map"),
         (b"hello", "not a label map"),
+        (b"label { name: 'a' label_id: 1 label_type: P }", "are in label_maps/ava_80.pbtxt"),
         (b"\xff\xfe\x80", "label map"),
         (b"", "no class in it"),
         (b"item { name: 'a' id: 1 } item { name: 'b' id: 1 }", "id 1 stands twice: 'a' and 'b'"),
