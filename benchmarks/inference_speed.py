@@ -13,13 +13,14 @@ number of clips that share, in turns.
 Shapes: B clips, T frames, H W pixels.
 """
 
-import dataclasses
+import itertools
 import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 
@@ -30,8 +31,6 @@ import cv2
 import numpy as np
 from absl import app, flags
 from object_detection.utils import np_box_ops
-
-from object_detection_ext.inference.detector import ActionDetector
 
 _CONFIG = flags.DEFINE_string("pipeline_config_path", None, "signatures: whose model.")
 _OVERRIDE = flags.DEFINE_string("config_override", "", "signatures: merged into the config.")
@@ -152,11 +151,7 @@ def measure_signatures() -> None:
             num_frames = json.load(file)["num_frames"]
         model_lib.check_saved_model(path)
         for batch in map(int, _BATCHES.value):
-            command = [sys.executable, __file__, "one", path, name, str(num_frames), str(batch),
-                       f"--height={_HEIGHT.value}", f"--width={_WIDTH.value}",
-                       f"--calls={_CALLS.value}"]  # fmt: skip
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout.strip().splitlines()[-1])
+            found = called_alone("one", path, name, str(num_frames), str(batch))
             print(
                 f"| {name} | {batch} | {found['load']:.1f} | {found['latency']:.3f} | "
                 f"{found['clips_per_s']:.2f} | {found['peak_gib']:.2f} |",
@@ -164,84 +159,71 @@ def measure_signatures() -> None:
             )
 
 
-@dataclasses.dataclass
-class Way:
-    """A way to run a video; of each turn seconds by the clock and of the CPU, and peak GiB."""
+def run_way(clips: int, path: str) -> dict[str, float]:
+    """Runs the video, `clips` sharing the trunk (1: clip by clip); writes keyframes to a file."""
+    from object_detection_ext.inference import model as model_lib
+    from object_detection_ext.inference import results
+    from object_detection_ext.inference.detector import ActionDetector
 
-    name: str
-    detector: ActionDetector
-    turns: list[tuple[float, float, float]] = dataclasses.field(default_factory=list)
-    found: list = dataclasses.field(default_factory=list)
-
-    def warm_up(self) -> None:
-        """Builds and loads what later runs find."""
-        next(iter(self.detector(_VIDEO.value, _EVERY.value)))
-
-    def run(self) -> None:
-        """Runs the video once."""
-        reset_peak_memory()
-        start, cpu_start = time.perf_counter(), time.process_time()
-        self.found = list(self.detector(_VIDEO.value, _EVERY.value))
-        clock, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-        self.turns.append((clock, cpu, peak_memory()))
-
-
-def reset_peak_memory() -> None:
-    """Lets `peak_memory` begin from here (Linux)."""
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
-
-
-def peak_memory() -> float:
-    """The most that this process had in memory since the last reset, in GiB."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        (kib,) = (line.split()[1] for line in file if line.startswith("VmHWM"))
-    return int(kib) / 2**20
+    model = model_lib.load_saved_model(_MODEL.value, label_map=_LABELS.value)
+    options = {"share_trunk": True, "clips_per_stretch": clips} if clips > 1 else {}
+    detector = ActionDetector(model, score_threshold=0.0, **options)
+    next(iter(detector(_VIDEO.value, _EVERY.value)))  # builds and loads what the rest finds
+    start, cpu_start = time.perf_counter(), time.process_time()
+    keyframes = list(detector(_VIDEO.value, _EVERY.value))
+    clock, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(results.to_json(keyframe) + "\n" for keyframe in keyframes)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"clock": clock / len(keyframes), "cpu": cpu / len(keyframes), "peak": peak}
 
 
 def measure_shared_trunk() -> None:
-    """Runs a video clip by clip and with a shared trunk, in turns; prints times and deviations."""
-    from object_detection_ext.inference import model as model_lib
+    """Runs a video in all ways, each in its own process; prints times, memory, deviations."""
+    from object_detection_ext.inference import results
 
-    model = model_lib.load_saved_model(_MODEL.value, label_map=_LABELS.value)
-    exact, *shared = ways = [
-        Way("clip by clip", ActionDetector(model, score_threshold=0.0)),
-        *(
-            Way(f"{clips} clips share", ActionDetector(
-                model, score_threshold=0.0, share_trunk=True, clips_per_stretch=clips
-            ))
-            for clips in map(int, _STRETCHES.value)
-        ),
-    ]  # fmt: skip
-    for way in ways:
-        way.warm_up()
-    for _ in range(_TURNS.value):
-        for way in ways:
-            way.run()
-    print("| | s a keyframe | CPU s | times as fast, each turn | by CPU | peak, GiB |")
+    ways = [1, *map(int, _STRETCHES.value)]
+    measured: dict[int, list[dict[str, float]]] = {clips: [] for clips in ways}
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for _, clips in itertools.product(range(_TURNS.value), ways):
+            path = os.path.join(folder, f"{clips}.jsonl")
+            measured[clips].append(called_alone("way", str(clips), path))
+            with open(path, encoding="utf-8") as file:
+                found[clips] = [results.from_json(line) for line in file]
+    print("| clips that share | s a keyframe | CPU s | times as fast | by CPU | peak, GiB |")
     print("|---|---|---|---|---|---|")
-    for way in ways:
-        clock, cpu, peak = (statistics.median(column) for column in zip(*way.turns, strict=True))
-        faster, by_cpu = (
-            ", ".join(f"{a[i] / b[i]:.2f}" for a, b in zip(exact.turns, way.turns, strict=True))
-            for i in (0, 1)
-        )
-        count = len(way.found)
+    for clips in ways:
+        medians = {key: statistics.median(turn[key] for turn in measured[clips])
+                   for key in ("clock", "cpu", "peak")}  # fmt: skip
+        faster = {
+            key: ", ".join(
+                f"{a[key] / b[key]:.2f}" for a, b in zip(measured[1], measured[clips], strict=True)
+            )
+            for key in ("clock", "cpu")
+        }
         print(
-            f"| {way.name} | {clock / count:.3f} | {cpu / count:.3f} | {faster} | {by_cpu} | "
-            f"{peak:.2f} |"
+            f"| {clips} | {medians['clock']:.3f} | {medians['cpu']:.3f} | {faster['clock']} | "
+            f"{faster['cpu']} | {medians['peak']:.2f} |"
         )
-    for way in shared:
-        print(way.name)
-        print_deviations(exact.found, way.found)
+    for clips in ways[1:]:
+        print(f"{clips} clips share:")
+        print_deviations(found[1], found[clips])
+
+
+def called_alone(*arguments: str) -> dict[str, float]:
+    """Calls this program with other arguments and the same flags; what its last line holds."""
+    given = [flag for flag in sys.argv[1:] if flag.startswith("--")]
+    command = [sys.executable, __file__, *arguments, *given]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def print_deviations(exact: Sequence, shared: Sequence, threshold: float = 0.3) -> None:
     """How the surest people of each keyframe differ: box IoU and score of the surest action."""
     overlaps, scores, lost = [], [], 0
     for a, b in zip(exact, shared, strict=True):
-        sure = [person for person in a.people if person.score >= threshold]
-        for person in sure:
+        for person in (person for person in a.people if person.score >= threshold):
             row = np_box_ops.iou(person.box[np.newaxis], b.boxes)[0] if b.people else np.zeros(1)
             if row.max() < 0.5:
                 lost += 1
@@ -262,6 +244,8 @@ def main(argv: Sequence[str]) -> None:
     """Measures what the first argument names."""
     if len(argv) == 6 and argv[1] == "one":
         print(json.dumps(call_one(argv[2], argv[3], int(argv[4]), int(argv[5]))))
+    elif len(argv) == 4 and argv[1] == "way":
+        print(json.dumps(run_way(int(argv[2]), argv[3])))
     elif argv[1:] == ["signatures"]:
         measure_signatures()
     elif argv[1:] == ["shared_trunk"]:

@@ -55,17 +55,20 @@ def group_people(
       The people, the surest first. A person's box is that of the best detection; detections that
       overlap it by an IoU over 0.7 are the person's other actions.
     """
+    boxes = np.asarray(boxes)
     people: list[Person] = []
+    people_boxes = np.empty_like(boxes)  # one array, so that a row meets all people in one call
     for index in np.argsort(-np.asarray(scores), kind="stable"):
         action, score = int(classes[index]), float(scores[index])
         if score < score_threshold or action not in action_ids:
             continue
-        overlaps = [iou(person.box, boxes[index]) for person in people]
-        best = int(np.argmax(overlaps)) if overlaps else 0
-        if not overlaps or overlaps[best] <= _SAME_PERSON_IOU:
+        overlaps = np_box_ops.iou(people_boxes[: len(people)], boxes[index : index + 1])[:, 0]
+        best = int(np.argmax(overlaps)) if people else 0
+        if not people or overlaps[best] <= _SAME_PERSON_IOU:
             box = np.clip(boxes[index], 0.0, 1.0)
             # A box of no area after clipping stands outside the frame: nobody to show.
             if np.all(box[2:] > box[:2]):
+                people_boxes[len(people)] = box
                 people.append(Person(box, {action: score}, int(index)))
         else:
             people[best].scores.setdefault(action, score)
