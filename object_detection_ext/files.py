@@ -68,8 +68,13 @@ class LocalFiles:
 
     @staticmethod
     def walk(folder: str) -> Iterator[tuple[str, list[str]]]:  # noqa: D102
+        # What each folder and those above it really are: a link to one of them is no way on.
+        passed = {folder: frozenset([os.path.realpath(folder)])}
         for root, folders, names in os.walk(folder, followlinks=True):
-            folders.sort()
+            above = passed.pop(root)
+            real = {name: os.path.realpath(os.path.join(root, name)) for name in folders}
+            folders[:] = sorted(name for name in folders if real[name] not in above)
+            passed |= {os.path.join(root, name): above | {real[name]} for name in folders}
             yield root, names
 
     @staticmethod

@@ -8,6 +8,15 @@ import pytest
 from object_detection_ext import files
 
 
+def test_walking_goes_into_links_but_not_in_circles(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "linked").symlink_to(tmp_path / "a" / "b")
+    walked = [os.path.relpath(root, tmp_path) for root, _ in files.LocalFiles.walk(str(tmp_path))]
+    # linked/up leads to a, of which linked is no part, and there ends the circle.
+    assert walked == [".", "a", "a/b", "linked", "linked/up"]
+
+
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_one_behaviour(tmp_path, scheme):
     folder = f"{scheme}{tmp_path}/a/b"

@@ -8,6 +8,12 @@ import numpy as np
 
 _BITS = 12
 _CELL = 16
+# With pictures that are stored in another order than they are shown in, where the codec can.
+_OPTIONS = {
+    "libx264": {"preset": "ultrafast", "crf": "15", "bf": "2", "sc_threshold": "0"},
+    "mpeg4": {"bf": "2", "b": "2000000"},
+    "mjpeg": {},
+}
 
 
 def draw_number(number: int) -> np.ndarray:
@@ -36,20 +42,23 @@ def write(
     offset=0.0,
     shape=None,
     value=lambda number, seconds: number,
+    sound_seconds=0.0,
+    container_options=None,
 ) -> np.ndarray:
     """Writes numbered frames at the given times in seconds; returns the times as stored.
 
-    `value` tells what a frame says; by default its number.
+    `value` tells what a frame says; by default its number. `sound_seconds` is how much silence a
+    second track has; 0 writes none. `container_options` are the muxer's.
     """
     stored = []
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=30)
         stream.width, stream.height = (64, 48) if shape is None else shape[::-1]
         stream.pix_fmt = "yuv420p" if codec != "mjpeg" else "yuvj420p"
         stream.codec_context.time_base = time_base
         stream.codec_context.gop_size = gop
-        if codec == "libx264":
-            stream.options = {"preset": "ultrafast", "crf": "15", "bf": "2", "sc_threshold": "0"}
+        stream.options = _OPTIONS[codec]
+        sound = container.add_stream("aac", rate=8000, layout="mono") if sound_seconds else None
         for number, seconds in enumerate(times):
             pixels = draw_number(value(number, seconds))
             if shape is not None:
@@ -61,4 +70,16 @@ def write(
             stored.append(float(round(seconds / time_base) * time_base))
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+        if sound is not None:
+            write_silence(container, sound, sound_seconds)
     return np.array(stored)
+
+
+def write_silence(container, stream, seconds) -> None:
+    """Writes this much of a sound stream."""
+    for start in range(0, round(seconds * stream.rate), 1024):
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.sample_rate, silence.pts = stream.rate, start
+        silence.time_base = fractions.Fraction(1, stream.rate)
+        container.mux(stream.encode(silence))
+    container.mux(stream.encode(None))

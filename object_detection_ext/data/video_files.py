@@ -2,7 +2,7 @@
 """Videos of a folder by their id, as annotations name them."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from object_detection_ext import files
 from object_detection_ext.data import video_reader
@@ -13,21 +13,43 @@ EXTENSIONS = frozenset(
     ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm "
     ".wmv".split()
 )
+_PICTURE_EXTENSIONS = frozenset(".avif .bmp .heic .heif .jpeg .jpg .png .tif .tiff .webp".split())
 
 
 def index_videos(folder: str | os.PathLike) -> dict[str, list[str]]:
     """Returns the files below a folder by video id, with any extension, hidden ones left out.
 
-    A file answers to its name and to its path below the folder, with and without its extension.
+    A file answers to its name and to its path below the folder, with and without its extension. Of
+    links to one file under one id the first is kept.
     """
     found: dict[str, list[str]] = {}
+    known: set[tuple[str, str]] = set()
     for root, names in _walk(os.fspath(folder)):
         for name in sorted(n for n in names if not n.startswith(".")):
             path = os.path.join(root, name)
             below = os.path.relpath(path, folder)
+            file = same_file(path)
             for key in {name, os.path.splitext(name)[0], below, os.path.splitext(below)[0]}:
-                found.setdefault(key, []).append(path)
+                if (key, file) not in known:
+                    known.add((key, file))
+                    found.setdefault(key, []).append(path)
     return found
+
+
+def same_file(path: str) -> str:
+    """Returns what is equal for all links to one file."""
+    return os.path.realpath(path) if files.is_local(path) else path
+
+
+def candidates(paths: Iterable[str]) -> list[str]:
+    """Returns those files that may be the video, of all that answer to an id.
+
+    Pictures are none, though FFmpeg reads them: phones and cameras put one beside each video.
+    Files with the extension of a video go before all others.
+    """
+    extensions = {path: os.path.splitext(path)[1].lower() for path in paths}
+    videos = [path for path in extensions if extensions[path] in EXTENSIONS]
+    return videos or [path for path in extensions if extensions[path] not in _PICTURE_EXTENSIONS]
 
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
@@ -46,13 +68,14 @@ def find_video(
     Raises:
       video_reader.VideoError: if there is none, or more than one.
     """
-    candidates = index.get(video_id, [])
-    if not candidates:
+    paths = candidates(index.get(video_id, []))
+    if not paths:
         raise video_reader.VideoError(
-            f"{folder}: no file {video_id}.* in it or its folders; name the video after its id"
+            f"{folder}: no video file {video_id}.* in it or its folders; name the video after its "
+            "id"
         )
     readable, problems = [], []
-    for path in candidates:
+    for path in paths:
         try:
             readable.append(video_reader.probe(path))
         except video_reader.VideoError as error:

@@ -11,15 +11,17 @@ Shapes: T frames of a clip, H W pixels.
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import av
 import numpy as np
 
 from object_detection_ext import errors, files
+from object_detection_ext.data import video_times
 
 # Two frames count as equally near within this many seconds; then the earlier one is taken.
 _TIE_SECONDS = 1e-6
@@ -38,7 +40,8 @@ class VideoInfo:
     """What a file says about its video, before decoding.
 
     `height` and `width` are in pixels as stored: only decoding tells whether players rotate the
-    picture. `fps` is the average; `duration` in seconds. The last two are None if unknown.
+    picture. `fps` is the average; `duration` in seconds is that of the picture, whatever that of
+    the sound. The last two are None if unknown.
     """
 
     path: str
@@ -53,13 +56,16 @@ class VideoInfo:
 class DecodeStats:
     """What a pass over a video met: frames decoded, damaged packets and frames left out.
 
-    `seeks` counts jumps over parts that nobody asked for; `end`, in seconds, is when the last
-    frame that was decoded stops being shown.
+    `damaged` counts also frames whose time is before that of an earlier one, so that nobody knows
+    when to show them. `seeks` counts jumps over parts that nobody asked for. In seconds, `start` is
+    when the first frame of the file that can be decoded is shown, None if nobody asked for it;
+    `end` is when the last frame that was decoded stops being shown.
     """
 
     decoded: int = 0
     damaged: int = 0
     seeks: int = 0
+    start: float | None = None
     end: float | None = None
 
 
@@ -76,7 +82,10 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Why the picture at a keyframe's time cannot be used; `outside` if it is not in the video."""
+    """Why the picture at a keyframe's time cannot be used.
+
+    `outside` if the time is not in the video, which ends where it should: nothing was lost.
+    """
 
     text: str
     outside: bool = False
@@ -119,15 +128,32 @@ def probe(path: str | os.PathLike) -> VideoInfo:
       VideoError: if the file is missing or unreadable, or has no video stream.
     """
     with _open(path) as container:
-        stream = container.streams.video[0]
-        duration = None
-        if stream.duration is not None and stream.time_base:
-            duration = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            duration = container.duration / av.time_base
-        fps = float(stream.average_rate) if stream.average_rate else None
-        return VideoInfo(os.fspath(path), stream.height, stream.width, fps, duration,
-                         stream.codec_context.name)  # fmt: skip
+        stream = video_times.video_stream(container)
+        return VideoInfo(
+            os.fspath(path),
+            stream.height,
+            stream.width,
+            video_times.frame_rate(container, stream),
+            video_times.header_length(container, stream),
+            stream.codec_context.name,
+        )
+
+
+def last_picture_end(info: VideoInfo) -> float | None:
+    """Returns when the last frame that is in the file ends, in seconds; None if it has none.
+
+    Packets tell, nothing is decoded: where the header's length is right, the last ones, else all.
+
+    Raises:
+      VideoError: if the file is missing or unreadable.
+    """
+    for tail_of in (info.duration, None) if info.duration else (None,):
+        with _open(info.path) as container:
+            stream = video_times.video_stream(container)
+            end = video_times.last_picture_end(container, stream, tail_of)
+        if end is not None:
+            return end
+    return None
 
 
 def _open(path: str | os.PathLike):
@@ -138,11 +164,13 @@ def _open(path: str | os.PathLike):
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise VideoError(f"{path}: cannot be read as a video: {reason}.") from error
-    if not container.streams.video:
-        kinds = sorted({stream.type for stream in container.streams})
+    stream = video_times.video_stream(container)
+    if stream is None:
+        names = {"video": "a cover picture"}
+        kinds = sorted({names.get(other.type, other.type) for other in container.streams})
         container.close()
         raise VideoError(f"{path}: has no video stream, only {', '.join(kinds) or 'no streams'}.")
-    if container.streams.video[0].codec_context is None:
+    if stream.codec_context is None:
         container.close()
         raise VideoError(f"{path}: its video codec is not supported by the installed PyAV.")
     return container
@@ -179,9 +207,10 @@ class _FrameSource:
 
     def __init__(self, path: str | os.PathLike, stats: DecodeStats, threads: int = 0):
         self._path, self._stats, self._threads = os.fspath(path), stats, threads
-        self._can_seek, self._went_back = True, False
-        self._last_time = -np.inf
-        self._start: float | None = None
+        self._may_seek, self._went_back = True, False
+        # Times of the last frame that was given out, and of the last one of the decoder's since it
+        # began or jumped.
+        self._last_time = self._latest = -np.inf
         self._container = None
         self._restart()
 
@@ -193,34 +222,39 @@ class _FrameSource:
     def _restart(self) -> None:
         self.close()
         self._container = _open(self._path)
-        self._stream = self._container.streams.video[0]
+        self._stream = video_times.video_stream(self._container)
         self._stream.thread_type = "AUTO"
         self._stream.thread_count = self._threads
-        self._period = 1.0 / float(self._stream.average_rate or 25)
-        if self._stream.start_time is not None:
-            self._start = float(self._stream.start_time * self._stream.time_base)
-        else:
-            self._can_seek = False
-        self._pictures = self._decode()
+        self._period = 1.0 / (video_times.frame_rate(self._container, self._stream) or 25.0)
+        packets = self._packets()
+        head = list(itertools.islice(packets, video_times.HEAD_PACKETS))
+        self._clock = video_times.Clock(self._container, self._stream, head)
+        self._begin(itertools.chain(head, packets), from_start=True)
 
-    def _decode(self) -> Iterator[tuple[av.VideoFrame, bool]]:
+    def _begin(self, packets: Iterable, from_start: bool) -> None:
+        self._pictures = self._settled(self._decode(packets))
+        self._latest, self._from_start = -np.inf, from_start
+
+    def _packets(self) -> Iterator[av.Packet | None]:
+        """Yields the packets; None at last if the rest of the file cannot be read."""
+        try:
+            yield from self._container.demux(self._stream)
+        except (av.FFmpegError, OSError):
+            self._stats.damaged += 1
+            yield None
+
+    def _decode(self, packets: Iterable) -> Iterator[tuple[av.VideoFrame, bool]]:
         """Yields (picture, whether something before it was damaged) in the decoder's order."""
-        packets = self._container.demux(self._stream)
         damaged = False
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except (av.FFmpegError, OSError):
-                # The rest of the file cannot be read; a truncated file ends here. What the decoder
-                # still holds comes out of the flush.
-                self._stats.damaged += 1
-                packet, damaged = None, True
-            if packet is not None and packet.is_corrupt:
+        for packet in packets:
+            if packet is None:
+                # A truncated file ends here. What the decoder still holds comes out of the flush.
+                damaged = True
+            elif packet.is_corrupt:
                 # Part of it was lost before it reached the file (as in a broadcast).
                 self._stats.damaged += 1
                 damaged = True
+            self._clock.see_packet(packet)
             try:
                 pictures = self._stream.decode(packet)
             except av.FFmpegError:
@@ -235,40 +269,45 @@ class _FrameSource:
                     continue
                 yield picture, damaged
                 damaged = False
-            if packet is None:
-                return
+
+    def _settled(self, decoded: Iterator) -> Iterator[tuple[av.VideoFrame, bool]]:
+        """Yields the same, held back until the clock knows which of their timestamps are right."""
+        held: collections.deque = collections.deque()
+        for picture, damaged in decoded:
+            self._clock.see_picture(picture)
+            held.append((picture, damaged))
+            while held and (self._clock.is_sure or len(held) > self._clock.LOOK_AHEAD):
+                yield held.popleft()
+        yield from held
 
     def next(self) -> TimedPicture | None:
         """Returns the next frame that is later than all before, or None at the end."""
         lost = False
         for picture, damaged in self._pictures:
             lost = lost or damaged
-            time = self._time(picture)
+            duration = float(picture.duration * picture.time_base) if picture.duration else 0.0
+            time = self._clock.seconds(picture)
+            if time is None:
+                # It comes after the one before it, at the average rate (such as a raw stream's).
+                time = max(self._latest, -self._period) + self._period
+            if time < self._latest - _TIE_SECONDS:
+                self._stats.damaged += 1
+                lost = True
+            if time <= self._latest + _TIE_SECONDS:
+                continue
+            if self._from_start and self._latest == -np.inf:
+                self._stats.start = time
+            self._latest = time
             if time <= self._last_time + _TIE_SECONDS:
+                # It was given out before a jump or a new start.
                 self._went_back = True
                 continue
-            # The last frame is shown for as long as the file says, as the one before it was, or
-            # as frames are on average: the longest of these, since headers often cut it short.
-            interval = time - self._last_time  # of more than a second after a jump
-            length = max(self._period, interval if interval < 1.0 else 0.0)
+            interval = time - self._last_time
             self._last_time = time
             self._stats.decoded += 1
-            if picture.duration and picture.time_base:
-                length = max(length, float(picture.duration * picture.time_base))
-            self._stats.end = time + length
+            self._stats.end = time + video_times.shown_for(self._period, duration, interval)
             return TimedPicture(time, picture, lost)
         return None
-
-    def _time(self, picture: av.VideoFrame) -> float:
-        stamp = picture.pts if picture.pts is not None else picture.dts
-        if stamp is None or not picture.time_base:
-            # No timestamps at all (such as a raw stream): frames follow at the average rate.
-            self._can_seek = False
-            return max(self._last_time, -self._period) + self._period
-        seconds = float(stamp * picture.time_base)
-        if self._start is None:
-            self._start = seconds
-        return seconds - self._start
 
     def jump(self, seconds: float) -> TimedPicture | None:
         """Returns a frame before `seconds`, near it where the file can be searched by time.
@@ -277,27 +316,30 @@ class _FrameSource:
         instead, so that the result is the same.
         """
         target = seconds - _SEEK_MARGIN_SECONDS
-        if not self._can_seek or target <= self._last_time:
+        if not self._can_seek() or target <= self._last_time:
             return self.next()
         before, self._went_back = self._last_time, False
         try:
-            offset = int((target + self._start) / self._stream.time_base)
-            self._container.seek(offset, stream=self._stream)
-            self._pictures = self._decode()
+            self._container.seek(self._clock.stamp(target), stream=self._stream)
+            self._clock.moved()
+            self._begin(self._packets(), from_start=False)
             # What was lost on the way is no damage at the place where decoding goes on.
             frame = self.next()
         except (av.FFmpegError, OSError):
             frame = None
-        if frame is not None and self._can_seek and before < frame.time <= target:
+        if frame is not None and self._can_seek() and before < frame.time <= target:
             self._stats.seeks += 1
             frame.after_damage = False
             # With few points to start decoding from, jumps only decode the same frames again.
-            self._can_seek = not self._went_back
+            self._may_seek = not self._went_back
             return frame
         # Start over without seeking and skip what was already seen.
         self._restart()
-        self._can_seek, self._last_time = False, before
+        self._may_seek, self._last_time = False, before
         return self.next()
+
+    def _can_seek(self) -> bool:
+        return self._may_seek and self._stream.start_time is not None and self._clock.can_seek
 
 
 class _UprightPixels:
@@ -393,7 +435,8 @@ class FrameReader:
     def windows(self, windows: Sequence[Window]) -> Iterator[WindowFrames]:
         """Yields the frames of each window, in order.
 
-        A keyframe before 0, beyond the end, or in a gap that damage left is a problem.
+        A keyframe before 0 or the first frame, beyond the end, or in a gap that damage left is a
+        problem.
 
         Args:
           windows: sorted by their first time.
@@ -463,14 +506,33 @@ class FrameReader:
         time = window.times[index]
         if time < 0:
             return Problem(f"timestamp {time:g} s is before the start of the video", outside=True)
+        first = self.stats.start
+        if first is not None and time < first - _DAMAGE_TOLERANCE_SECONDS:
+            return Problem(
+                f"timestamp {time:g} s is before the first frame that can be decoded, {first:.3f} s"
+            )
         if index in window.in_damage:
             return Problem(f"the video is damaged around timestamp {time:g} s")
         if index in window.after_last and time > self.stats.end + _TIE_SECONDS:
-            text = f"timestamp {time:g} s is beyond the video's end, {self.stats.end:.3f} s"
-            if self.stats.damaged:
-                text += f" (with {self.stats.damaged} damaged packets or frames before)"
-            return Problem(text, outside=True)
+            return self._behind_end(time)
         return None
+
+    def _behind_end(self, time: float) -> Problem:
+        """Tells a time that is in no video from one that was lost with the end of this file."""
+        end, length, damaged = self.stats.end, self._header_length, self.stats.damaged
+        text = f"timestamp {time:g} s is beyond the video's end, {end:.3f} s"
+        if damaged:
+            text += f" (with {damaged} damaged packets or frames before)"
+        if length is None:
+            return Problem(text, outside=not damaged)
+        is_cut = damaged > 0 or end < length - video_times.LENGTH_TOLERANCE
+        if not is_cut or time > length:
+            return Problem(text, outside=True)
+        return Problem(f"{text}: the file is damaged or cut off, its header says {length:.3f} s")
+
+    @functools.cached_property
+    def _header_length(self) -> float | None:
+        return probe(self._path).duration
 
 
 class ClipReader(FrameReader):
@@ -495,8 +557,8 @@ class ClipReader(FrameReader):
     def clips(self, keyframe_times: Sequence[float]) -> Iterator[Clip]:
         """Yields one clip per keyframe, in order.
 
-        A keyframe before 0, beyond the end, or in a gap that damage left gives a clip with a
-        `problem` in place of frames.
+        A keyframe before 0 or the first frame, beyond the end, or in a gap that damage left gives
+        a clip with a `problem` in place of frames.
 
         Args:
           keyframe_times: seconds, ascending.

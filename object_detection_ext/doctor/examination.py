@@ -22,8 +22,8 @@ class ClipOptions:
 class VideoProbe:
     """The files that answer to a video id: readable ones, and why others are not.
 
-    `end` is when the last frame that is in the file stops being shown, in seconds, None if unknown;
-    it is that of the only readable file.
+    `end` is when the last frame that is in the file stops being shown, in seconds, by its packets;
+    None if unknown. It is that of the only readable file.
     """
 
     readable: tuple[video_reader.VideoInfo, ...] = ()
@@ -39,6 +39,15 @@ class VideoProbe:
     def info(self) -> video_reader.VideoInfo | None:
         """The video, if exactly one file is readable."""
         return self.readable[0] if len(self.readable) == 1 else None
+
+    @property
+    def length(self) -> float | None:
+        """How much of the video there is, in seconds, None if unknown.
+
+        The header is only asked where the packets do not tell: a file may be cut off, and some
+        headers are a group of pictures short.
+        """
+        return self.end or (self.info.duration if self.info else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +109,8 @@ class Examination:
         """The video of an id, if exactly one file of this id is readable."""
         probe = self.videos.probes.get(video_id) if self.videos else None
         return probe.info if probe else None
+
+    def length(self, video_id: str) -> float | None:
+        """How much there is of the video of an id, in seconds; None if unknown."""
+        probe = self.videos.probes.get(video_id) if self.videos else None
+        return probe.length if probe else None

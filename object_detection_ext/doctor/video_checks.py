@@ -9,12 +9,11 @@ import numpy as np
 
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data.video_times import LENGTH_TOLERANCE
 from object_detection_ext.doctor import annotation_rows, findings, keyframe_choice
-from object_detection_ext.doctor.examination import Examination
+from object_detection_ext.doctor.examination import Examination, VideoProbe
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 
-# A header's length is not exact.
-_LENGTH_TOLERANCE = 0.5
 # 29.97 and 30 frames per second are the same.
 _FPS_TOLERANCE = 0.01
 # Timestamps are taken for another unit where most are outside and in that unit as many inside.
@@ -98,10 +97,9 @@ def truncated_videos(exam: Examination) -> Iterator[Finding]:
         found = {}
         for video_id in split.video_ids:
             probe = exam.videos.probes[video_id]
-            if probe.end is not None and probe.end < probe.info.duration - _LENGTH_TOLERANCE:
-                found[video_id] = (
-                    f"{probe.info.path} ends at {probe.end:.1f} s of {probe.info.duration:.1f} s"
-                )
+            info, end = probe.info, probe.end
+            if end and info.duration and end < info.duration - LENGTH_TOLERANCE:
+                found[video_id] = f"{info.path} ends at {end:.1f} s of {info.duration:.1f} s"
         if found:
             advice = "copy these files again: what follows is lost to the conversion"
             yield _of_videos(split, found, "video_truncated", "videos that are cut off", advice)
@@ -111,13 +109,8 @@ def truncated_videos(exam: Examination) -> Iterator[Finding]:
 
 
 def _lengths(split: annotation_rows.SplitRows, exam: Examination) -> np.ndarray:
-    """Returns the length of each video, float64 [V], NaN where it is unknown."""
-    lengths = np.full(len(split.video_ids), np.nan)
-    for index, video_id in enumerate(split.video_ids):
-        info = exam.info(video_id)
-        if info is not None and info.duration:
-            lengths[index] = info.duration
-    return lengths
+    """Returns how much there is of each video, float64 [V], NaN where it is unknown."""
+    return np.array([exam.length(video_id) or np.nan for video_id in split.video_ids])
 
 
 def outside_timestamps(exam: Examination) -> Iterator[Finding]:
@@ -127,7 +120,7 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
         if not len(frames):
             continue
         length = _lengths(split, exam)[frames.video]
-        outside = (frames.seconds < 0) | (frames.seconds > length + _LENGTH_TOLERANCE)
+        outside = (frames.seconds < 0) | (frames.seconds > length + LENGTH_TOLERANCE)
         if not outside.any():
             continue
         index = int(np.flatnonzero(outside)[np.argmin(frames.row[outside])])
@@ -169,7 +162,7 @@ def _other_unit(split, exam: Examination, outside: np.ndarray, length: np.ndarra
         "these look like milliseconds: divide by 1000": seconds / 1000.0,
     }
     for text, converted in candidates.items():
-        inside = (converted >= 0) & (converted <= length + _LENGTH_TOLERANCE)
+        inside = (converted >= 0) & (converted <= length + LENGTH_TOLERANCE)
         if inside.mean() >= _NEARLY_ALL:
             return text
     return ""
@@ -203,7 +196,7 @@ def undecodable_keyframes(exam: Examination) -> Iterator[Finding]:
     """Videos of which a sample of keyframes cannot be decoded."""
     for split in exam.splits.values():
         sample = [
-            (video_id, exam.info(video_id), times)
+            (video_id, exam.videos.probes[video_id], times)
             for video_id, times in keyframe_choice.of_each_video(split, exam.sample_keyframes)
             if exam.info(video_id)
         ]
@@ -224,15 +217,16 @@ def undecodable_keyframes(exam: Examination) -> Iterator[Finding]:
             )
 
 
-def _decoding_problem(info: video_reader.VideoInfo, times: list[float]) -> str:
+def _decoding_problem(probe: VideoProbe, times: list[float]) -> str:
     """Returns what is wrong with the frames at these times, ascending; empty if nothing is."""
+    info, length = probe.info, probe.length
     reader = video_reader.ClipReader(info.path, num_frames=1, fps=1.0, transform=lambda _: None)
     try:
         for clip in reader.clips(times):
             if clip.problem and not clip.outside:
                 return f"{info.path}: {clip.problem}"
-            # Outside the video by its header is told elsewhere; this file ends before it.
-            inside = info.duration is None or clip.keyframe_time <= info.duration
+            # What is clearly outside the video is told elsewhere.
+            inside = length is None or clip.keyframe_time <= length + LENGTH_TOLERANCE
             if clip.outside and clip.keyframe_time >= 0 and inside:
                 return f"{info.path}: {clip.problem}"
     except video_reader.VideoError as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The headers of all videos, and whether the files are as long as these say.
 
-Reads a few kilobytes of each file and decodes nothing. Times are in seconds from the start of the
-video's picture.
+Decodes nothing. Of a whole file it reads a few kilobytes, but all of a file whose header does not
+say how long it is or that is cut off. Times are in seconds from the start of the video's picture.
 """
 
 import concurrent.futures
@@ -10,17 +10,12 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping
 
-import av
-
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import video_files, video_reader
 from object_detection_ext.doctor.examination import VideoProbe, Videos
 
 # Probing waits for the disk, not for the processor.
 _THREADS = 16
-# How far from its end a file is looked into, and how many packets at most.
-_TAIL_SECONDS = 1.0
-_MAX_TAIL_PACKETS = 2000
 
 
 def probe_videos(
@@ -47,22 +42,24 @@ def probe_videos(
 
 def _unnamed(index: Mapping[str, list[str]], ids: Iterable[str]) -> tuple[str, ...]:
     named = set(itertools.chain.from_iterable(index.get(video_id, []) for video_id in ids))
+    named = {video_files.same_file(path) for path in named}
     files = set(itertools.chain.from_iterable(index.values()))
     return tuple(
         path
-        for path in sorted(files - named)
+        for path in sorted(files)
         if os.path.splitext(path)[1].lower() in video_files.EXTENSIONS
+        and video_files.same_file(path) not in named
     )
 
 
 def _probe(paths: Iterable[str]) -> VideoProbe:
     readable, problems = [], []
-    for path in paths:
+    for path in video_files.candidates(paths):
         try:
             readable.append(video_reader.probe(path))
         except video_reader.VideoError as error:
             problems.append(str(error))
-    end = last_picture_end(readable[0]) if len(readable) == 1 else None
+    end = video_reader.last_picture_end(readable[0]) if len(readable) == 1 else None
     return VideoProbe(tuple(readable), tuple(problems), end)
 
 
@@ -77,27 +74,3 @@ def shown_size(info: video_reader.VideoInfo) -> tuple[int, int]:
     except video_reader.VideoError:
         pass
     return reader.shape or (info.height, info.width)
-
-
-def last_picture_end(info: video_reader.VideoInfo) -> float | None:
-    """Returns when the last frame that is in the file ends, by its packets; None if unknown.
-
-    A file that was cut off still has the header of the whole one, but lacks the last packets.
-    """
-    if not info.duration:
-        return None
-    try:
-        with av.open(info.path) as container:
-            stream = container.streams.video[0]
-            start = stream.start_time or 0
-            target = max(0.0, info.duration - _TAIL_SECONDS)
-            container.seek(start + int(target / stream.time_base), stream=stream)
-            ends = []
-            for count, packet in enumerate(container.demux(stream)):
-                if count > _MAX_TAIL_PACKETS:
-                    return None
-                if packet.pts is not None and packet.size:
-                    ends.append(packet.pts + (packet.duration or 0) - start)
-            return float(max(ends) * stream.time_base) if ends else None
-    except (av.FFmpegError, OSError, ValueError):
-        return None

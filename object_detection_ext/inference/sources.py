@@ -29,11 +29,8 @@ PICTURE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 def keyframe_times(info: video_reader.VideoInfo, every_seconds: float) -> list[float]:
     """Returns 0, `every_seconds`, 2 `every_seconds`, ... up to the end of the video."""
-    duration = info.duration
-    if not duration:
-        # The header does not tell: one pass over the video does.
-        seconds = (seconds for seconds, _ in video_reader.resampled_frames(info.path, 25.0))
-        duration = collections.deque(seconds, maxlen=1).pop()
+    # Where the header does not tell, the packets do.
+    duration = info.duration or video_reader.last_picture_end(info) or 0.0
     return [
         index * every_seconds
         for index in range(max(1, int(np.ceil(duration / every_seconds - 1e-6))))

@@ -38,7 +38,7 @@ def _sound_only(path):
         ("bad.mp4", _truncated, "unreadable video", "cannot be read as a video"),
         ("bad.mp4", lambda path: path.write_bytes(b""), "unreadable video", "is empty"),
         ("bad.mp4", _sound_only, "unreadable video", "no video stream, only audio"),
-        ("bad.mkv", _ends_early, "timestamp outside the video", "2 s is beyond the video's end"),
+        ("bad.mkv", _ends_early, "video damaged there", "2 s is beyond the video's end"),
     ],
 )
 def test_bad_video_is_told_and_the_rest_converted(tmp_path, name, make, kind, reason):

@@ -31,12 +31,13 @@ def _times(rate):
     return [float(i / rate) for i in range(int(4 * rate))]
 
 
-def _convert(tmp_path, times, **changes):
+def _convert(tmp_path, times, video="v.mkv", codec="libx264", time_base="1/1000", **changes):
     (tmp_path / "videos").mkdir()
     stored = numbered_videos.write(
-        tmp_path / "videos" / "v.mkv",
+        tmp_path / "videos" / video,
         times,
-        time_base=fractions.Fraction(1, 1000),
+        codec=codec,
+        time_base=fractions.Fraction(time_base),
         value=lambda number, seconds: round(1000 * seconds),
     )
     rows = "".join(f"v,{t},0.1,0.1,0.5,0.9,1,0\n" for t in _KEYFRAMES)
@@ -67,7 +68,16 @@ def _clips(tmp_path) -> dict[float, np.ndarray]:
 @pytest.mark.parametrize("rate", ["24000/1001", "25", "30000/1001", "30", "60", "variable"])
 def test_each_frame_is_the_nearest_to_its_time(tmp_path, rate, seconds_per_record):
     stored = _convert(tmp_path, _times(rate), seconds_per_record=seconds_per_record)
-    clips = _clips(tmp_path)
+    _check_clips(_clips(tmp_path), stored)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_files_that_store_no_presentation_times(tmp_path, codec):
+    stored = _convert(tmp_path, _times("30"), video="v.avi", codec=codec, time_base="1/30")
+    _check_clips(_clips(tmp_path), stored)
+
+
+def _check_clips(clips, stored):
     assert sorted(clips) == list(_KEYFRAMES)
     for keyframe, clip in clips.items():
         for k, frame in enumerate(clip):

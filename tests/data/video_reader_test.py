@@ -10,6 +10,7 @@ import fractions
 import av
 import numpy as np
 import pytest
+from av import stream as av_stream
 
 from object_detection_ext.data import video_reader
 from tests import numbered_videos
@@ -60,6 +61,78 @@ def test_time_counts_from_the_first_picture_whatever_its_timestamp(tmp_path, nam
     times = [i / 25 for i in range(100)]
     stored = numbered_videos.write(tmp_path / name, times, offset=7.32)
     _check(tmp_path / name, stored, [0.0, 1.0, 2.0, 3.6], 8, 12.5)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_pictures_out_of_order_in_a_file_without_presentation_times(tmp_path, codec):
+    # AVI has no presentation times: what FFmpeg makes up runs backwards, or begins a frame late.
+    times, base = [i / 25 for i in range(60)], fractions.Fraction(1, 25)
+    stored = numbered_videos.write(tmp_path / "v.avi", times, codec=codec, time_base=base)
+    reader = _check(tmp_path / "v.avi", stored, [0.0, 0.4, 1.0, 1.52, 2.36], 16, 25.0)
+    assert (reader.stats.decoded, reader.stats.damaged) == (60, 0)
+    assert reader.stats.end == pytest.approx(2.4)
+    info = video_reader.probe(tmp_path / "v.avi")
+    assert video_reader.last_picture_end(info) == pytest.approx(2.4)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_long_gaps_of_a_file_without_presentation_times(tmp_path, codec):
+    times, base = [i / 10 for i in range(400)], fractions.Fraction(1, 10)
+    stored = numbered_videos.write(tmp_path / "v.avi", times, codec=codec, time_base=base)
+    reader = _check(tmp_path / "v.avi", stored, [12.0, 25.3, 39.0], 8, 10.0)
+    assert reader.stats.seeks == 0
+
+
+def test_raw_stream_without_timestamps_has_its_own_frame_rate(tmp_path):
+    # FFmpeg says 25 frames per second of any such file; its pictures say 30.
+    path, base = tmp_path / "v.h264", fractions.Fraction(1, 30)
+    stored = numbered_videos.write(path, [i / 30 for i in range(60)], time_base=base)
+    with av.open(str(path)) as container:
+        assert all(packet.pts is None for packet in container.demux(video=0))
+    reader = _check(path, stored, [0.0, 0.5, 1.0, 1.9], 16, 25.0)
+    assert reader.stats.end == pytest.approx(2.0)
+    info = video_reader.probe(path)
+    assert (info.fps, info.duration) == (30.0, None)
+    assert video_reader.last_picture_end(info) == pytest.approx(2.0)
+
+
+def test_frames_whose_time_runs_backwards_are_counted(tmp_path):
+    path = tmp_path / "v.ts"
+    stored = numbered_videos.write(path, [i / 25 for i in range(50)])
+    # As a camera writes that begins anew: the times start over in the middle of the file.
+    path.write_bytes(2 * path.read_bytes())
+    _check(path, stored, [0.0, 1.0, 1.9], 1, 25.0)
+    reader = video_reader.ClipReader(path, num_frames=1, fps=25)
+    (clip,) = reader.clips([2.5])
+    assert (reader.stats.decoded, reader.stats.damaged) == (50, 50)
+    assert "with 50 damaged packets or frames before" in clip.problem
+
+
+def _write_from_within_a_group(path, seconds) -> np.ndarray:
+    """Writes a transport stream that begins this long before its first whole picture."""
+    stored = numbered_videos.write(path, [i / 25 for i in range(150)], gop=50)
+    with av.open(str(path)) as container:
+        start = container.streams.video[0].start_time
+        first = next(
+            p.pos for p in container.demux(video=0)
+            if (p.pts - start) * p.time_base >= 2 - seconds
+        )  # fmt: skip
+    path.write_bytes(path.read_bytes()[first // 188 * 188 :])
+    return stored
+
+
+def test_keyframes_before_the_first_whole_picture_are_told(tmp_path):
+    _write_from_within_a_group(tmp_path / "v.ts", 0.8)
+    reader = video_reader.ClipReader(tmp_path / "v.ts", num_frames=8, fps=25)
+    clips = list(reader.clips([0.0, 0.4, 0.8, 0.96]))
+    start = reader.stats.start
+    assert 0.6 < start < 0.88
+    assert [clip.problem is None for clip in clips] == [False, False, True, True]
+    assert not any(clip.outside for clip in clips)
+    assert f"before the first frame that can be decoded, {start:.3f} s" in clips[1].problem
+    # A clip's frames before the first one are repeated, as in any video.
+    numbers = [numbered_videos.read_number(frame) for frame in clips[3].frames]
+    assert numbers[0] == 50 and numbers == sorted(numbers)
 
 
 @pytest.mark.parametrize("gop", [10, 50, 100000])
@@ -238,16 +311,84 @@ def test_a_file_that_cannot_be_searched_gives_the_same_frames(tmp_path, monkeypa
     _check(tmp_path / "v.mp4", stored, [15.0, 41.3, 88.0], 8, 10.0)
 
 
-def test_truncated_file_gives_what_is_whole(tmp_path):
-    path = tmp_path / "v.mkv"
-    numbered_videos.write(path, [i / 25 for i in range(200)])
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("v.mkv", {}), ("v.mp4", {"movflags": "faststart"}), ("v.avi", {})],
+)
+def test_truncated_file_gives_what_is_whole(tmp_path, name, options):
+    path, base = tmp_path / name, fractions.Fraction(1, 25)
+    numbered_videos.write(
+        path, [i / 25 for i in range(200)], time_base=base, container_options=options
+    )
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     reader = video_reader.ClipReader(path, num_frames=4, fps=25)
-    clips = list(reader.clips([1.0, 7.5]))
-    assert [numbered_videos.read_number(frame) for frame in clips[0].frames] == [23, 24, 25, 26]
-    assert "beyond the video's end" in clips[1].problem
-    assert reader.stats.end < 7
+    whole, lost, never = reader.clips([0.4, 3.8, 8.5])
+    assert [numbered_videos.read_number(frame) for frame in whole.frames] == [8, 9, 10, 11]
+    assert "beyond the video's end" in lost.problem
+    assert "damaged or cut off, its header says " in lost.problem
+    # Only what the whole video would not have either was wrongly asked for.
+    assert (lost.outside, never.outside) == (False, True)
+    end = video_reader.last_picture_end(video_reader.probe(path))
+    # The last packets may be of pictures that need others, which are lost.
+    assert end == pytest.approx(reader.stats.end, abs=0.3)
+
+
+def test_damage_at_the_end_is_not_the_end(tmp_path):
+    path, base = tmp_path / "v.avi", fractions.Fraction(1, 25)
+    numbered_videos.write(path, [i / 25 for i in range(50)], codec="mjpeg", time_base=base)
+    data = bytearray(path.read_bytes())
+    for pos, size, seconds in _packet_spans(path):
+        if seconds >= 1.7:
+            data[pos + 16 : pos + size - 16] = bytes(size - 32)
+    path.write_bytes(data)
+    lost, never = video_reader.ClipReader(path, num_frames=4, fps=25).clips([1.9, 2.1])
+    assert (lost.outside, never.outside) == (False, True)
+    assert "damaged or cut off" in lost.problem
+
+
+@pytest.mark.parametrize("has_tag", [True, False])
+def test_length_is_that_of_the_picture_where_the_sound_is_longer(tmp_path, has_tag):
+    path = tmp_path / "v.mkv"
+    numbered_videos.write(path, [i / 25 for i in range(50)], sound_seconds=4.0)
+    if not has_tag:
+        # Then only the last packets tell; not all programs write how long each track is.
+        path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIXX"))
+    with av.open(str(path)) as container:
+        assert container.duration / av.time_base > 3.9
+    info = video_reader.probe(path)
+    assert info.duration == pytest.approx(2.0, abs=0.01)
+    assert video_reader.last_picture_end(info) == pytest.approx(2.0, abs=0.01)
+    last, behind = video_reader.ClipReader(path, num_frames=4, fps=25).clips([1.96, 3.0])
+    assert last.problem is None and behind.outside
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut = video_reader.probe(path)
+    assert video_reader.last_picture_end(cut) < 1.5
+    # All that the header of a file without the tag says is how long the longest track was.
+    assert cut.duration == pytest.approx(2.0 if has_tag else 4.0, abs=0.3)
+
+
+def test_end_of_a_video_whose_header_does_not_say_it(tmp_path, monkeypatch):
+    path = tmp_path / "v.mkv"
+    # As browsers record.
+    numbered_videos.write(path, [i / 25 for i in range(90)], container_options={"live": "1"})
+    info = video_reader.probe(path)
+    assert info.duration is None
+    monkeypatch.delattr(video_reader, "_FrameSource")  # nothing is decoded
+    assert video_reader.last_picture_end(info) == pytest.approx(3.6)
+
+
+def test_cover_pictures_are_no_videos(tmp_path):
+    cover = np.zeros((32, 32, 3), np.uint8)
+    with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        picture = container.add_stream("mjpeg", rate=1)
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuvj420p"
+        picture.disposition = av_stream.Disposition.attached_pic
+        container.mux(picture.encode(av.VideoFrame.from_ndarray(cover, "rgb24")))
+        container.mux(picture.encode(None))
+        numbered_videos.write_silence(container, sound, 1.0)
+    with pytest.raises(video_reader.VideoError, match="no video stream, only a cover picture"):
+        video_reader.probe(tmp_path / "song.m4a")
 
 
 def test_unusable_files_name_the_file_and_the_reason(tmp_path):

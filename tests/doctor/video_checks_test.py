@@ -5,11 +5,12 @@ import random
 
 import av
 import pytest
+from PIL import Image
 
-from object_detection_ext.data import video_reader
 from object_detection_ext.doctor import keyframe_choice, video_checks, video_probing
 from object_detection_ext.doctor.findings import ERROR, WARNING
 from object_detection_ext.visualization import drawing
+from tests import numbered_videos
 from tests.doctor import small_data
 from tests.doctor.small_data import BOX, TRAIN, the_only, write_csv
 
@@ -89,9 +90,34 @@ def test_video_that_ends_before_its_header_says_so(data):
     assert f"{data.path('b')} ends at 1.0 s of 2.0 s" in finding.message
 
 
-def test_last_picture_end_of_a_whole_video(data):
-    info = video_reader.probe(data.path("a"))
-    assert video_probing.last_picture_end(info) == pytest.approx(2.0)
+def test_rows_behind_the_cut_are_named(data):
+    _cut_off(data)
+    path = write_csv(data.folder / "train.csv", [*TRAIN, f"b,1.8,{BOX},1,0"])
+    finding = the_only(data.findings(annotations=path), "timestamp_outside")
+    assert (finding.count, finding.rows) == (1, (len(TRAIN) + 1,))
+    assert "the first is 1.8 s of b, which is 1.00 s long" in finding.message
+
+
+def test_sound_that_is_longer_than_the_picture_is_no_fault(data):
+    data.path("b").unlink()
+    times = [i / 25 for i in range(50)]
+    numbered_videos.write(data.videos / "b.mkv", times, sound_seconds=4.0)
+    assert data.findings() == []
+    path = write_csv(data.folder / "train.csv", [*TRAIN, f"b,3,{BOX},1,0"])
+    finding = the_only(data.findings(annotations=path))
+    assert finding.code == "timestamp_outside"
+    assert "3 s of b, which is 2.00 s long" in finding.message
+
+
+def test_timestamps_behind_a_video_whose_header_has_no_length(data):
+    data.path("b").unlink()
+    times = [i / 25 for i in range(50)]
+    numbered_videos.write(data.videos / "b.mkv", times, container_options={"live": "1"})
+    assert data.findings(sample_keyframes=3) == []
+    path = write_csv(data.folder / "train.csv", [*TRAIN, f"b,3,{BOX},1,0"])
+    finding = the_only(data.findings(annotations=path, sample_keyframes=3))
+    assert finding.code == "timestamp_outside"
+    assert "3 s of b, which is 2.00 s long" in finding.message
 
 
 def test_keyframes_that_cannot_be_decoded_are_found_by_a_sample(data):
@@ -123,8 +149,16 @@ def test_two_files_with_one_id(data):
     assert "keep one file" in finding.advice
 
 
+def test_links_are_no_second_videos(data):
+    (data.videos / "below").mkdir()
+    (data.videos / "below" / "round").symlink_to(data.videos)
+    (data.videos / "below" / "b.mp4").symlink_to(data.path("b"))
+    assert data.findings() == []
+
+
 def test_files_beside_the_videos_that_are_none(data):
     (data.videos / "b.csv").write_text("x")
+    Image.new("RGB", (64, 48)).save(data.videos / "b.png")
     (data.videos / "notes.txt").write_text("x")
     assert data.findings() == []
 

@@ -10,6 +10,7 @@ from PIL import Image
 from object_detection_ext import errors
 from object_detection_ext.data import video_files, video_reader
 from object_detection_ext.inference import sources
+from tests import numbered_videos
 from tests.inference import fake_models
 
 
@@ -37,6 +38,16 @@ def test_stream_gives_the_clips_of_the_same_video(tmp_path):
         )
         for a, b in zip(from_stream, from_file, strict=True):
             np.testing.assert_allclose(a.frame_times, b.frame_times, atol=1e-6)
+
+
+def test_keyframes_of_a_video_whose_header_has_no_length(tmp_path, monkeypatch):
+    # As browsers record. Packets tell its end; decoding all of it would take minutes.
+    times = [i / 25 for i in range(50)]
+    numbered_videos.write(tmp_path / "v.mkv", times, container_options={"live": "1"})
+    info = video_reader.probe(tmp_path / "v.mkv")
+    assert info.duration is None
+    monkeypatch.delattr(video_reader, "_FrameSource")
+    assert sources.keyframe_times(info, 0.5) == [0.0, 0.5, 1.0, 1.5]
 
 
 def test_frames_nearest_to_their_time_of_a_stream_with_odd_times():
