@@ -45,7 +45,9 @@ _FRAMES_AT_A_TIME = 4
 def describe(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str) -> ClipDescription:
     """The description of the model that this pipeline exports."""
     clip = pipeline.Extensions[options_lib.EXTENSION].clip
-    size = config_util.get_spatial_image_size(pipeline.model.faster_rcnn.image_resizer)
+    resizer = pipeline.model.faster_rcnn.image_resizer
+    size = config_util.get_spatial_image_size(resizer)
+    keeps_aspect_ratio = resizer.HasField("keep_aspect_ratio_resizer")
     return ClipDescription(
         input_type=input_type,
         num_frames=clip.num_frames,
@@ -53,6 +55,7 @@ def describe(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str) ->
         record_stride=clip.frame_stride,
         max_boxes=pipeline.model.faster_rcnn.first_stage_max_proposals,
         frame_size=None if -1 in size else tuple(size),
+        short_side=resizer.keep_aspect_ratio_resizer.min_dimension if keeps_aspect_ratio else None,
     )
 
 

@@ -229,10 +229,26 @@ def test_missing_label_map_is_said_and_leaves_no_trace_in_the_stock_map(tmp_path
     assert exporter_lib_v2.DETECTION_MODULE_MAP["clip_tensor"] is exporting.MODULES["clip_tensor"]
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"input_type": "clip_tensor"}', "no json"])
-def test_what_is_no_clip_description_is_refused(text):
-    with pytest.raises(ValueError):
-        exporting.ClipDescription.from_json(text)
+@pytest.mark.parametrize(
+    ("resizer", "frame_size", "short_side"),
+    [
+        ("fixed_shape_resizer { height: 48 width: 64 }", (48, 64), None),
+        ("keep_aspect_ratio_resizer { min_dimension: 32 max_dimension: 64 }", None, 32),
+        (
+            "keep_aspect_ratio_resizer { min_dimension: 32 max_dimension: 64 "
+            "pad_to_max_dimension: true }",
+            (64, 64),
+            32,
+        ),
+        ("identity_resizer { }", None, None),
+    ],
+)
+def test_size_of_frames_is_described(resizer, frame_size, short_side):
+    pipeline = tiny_pipeline.make_pipeline()
+    pipeline.model.faster_rcnn.image_resizer.Clear()
+    text_format.Parse(resizer, pipeline.model.faster_rcnn.image_resizer)
+    description = exporting.describe(pipeline, "clip_tensor")
+    assert (description.frame_size, description.short_side) == (frame_size, short_side)
 
 
 def test_clips_and_images_are_not_mixed_up(tmp_path):

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips out of whatever holds pictures: video files, frames in memory, streams, cameras.
+"""Clips out of whatever holds pictures: video files, frames in memory, streams, folders.
+
+Cameras are in `camera.py`.
 
 Shapes: T frames of a clip, N frames of a source, H W pixels.
 """
 
 import collections
 import glob
-import itertools
 import os
 import re
-import time
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,11 @@ from object_detection_ext.data import video_files, video_reader
 
 # The model's own resizer takes single pixels of frames that are larger than this, which flickers.
 _MUCH_LARGER = 1.5
+
+_ARE_RESULTS = (
+    "videos in the output folder are taken for results; give another output folder, or name the "
+    "videos one by one"
+)
 
 TimedFrame = tuple[float, np.ndarray]
 
@@ -38,7 +44,10 @@ def keyframe_times(info: video_reader.VideoInfo, every_seconds: float) -> list[f
 
 
 def shrunk(
-    frame: np.ndarray, short_side: int | None, frame_size: tuple[int, int] | None
+    frame: np.ndarray,
+    short_side: int | None,
+    frame_size: tuple[int, int] | None,
+    model_short_side: int | None = None,
 ) -> np.ndarray:
     """A frame as a model is given it: smaller, its pixels averaged, or as it is.
 
@@ -47,10 +56,13 @@ def shrunk(
       short_side: pixels that larger frames are shrunk to; 0 keeps them. None shrinks frames that
         are much larger than the model's own size to it.
       frame_size: (H, W) inside the model; None if it depends on the frame.
+      model_short_side: pixels of the frame's short side inside the model, where the model keeps
+        the aspect ratio; then `frame_size` may hold padding.
     """
     short = min(frame.shape[:2])
-    if short_side is None and frame_size:
-        short_side = min(frame_size) if short > _MUCH_LARGER * min(frame_size) else 0
+    own = model_short_side or (frame_size and min(frame_size))
+    if short_side is None and own:
+        short_side = own if short > _MUCH_LARGER * own else 0
     if not short_side or short <= short_side:
         return frame
     height, width = (max(1, round(side * short_side / short)) for side in frame.shape[:2])
@@ -152,68 +164,103 @@ def pictures_of_folder(folder: str) -> list[str]:
     )
 
 
+def frames_of_folder(paths: Sequence[str], fps: float) -> Iterator[TimedFrame]:
+    """Pictures that follow each other at a fixed rate, from 0 s.
+
+    One that cannot be read is left out, with a line that says so; the times of the others stay.
+    At the ends its neighbour stands in, so that the source begins and ends where it would.
+
+    Args:
+      paths: of the pictures, in order.
+      fps: pictures per second.
+
+    Raises:
+      errors.InputError: if none can be read.
+    """
+    last, missing, problem = None, 0, None
+    for number, path in enumerate(paths):
+        try:
+            frame = read_picture(path)
+        except errors.InputError as error:
+            print(f"detection: left out: {error}", flush=True)
+            missing, problem = missing + 1, problem or error
+            continue
+        if last is None:
+            yield from ((before / fps, frame) for before in range(number))
+        yield number / fps, frame
+        last, missing = frame, 0
+    if last is None:
+        raise errors.InputError(f"None of {len(paths)} pictures can be read: {problem}")
+    yield from ((after / fps, last) for after in range(len(paths) - missing, len(paths)))
+
+
 def read_picture(path: str) -> np.ndarray:
     """A picture file as uint8 [H, W, 3] RGB. Raises errors.InputError if it cannot be read."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+    # Pillow raises OSError, and what its decoders stumble over in a damaged file.
+    except (
+        OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError
+    ) as error:  # fmt: skip
         raise errors.InputError(f"{path}: cannot be read as a picture ({error}).") from None
 
 
-def camera_frames(index: int, clock: Callable[[], float] = time.monotonic) -> Iterator[TimedFrame]:
-    """The frames of a camera as they come, until it ends; seconds from the first one.
-
-    Raises:
-      errors.InputError: if there is no such camera.
-    """
-    camera = cv2.VideoCapture(index)
-    try:
-        if not camera.isOpened():
-            raise errors.InputError(f"There is no camera {index}, or it is in use.")
-        start = None
-        while True:
-            is_there, frame = camera.read()
-            if not is_there:
-                return
-            now = clock()
-            start = now if start is None else start
-            yield now - start, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    finally:
-        camera.release()
-
-
-def find_videos(inputs: Sequence[str]) -> list[str]:
+def find_videos(inputs: Sequence[str], excluded: str | None = None) -> list[str]:
     """Video files by path, pattern or folder (all that are below it), each once, in order.
+
+    Hidden files and folders below a folder are left out.
+
+    Args:
+      inputs: paths and patterns.
+      excluded: a folder whose videos are taken for results: folders are not searched below it, and
+        patterns do not find what lies in it. A path finds its file in any case.
 
     Raises:
       errors.InputError: for an input that gives no video.
     """
-    found: dict[str, None] = {}
+    excluded = None if excluded is None else os.path.realpath(excluded)
+    found: dict[str, str] = {}
     for each in inputs:
         if os.path.isdir(each):
-            paths = _videos_below(each)
-            problem = f"no video in this folder ({' '.join(sorted(video_files.EXTENSIONS))})"
+            paths = _videos_below(each, excluded)
         elif os.path.exists(each) or not glob.has_magic(each):
             # What is not there is told when its turn comes: the others are done all the same.
-            paths, problem = [each], ""
+            paths = [each]
         else:
-            fitting = glob.glob(each, recursive=True)
-            paths = sorted((path for path in fitting if os.path.isfile(path)), key=_natural)
-            problem = "nothing fits this pattern"
-        if not paths:
-            raise errors.InputError(f"{each}: {problem}.")
-        found.update(dict.fromkeys(paths))
-    return list(found)
+            paths = _videos_of_pattern(each, excluded)
+        for path in paths:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
 
 
-def _videos_below(folder: str) -> list[str]:
-    paths = itertools.chain.from_iterable(
-        (os.path.join(below, name) for name in names if _has(name, video_files.EXTENSIONS))
-        for below, _, names in os.walk(folder)
-    )
+def _videos_below(folder: str, excluded: str | None) -> list[str]:
+    if os.path.realpath(folder) == excluded:
+        raise errors.InputError(f"{folder}: {_ARE_RESULTS}.")
+    paths = []
+    for below, folders, names in os.walk(folder):
+        # In place: `os.walk` goes on into what is left.
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(below, name)) != excluded
+        ]
+        paths += [os.path.join(below, name) for name in names if _has(name, video_files.EXTENSIONS)]
+    if not paths:
+        extensions = " ".join(sorted(video_files.EXTENSIONS))
+        raise errors.InputError(f"{folder}: no video in this folder ({extensions}).")
+    return sorted(paths, key=_natural)
+
+
+def _videos_of_pattern(pattern: str, excluded: str | None) -> list[str]:
+    fitting = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+    if not fitting:
+        raise errors.InputError(f"{pattern}: nothing fits this pattern.")
+    paths = [path for path in fitting if os.path.realpath(os.path.dirname(path) or ".") != excluded]
+    if not paths:
+        raise errors.InputError(f"{pattern}: all that fits this pattern: {_ARE_RESULTS}.")
     return sorted(paths, key=_natural)
 
 

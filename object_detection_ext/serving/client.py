@@ -3,6 +3,7 @@
 
 import http.client
 import socket
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,6 +24,8 @@ _START_HINT = (
     "Is it running, and is this the port of the protocol (by default 8500 for gRPC, 8501 for "
     "REST)? While it loads and warms up the model, it does not answer yet."
 )
+# What gRPC says of a server that does not prove who it is.
+_NOT_TRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
 _INSTALL = "pip install tensorflow-serving-api==2.19.1 (the extra [serving] of this package)"
 
 
@@ -60,16 +63,27 @@ class Client(Protocol):
 class GrpcClient:
     """See `Client`. Needs tensorflow-serving-api."""
 
-    def __init__(self, address: str, model_name: str, timeout: float = DEFAULT_TIMEOUT):
+    def __init__(
+        self,
+        address: str,
+        model_name: str,
+        timeout: float = DEFAULT_TIMEOUT,
+        *,
+        tls: bool = False,
+        ca_certificate: str | None = None,
+    ):
         """Does not connect yet.
 
         Args:
           address: HOST:PORT.
           model_name: as the server knows it.
           timeout: of each question, in seconds.
+          tls: whether the connection is encrypted, and the server must prove who it is.
+          ca_certificate: with `tls`, the PEM file of the authority that signed the server's
+            certificate; None trusts those that gRPC brings.
 
         Raises:
-          ServingError: if tensorflow-serving-api is not installed.
+          ServingError: if tensorflow-serving-api is not installed, or the file is no certificate.
         """
         try:
             import grpc
@@ -85,7 +99,12 @@ class GrpcClient:
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ]
-        self._channel = grpc.insecure_channel(address, options=limits)
+        if tls:
+            roots = None if ca_certificate is None else _root_certificates(ca_certificate)
+            credentials = grpc.ssl_channel_credentials(root_certificates=roots)
+            self._channel = grpc.secure_channel(address, credentials, options=limits)
+        else:
+            self._channel = grpc.insecure_channel(address, options=limits)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def signature_inputs(self) -> dict[str, TensorInfo]:
@@ -113,6 +132,8 @@ class GrpcClient:
 
     def _explained(self, code, details: str) -> str:
         codes = self._grpc.StatusCode
+        if code == codes.UNAVAILABLE and any(words in details for words in _NOT_TRUSTED):
+            return _not_trusted(self._address, details)
         if code == codes.UNAVAILABLE:
             return f"no server answers at {self._address}. {_START_HINT} gRPC says: {details}"
         if code == codes.DEADLINE_EXCEEDED:
@@ -130,15 +151,29 @@ class GrpcClient:
 class RestClient:
     """See `Client`. The server sends every output, whatever is wanted."""
 
-    def __init__(self, address: str, model_name: str, timeout: float = DEFAULT_TIMEOUT):
+    def __init__(
+        self,
+        address: str,
+        model_name: str,
+        timeout: float = DEFAULT_TIMEOUT,
+        *,
+        ca_certificate: str | None = None,
+    ):
         """Does not connect yet.
 
         Args:
-          address: http://HOST:PORT.
+          address: http://HOST:PORT, or https:// for an encrypted connection to a server that must
+            prove who it is.
           model_name: as the server knows it.
           timeout: of each question, in seconds.
+          ca_certificate: with https, the PEM file of the authority that signed the server's
+            certificate; None trusts those of this machine.
+
+        Raises:
+          ServingError: if the file is no certificate.
         """
         self._address, self._model_name, self._timeout = address.rstrip("/"), model_name, timeout
+        self._tls = None if ca_certificate is None else _tls_context(ca_certificate)
 
     def signature_inputs(self) -> dict[str, TensorInfo]:
         """See `Client`."""
@@ -162,7 +197,9 @@ class RestClient:
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as answer:
+            with urllib.request.urlopen(
+                request, timeout=self._timeout, context=self._tls
+            ) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             details = rest_messages.error_text(error.read())
@@ -171,6 +208,8 @@ class RestClient:
             reason = getattr(error, "reason", error)
             if isinstance(reason, socket.timeout):
                 raise ServingError(_too_late(self._address, self._timeout)) from error
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise ServingError(_not_trusted(self._address, str(reason))) from error
             raise ServingError(
                 f"no server answers at {self._address}. {_START_HINT} ({reason})"
             ) from error
@@ -197,6 +236,37 @@ def _too_late(address: str, timeout: float) -> str:
         f"no answer from {address} within {timeout:g} s; allow more time, or send fewer clips at a "
         "time."
     )
+
+
+def _not_trusted(address: str, details: str) -> str:
+    return (
+        f"the certificate of the server at {address} is not trusted; give that of the authority "
+        "that signed it as ca_certificate (--ca_certificate on the command line), and name the "
+        f"server as the certificate does. What was found: {details}"
+    )
+
+
+def _tls_context(ca_certificate: str) -> ssl.SSLContext:
+    """What trusts this authority alone.
+
+    Raises:
+      ServingError: if the file cannot be read, or holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_certificate)
+    except ssl.SSLError:
+        raise ServingError(f"{ca_certificate}: holds no certificate in PEM form.") from None
+    except OSError as error:
+        raise ServingError(
+            f"{ca_certificate}: the certificate cannot be read: {error.strerror}."
+        ) from None
+
+
+def _root_certificates(path: str) -> bytes:
+    """The same for gRPC, which would tell a wrong file only when it connects, as no server."""
+    _tls_context(path)
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _no_model(address: str, model_name: str, details: str) -> str:

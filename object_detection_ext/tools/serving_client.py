@@ -38,7 +38,10 @@ class Options:
       video: the file.
       output: folder for the CSV.
       server: HOST:PORT of gRPC; empty for REST.
-      rest: http://HOST:PORT; empty for gRPC.
+      rest: http://HOST:PORT or https://HOST:PORT; empty for gRPC.
+      tls: whether gRPC is encrypted.
+      ca_certificate: PEM file of the authority that signed the server's certificate; empty for
+        those that gRPC, or this machine for https, trusts.
       model_name: as the server knows it.
       saved_model: the folder that is served, for its assets; may be empty.
       label_map: whose ids are kept; empty for that of the SavedModel, or all ids.
@@ -55,6 +58,8 @@ class Options:
     output: str
     server: str = ""
     rest: str = ""
+    tls: bool = False
+    ca_certificate: str = ""
     model_name: str = "vat"
     saved_model: str = ""
     label_map: str = ""
@@ -99,6 +104,10 @@ class Options:
             yield f"--server must be HOST:PORT such as localhost:8500, not {self.server!r}"
         if self.rest and not self.rest.startswith(("http://", "https://")):
             yield f"--rest must begin with http:// or https://, not {self.rest!r}"
+        if self.tls and self.rest:
+            yield "--tls is for --server; with --rest the address says it, https://HOST:PORT"
+        if self.ca_certificate and not (self.tls or self.rest.startswith("https://")):
+            yield "--ca_certificate is for --tls, and for --rest https://HOST:PORT"
 
     def _number_problems(self) -> Iterator[str]:
         if not 0 < self.every < np.inf:
@@ -246,8 +255,10 @@ def _answers(client: client_lib.Client, input_type: str, clips: Sequence[video_r
 
 
 def _connect(options: Options) -> client_lib.Client:
-    kind = client_lib.GrpcClient if options.server else client_lib.RestClient
-    return kind(options.server or options.rest, options.model_name, options.timeout)
+    common = {"timeout": options.timeout, "ca_certificate": options.ca_certificate or None}
+    if options.server:
+        return client_lib.GrpcClient(options.server, options.model_name, tls=options.tls, **common)
+    return client_lib.RestClient(options.rest, options.model_name, **common)
 
 
 def run(options: Options) -> str:
@@ -304,7 +315,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "video": "The video file.",
         "output": "Folder for the CSV.",
         "server": "HOST:PORT of TF Serving's gRPC, by default port 8500.",
-        "rest": "http://HOST:PORT of TF Serving's REST API, by default port 8501.",
+        "rest": "http://HOST:PORT (or https://) of TF Serving's REST API, by default port 8501.",
+        "tls": "Encrypt gRPC, and have the server prove who it is; REST's https:// does the same.",
+        "ca_certificate": "PEM file of the authority that signed the server's certificate, if it "
+        "is not one that is trusted anyway.",
         "model_name": "What the server calls the model.",
         "saved_model": "The SavedModel that is served, for the clip.json and the label map in it.",
         "label_map": "Rows with ids that this label map (pbtxt) does not have are left out; by "
@@ -317,7 +331,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "short_side": "Frames with a longer short side, in pixels, are shrunk to it; 0 keeps.",
         "timeout": "Seconds that a request may take.",
     }
-    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    define = {
+        str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float,
+        bool: flags.DEFINE_boolean,
+    }  # fmt: skip
     for field in dataclasses.fields(Options):
         required = field.default is dataclasses.MISSING
         default = None if required else field.default

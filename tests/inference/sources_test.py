@@ -2,6 +2,7 @@
 """Clips of streams, and the finding and naming of videos."""
 
 import itertools
+import struct
 
 import numpy as np
 import pytest
@@ -121,6 +122,49 @@ def test_videos_are_found_once_in_the_order_of_people(tmp_path):
         sources.find_videos([str(tmp_path / "empty")])
 
 
+def _touched(folder, *names) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def test_results_do_not_become_inputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _touched(tmp_path, "in/v.mp4", "in/out/v_detections.mp4", "in/sub/w.mp4", "in/out/below/x.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "in" / "out")
+    for out in ("in/out", "in/sub/../out/", str(tmp_path / "in/out"), "link"):
+        assert sources.find_videos(["in"], excluded=out) == ["in/sub/w.mp4", "in/v.mp4"]
+        assert sources.find_videos(["in/*/*.mp4"], excluded=out) == ["in/sub/w.mp4"]
+        for each in ("in/out", "in/out/*.mp4", "link"):
+            with pytest.raises(errors.InputError, match=f"{each[:4]}.*in the output folder are"):
+                sources.find_videos([each], excluded=out)
+    # By its name each can be had, and the output may lie above the inputs.
+    named = ["in/out/v_detections.mp4"]
+    assert sources.find_videos(named, excluded="in/out") == named
+    assert sources.find_videos(["in/sub"], excluded="in") == ["in/sub/w.mp4"]
+    assert sources.find_videos(["in"], excluded="not/yet/there") == [
+        "in/out/below/x.mp4", "in/out/v_detections.mp4", "in/sub/w.mp4", "in/v.mp4"
+    ]  # fmt: skip
+    monkeypatch.chdir(tmp_path / "in" / "out")
+    with pytest.raises(errors.InputError, match="output folder"):
+        sources.find_videos(["*.mp4"], excluded=".")
+
+
+def test_hidden_folders_are_not_searched(tmp_path):
+    _touched(tmp_path, ".trash/a.mp4", "b/.cache/c.mp4", "b/d.mp4")
+    assert sources.find_videos([str(tmp_path)]) == [str(tmp_path / "b" / "d.mp4")]
+    # Unless somebody names one.
+    assert sources.find_videos([str(tmp_path / ".trash")]) == [str(tmp_path / ".trash" / "a.mp4")]
+
+
+def test_one_video_of_several_names_is_found_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _touched(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    inputs = ["a.mp4", "./a.mp4", "link.mp4", str(tmp_path / "a.mp4"), "*.mp4"]
+    assert sources.find_videos(inputs) == ["a.mp4", "b.mp4"]
+
+
 def test_names_tell_files_apart():
     assert sources.names_of(["a/x.mp4", "b/y.mov"]) == ["x", "y"]
     assert sources.names_of(["a/x.mp4", "b/x.mp4", "y.mp4"]) == ["a_x", "b_x", "y"]
@@ -138,33 +182,88 @@ def test_ids_are_those_that_annotations_would_use(tmp_path):
     assert [index[video_id] for video_id in ids] == [[str(path)] for path in paths]
 
 
+def _picture(path, level: int) -> str:
+    noise = np.random.default_rng(level).integers(0, 9, [24, 24, 3], np.uint8)
+    Image.fromarray(noise + np.uint8(level)).save(path)
+    return str(path)
+
+
+def _damaged(path) -> str:
+    """Cuts the file in two, and what is left in its middle."""
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 3] ^= 0xFF
+    path.write_bytes(bytes(whole[: len(whole) // 2]))
+    return str(path)
+
+
 def test_pictures_of_a_folder(tmp_path):
     for number in (1, 2, 10):
         Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / f"frame{number}.png")
     (tmp_path / "readme.txt").write_text("no picture")
-    frames = [sources.read_picture(path) for path in sources.pictures_of_folder(str(tmp_path))]
-    assert [int(frame[0, 0, 0]) for frame in frames] == [1, 2, 10]
-    (tmp_path / "frame3.png").write_bytes(b"broken")
-    with pytest.raises(errors.InputError, match="frame3.png: cannot be read as a picture"):
-        sources.read_picture(str(tmp_path / "frame3.png"))
+    pictures = sources.pictures_of_folder(str(tmp_path))
+    frames = list(sources.frames_of_folder(pictures, 20.0))
+    assert [seconds for seconds, _ in frames] == [0.0, 0.05, 0.1]
+    assert [int(frame[0, 0, 0]) for _, frame in frames] == [1, 2, 10]
 
 
-def test_camera(tmp_path, monkeypatch):
-    import cv2
+@pytest.mark.parametrize("extension", ["bmp", "jpg", "png", "webp"])
+def test_damaged_picture_is_told(tmp_path, extension):
+    path = tmp_path / f"frame3.{extension}"
+    _picture(path, 30)
+    assert sources.read_picture(str(path)).shape == (24, 24, 3)
+    _damaged(path)
+    with pytest.raises(errors.InputError, match=rf"frame3.{extension}: cannot be read as a pict"):
+        sources.read_picture(str(path))
 
-    path = fake_models.write_video(tmp_path / "v.mp4", 5)
-    opened, real = [], cv2.VideoCapture
 
-    def capture(index):
-        opened.append(index)
-        return real(path)
+def test_picture_that_claims_to_be_huge_is_told(tmp_path):
+    path = tmp_path / "frame3.bmp"
+    _picture(path, 30)
+    content = bytearray(path.read_bytes())
+    content[18:26] = struct.pack("<ii", 60_000, 60_000)
+    path.write_bytes(bytes(content))
+    with pytest.raises(errors.InputError, match="frame3.bmp: cannot be read as a picture"):
+        sources.read_picture(str(path))
 
-    monkeypatch.setattr(cv2, "VideoCapture", capture)
-    ticks = itertools.count(100)
-    frames = list(sources.camera_frames(2, clock=lambda: next(ticks) / 2.0))
-    assert opened == [2]
-    assert [seconds for seconds, _ in frames] == [0.0, 0.5, 1.0, 1.5, 2.0]
-    assert abs(int(frames[4][1][0, 0, 0]) - 16) < 4
-    monkeypatch.setattr(cv2, "VideoCapture", lambda index: real(str(tmp_path / "none.mp4")))
-    with pytest.raises(errors.InputError, match="There is no camera 7"):
-        next(sources.camera_frames(7))
+
+def test_damaged_pictures_are_left_out_and_the_rest_goes_on(tmp_path, capsys):
+    levels = [20 * number for number in range(10)]
+    paths = [_picture(tmp_path / f"{level}.png", level) for level in levels]
+    for number in (0, 1, 4, 8, 9):
+        _damaged(tmp_path / f"{levels[number]}.png")
+    frames = list(sources.frames_of_folder(paths, 10.0))
+    assert [seconds for seconds, _ in frames] == pytest.approx(
+        [0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9]
+    )
+    found = [int(frame.min()) // 20 for _, frame in frames]
+    assert found == [2, 2, 2, 3, 5, 6, 7, 7, 7]
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 5
+    assert told[0].startswith(f"detection: left out: {paths[0]}: cannot be read as a picture")
+    # The keyframes are those of the whole folder.
+    clips = _clips(frames, every_seconds=0.4)
+    assert [clip.keyframe_time for clip in clips] == pytest.approx([0, 0.4, 0.8])
+    assert [int(frame.min()) // 20 for frame in clips[1].frames] == [2, 3, 3, 5]
+    bad = [paths[number] for number in (0, 1)]
+    with pytest.raises(errors.InputError, match="None of 2 pictures can be read: .*/0.png"):
+        list(sources.frames_of_folder(bad, 10.0))
+
+
+def test_large_frames_are_shrunk_to_what_the_model_makes_of_them():
+    frame = np.zeros([216, 384, 3], np.uint8)
+    shape = {}
+    for short_side, frame_size, model_short_side in (
+        (None, None, None),
+        (None, (90, 120), None),
+        (None, None, 40),
+        # A resizer that pads: the frame itself is smaller than what the model gets.
+        (None, (160, 160), 90),
+        (None, None, 145),
+        (100, None, 40),
+        (0, None, 40),
+    ):
+        given = sources.shrunk(frame, short_side, frame_size, model_short_side)
+        shape[short_side, frame_size, model_short_side] = given.shape[:2]
+    assert list(shape.values()) == [
+        (216, 384), (90, 160), (40, 71), (90, 160), (216, 384), (100, 178), (216, 384)
+    ]  # fmt: skip

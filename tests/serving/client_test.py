@@ -18,7 +18,7 @@ from PIL import Image
 
 from object_detection_ext.serving import client as client_lib
 from object_detection_ext.serving import inputs
-from tests.serving import fake_servers
+from tests.serving import certificates, fake_servers
 
 _T = fake_servers.T
 _CLIENTS = {"grpc": client_lib.GrpcClient, "rest": client_lib.RestClient}
@@ -115,6 +115,40 @@ def test_wrong_model_name_is_told(models, protocol):
                 inputs.ServingError, match=r"has no model 'other'.*MODEL_NAME.*Latest\(other\)"
             ):
                 ask()
+
+
+def _tls_client(protocol: str, address: str, ca_certificate: str | None):
+    more = {"tls": True} if protocol == "grpc" else {}
+    return _CLIENTS[protocol](address, "vat", timeout=10, ca_certificate=ca_certificate, **more)
+
+
+def test_encrypted_connection_to_a_server_that_proves_who_it_is(models, protocol, tmp_path):
+    certificate = certificates.make(tmp_path, "localhost")
+    with _SERVERS[protocol](models["encoded_clip"], certificate) as address:
+        client = _tls_client(protocol, address, certificate.public)
+        assert inputs.model_input(client.signature_inputs()).num_frames == _T
+        found = client.predict(_inputs("encoded_clip"))
+        client.close()
+    np.testing.assert_array_equal(found["num_detections"], [3, 3])
+
+
+def test_server_that_does_not_prove_who_it_is_is_told(models, protocol, tmp_path):
+    own, other = (certificates.make(tmp_path, host) for host in ("localhost", "elsewhere"))
+    for served, trusted in ((own, other.public), (own, None), (other, other.public)):
+        with _SERVERS[protocol](models["encoded_clip"], served) as address:
+            client = _tls_client(protocol, address, trusted)
+            with pytest.raises(
+                inputs.ServingError, match=f"server at {address} is not trusted; .*ca_certificate"
+            ):
+                client.signature_inputs()
+            client.close()
+
+
+def test_files_that_are_no_certificate_are_told(protocol, tmp_path):
+    (tmp_path / "ca.pem").write_text("nothing of the kind")
+    for name, problem in (("ca.pem", "holds no certificate in PEM form"), ("no.pem", "No such")):
+        with pytest.raises(inputs.ServingError, match=f"{name}: .*{problem}"):
+            _tls_client(protocol, "https://localhost:1", str(tmp_path / name))
 
 
 def test_no_server_is_told(protocol):

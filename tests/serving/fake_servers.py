@@ -13,7 +13,9 @@ import contextlib
 import functools
 import http.server
 import json
+import pathlib
 import re
+import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -28,6 +30,8 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+
+from tests.serving import certificates
 
 MODEL_NAME = "vat"
 T = 4
@@ -232,15 +236,22 @@ class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 @contextlib.contextmanager
-def grpc_server(model: LoadedModel) -> Iterator[str]:
-    """While it lasts, a server answers at the address HOST:PORT."""
+def grpc_server(
+    model: LoadedModel, certificate: certificates.Certificate | None = None
+) -> Iterator[str]:
+    """While it lasts, a server answers at the address HOST:PORT; encrypted with a certificate."""
     # As TF Serving: messages of up to 2 GB come in.
     server = grpc.server(
         concurrent.futures.ThreadPoolExecutor(2),
         options=[("grpc.max_receive_message_length", -1)],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Service(model), server)
-    port = server.add_insecure_port("localhost:0")
+    if certificate is None:
+        port = server.add_insecure_port("localhost:0")
+    else:
+        files = (certificate.private, certificate.public)
+        pair = tuple(pathlib.Path(file).read_bytes() for file in files)
+        port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
     server.start()
     try:
         yield f"localhost:{port}"
@@ -345,14 +356,21 @@ def _strings(value):
 
 
 @contextlib.contextmanager
-def rest_server(model: LoadedModel) -> Iterator[str]:
-    """While it lasts, a server answers at the address http://HOST:PORT."""
+def rest_server(
+    model: LoadedModel, certificate: certificates.Certificate | None = None
+) -> Iterator[str]:
+    """While it lasts, a server answers at http://HOST:PORT, with a certificate at https://."""
     handler = type("Handler", (_Handler,), {"model": model})
     server = http.server.ThreadingHTTPServer(("localhost", 0), handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.public, certificate.private)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield f"http://localhost:{server.server_port}"
+        scheme = "http" if certificate is None else "https"
+        yield f"{scheme}://localhost:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

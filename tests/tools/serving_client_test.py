@@ -19,7 +19,7 @@ from object_detection_ext.evaluation import csv_io
 from object_detection_ext.serving import inputs
 from object_detection_ext.tools import serving_client
 from object_detection_ext.visualization import drawing
-from tests.serving import fake_servers
+from tests.serving import certificates, fake_servers
 
 _FPS = 20
 _CLIP = exporting.ClipDescription(
@@ -115,6 +115,35 @@ def test_frames_are_shrunk_and_keyframes_as_asked(video, tmp_path):
     np.testing.assert_allclose(clips[2][0].mean((1, 2, 3)), [72, 76, 80, 84], atol=3)
 
 
+def test_keyframes_that_cannot_be_read_are_told(video, tmp_path, capsys, monkeypatch):
+    read = video_reader.ClipReader.clips
+
+    def damaged(reader, times):
+        for clip in read(reader, times):
+            if clip.keyframe_time == 1.0:
+                yield video_reader.Clip(1.0, (), np.empty(0), "damaged around 1 s")
+            else:
+                yield clip
+
+    monkeypatch.setattr(video_reader.ClipReader, "clips", damaged)
+    with fake_servers.grpc_server(fake_servers.model("encoded_clip")) as address:
+        path = serving_client.run(_options(video, tmp_path, server=address, score_threshold=0.0))
+    assert "detection: left out: damaged around 1 s\n" in capsys.readouterr().out
+    assert {row[1] for row in csv.reader(open(path))} == {"0000", "0002"}
+
+
+@pytest.mark.parametrize("protocol", ["server", "rest"])
+def test_encrypted_connection(video, tmp_path, protocol):
+    certificate = certificates.make(tmp_path, "localhost")
+    served = fake_servers.rest_server if protocol == "rest" else fake_servers.grpc_server
+    options = {"server": "", "tls": protocol == "server", "ca_certificate": certificate.public}
+    with served(fake_servers.model("encoded_clip"), certificate) as address:
+        path = serving_client.run(
+            _options(video, tmp_path / "out", every=2, **{**options, protocol: address})
+        )
+    assert len(list(csv.reader(open(path)))) == 2
+
+
 def test_without_assets_all_ids_are_kept_and_the_rate_is_told(video, tmp_path, capsys):
     with fake_servers.grpc_server(fake_servers.model("encoded_clip")) as address:
         path = serving_client.run(
@@ -165,7 +194,7 @@ def test_lengths_must_agree(video, tmp_path):
 
 def test_broken_assets_are_told(video, tmp_path):
     saved_model = _assets(tmp_path / "m")
-    for text, problem in (('{"T": 4}', "'T'"), ("[]", "list"), ("?", "Expecting value")):
+    for text, problem in (('{"T": 4}', "no input_type"), ("[]", "list"), ("?", "Expecting value")):
         (tmp_path / "m" / "assets" / "clip.json").write_text(text)
         options = _options(video, tmp_path, saved_model=saved_model)
         with pytest.raises(errors.InputError, match=f"clip.json: not a clip desc.*{problem}"):
@@ -196,6 +225,10 @@ def test_boxes_outside_and_padding_give_no_rows():
         ({"server": "http://localhost:8500"}, "--server must be HOST:PORT such as localhost:8500"),
         ({"server": "localhost"}, "--server must be HOST:PORT"),
         ({"server": "", "rest": "localhost:8501"}, "--rest must begin with http://"),
+        ({"server": "", "rest": "https://x:1", "tls": True}, "--tls is for --server"),
+        ({"ca_certificate": "ca.pem"}, "--ca_certificate is for --tls, and for --rest https"),
+        ({"server": "", "rest": "http://x:1", "ca_certificate": "a"}, "--ca_certificate is for"),
+        ({"tls": True, "ca_certificate": "no.pem"}, "no.pem: the certificate cannot be read: No"),
         ({"model_name": ""}, "--model_name must not be empty"),
         ({"saved_model": "no/model"}, "'no/model' has no assets/clip.json; give the folder"),
         ({"label_map": "no.pbtxt"}, "--label_map 'no.pbtxt': there is no such file"),
@@ -233,5 +266,7 @@ def test_command_line(video, tmp_path, capsys):
     with fake_servers.rest_server(fake_servers.model("encoded_clip")) as address:
         _run(*common, f"--rest={address}", "--model_name=vat", "--every=2", "--batch_size=8")
     assert "1 rows on 2 keyframes (score at least 0.6)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="error: .*serving_client_test.py: holds no certificate"):
+        _run(*common, "--server=localhost:1", "--tls", f"--ca_certificate={__file__}")
     with pytest.raises(flags.Error, match="video"):
         _run("--output=out")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The description that travels with an exported model."""
+
+import dataclasses
+import json
+
+import pytest
+
+from object_detection_ext import errors, input_types
+
+_DESCRIPTION = input_types.ClipDescription("clip_tensor", 64, 12.5, 2, 300, (400, 711), 400)
+_VALUES = json.loads(_DESCRIPTION.to_json())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"fps": None, "frame_size": None, "short_side": None}, {"fps": 25}],
+)
+def test_description_comes_back_from_its_text(changes):
+    description = dataclasses.replace(_DESCRIPTION, **changes)
+    assert input_types.ClipDescription.from_json(description.to_json()) == description
+
+
+def test_fields_of_other_versions_are_no_matter():
+    values = {**_VALUES, "something_new": {"a": 1}}
+    del values["short_side"], values["frame_size"]
+    expected = dataclasses.replace(_DESCRIPTION, short_side=None, frame_size=None)
+    assert input_types.ClipDescription.from_json(json.dumps(values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "there is no input_type"),
+        ('{"input_type": "clip_tensor"}', "there is no num_frames"),
+        ("[]", "it must be an object, not list"),
+        ("no json", "Expecting value"),
+    ],
+)
+def test_what_is_no_description_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        input_types.ClipDescription.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("input_type", 3, "input_type must be a string, not 3"),
+        ("num_frames", "64", 'num_frames must be a whole number, not "64"'),
+        ("num_frames", True, "num_frames must be a whole number, not true"),
+        ("num_frames", None, "num_frames must be a whole number, not null"),
+        ("fps", "25", 'fps must be a number or null, not "25"'),
+        ("fps", False, "fps must be a number or null, not false"),
+        ("record_stride", 1.5, "record_stride must be a whole number, not 1.5"),
+        ("max_boxes", [], r"max_boxes must be a whole number, not \[\]"),
+        ("frame_size", 400, r"frame_size must be \[h, w\], two whole numbers, or null, not 400"),
+        ("frame_size", [400], r"frame_size must be .*, not \[400\]"),
+        ("frame_size", [400, 7.5], r"frame_size must be .*, not \[400, 7.5\]"),
+        ("short_side", 0.5, "short_side must be a whole number or null, not 0.5"),
+    ],
+)
+def test_values_of_another_kind_are_told(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        input_types.ClipDescription.from_json(json.dumps({**_VALUES, field: value}))
+
+
+# The second form is read as a bucket's file is, by TensorFlow.
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_description_of_a_saved_model(tmp_path, scheme):
+    path = f"{scheme}{tmp_path}"
+    assert input_types.ClipDescription.of_saved_model(path) is None
+    (tmp_path / "assets").mkdir()
+    file = tmp_path / "assets" / "clip.json"
+    file.write_text(_DESCRIPTION.to_json())
+    assert input_types.ClipDescription.of_saved_model(path) == _DESCRIPTION
+    file.write_text(json.dumps({**_VALUES, "fps": "?"}))
+    with pytest.raises(errors.InputError, match='clip.json: not a clip .*fps .* not "."; export'):
+        input_types.ClipDescription.of_saved_model(path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(errors.InputError, match="clip.json: cannot be read"):
+        input_types.ClipDescription.of_saved_model(path)
