@@ -18,6 +18,7 @@ from object_detection_ext import errors
 from object_detection_ext.data import video_reader
 from object_detection_ext.inference import (
     annotated_video,
+    camera,
     given_boxes,
     results,
     shared_trunk,
@@ -253,19 +254,23 @@ class ActionDetector:
                 f"{self._person_boxes.path}: boxes of a file are for video files; this source is "
                 "none. Give a function as person_boxes."
             )
+        wanted = {
+            "num_frames": self.model.num_frames, "fps": self.model.fps,
+            "every_seconds": every_seconds, "transform": self._shrunk,
+        }  # fmt: skip
+        if isinstance(source, int) and not isinstance(source, bool):
+            clips = camera.clips_of_camera(source, **wanted)
+            # A batch would wait for keyframes that are yet to come.
+            return self._clip_by_clip(clips, name or f"camera_{source}", batch_size=1)
         frames, default = _timed_frames(source, source_fps)
-        clips = sources.clips_of_frames(
-            frames,
-            num_frames=self.model.num_frames,
-            fps=self.model.fps,
-            every_seconds=every_seconds,
-            transform=self._shrunk,
-        )
-        return self._clip_by_clip(clips, name or default)
+        return self._clip_by_clip(sources.clips_of_frames(frames, **wanted), name or default)
 
-    def _clip_by_clip(self, clips: Iterable[video_reader.Clip], name: str) -> Iterator[Keyframe]:
-        usable = (clip for clip in clips if not _left_out(name, clip.problem, clip.outside))
-        while batch := list(itertools.islice(usable, self._batch_size)):
+    def _clip_by_clip(
+        self, clips: Iterable[video_reader.Clip], name: str, batch_size: int | None = None
+    ) -> Iterator[Keyframe]:
+        left_out = _LeftOut(name)
+        usable = (clip for clip in clips if not left_out.tell(clip.problem, clip.outside))
+        while batch := list(itertools.islice(usable, batch_size or self._batch_size)):
             middle = self.model.num_frames // 2
             boxes = None
             if self._person_boxes is not None:
@@ -274,6 +279,7 @@ class ActionDetector:
             found = self.model(np.stack([np.stack(clip.frames) for clip in batch]), boxes)
             for clip, detections in zip(batch, found, strict=True):
                 yield self._keyframe(name, clip.keyframe_time, detections, clip.frames[middle])
+        left_out.tell_rest()
 
     def _boxes_of(self, name: str, time: float, picture: np.ndarray) -> np.ndarray:
         if isinstance(self._person_boxes, given_boxes.BoxTable):
@@ -283,14 +289,15 @@ class ActionDetector:
     def _shared(
         self, path: str, times: Sequence[float], name: str, start_seconds: float
     ) -> Iterator[Keyframe]:
-        reader = video_reader.FrameReader(path, transform=self._shrunk)
+        reader, left_out = video_reader.FrameReader(path, transform=self._shrunk), _LeftOut(name)
         for time, detections, picture, problem in shared_trunk.results(
             self.model, reader, times, self._clips_per_stretch, start_seconds
         ):
             if problem is None:
                 yield self._keyframe(name, time, detections, picture)
             else:
-                _left_out(name, problem.text, problem.outside)
+                left_out.tell(problem.text, problem.outside)
+        left_out.tell_rest()
 
     def _keyframe(self, name: str, time: float, detections: dict, picture) -> Keyframe:
         people = people_lib.group_people(
@@ -318,7 +325,7 @@ class ActionDetector:
         )
 
     def _shrunk(self, frame: np.ndarray) -> np.ndarray:
-        return sources.shrunk(frame, self._short_side, self.model.frame_size)
+        return sources.shrunk(frame, self._short_side, self.model.frame_size, self.model.short_side)
 
 
 def _checked_person_boxes(
@@ -369,18 +376,36 @@ def _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stret
         raise errors.InputError("; ".join(problems) + ".")
 
 
-def _left_out(name: str, problem: str | None, outside: bool) -> bool:
-    if problem and not outside:
-        print(f"detection: {name}: left out: {problem}", flush=True)
-    return bool(problem)
+class _LeftOut:
+    """Tells of keyframes that cannot be used: the first with the reason, then how many more."""
+
+    _MOST_TOLD = 3
+
+    def __init__(self, name: str):
+        self._name, self._count = name, 0
+
+    def tell(self, problem: str | None, outside: bool) -> bool:
+        """Whether there is a problem; it is told unless the keyframe was outside of the video."""
+        if problem and not outside:
+            self._count += 1
+            if self._count <= self._MOST_TOLD:
+                print(f"detection: {self._name}: left out: {problem}", flush=True)
+        return bool(problem)
+
+    def tell_rest(self) -> None:
+        """At the end of the source."""
+        if self._count > self._MOST_TOLD:
+            more = self._count - self._MOST_TOLD
+            print(
+                f"detection: {self._name}: left out: {more} more keyframes ({self._count} in all)",
+                flush=True,
+            )
 
 
 def _timed_frames(source: Source, source_fps: float | None) -> tuple[Iterable, str]:
     """The source as (seconds, frame), and what it is called."""
     if isinstance(source, bool) or source is None:
         raise errors.InputError(f"{source!r} is no video, folder, camera, array or iterable.")
-    if isinstance(source, int):
-        return sources.camera_frames(source), f"camera_{source}"
     default = "frames"
     if isinstance(source, str | os.PathLike):
         pictures = sources.pictures_of_folder(os.fspath(source))
@@ -390,8 +415,7 @@ def _timed_frames(source: Source, source_fps: float | None) -> tuple[Iterable, s
                 "video of a folder."
             )
         default = os.path.basename(os.path.normpath(source))
-        source = map(sources.read_picture, pictures)
-        return sources.at_rate(source, _needed(source_fps)), default
+        return sources.frames_of_folder(pictures, _needed(source_fps)), default
     if isinstance(source, np.ndarray):
         return sources.at_rate(source, _needed(source_fps)), default
     if not isinstance(source, Iterable):

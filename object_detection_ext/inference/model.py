@@ -34,6 +34,7 @@ class ClipModel:
       num_frames: T.
       fps: of a clip's frames.
       frame_size: (H, W) that frames are resized to inside the model; None if it depends on them.
+      short_side: of a frame inside the model, in pixels, where the model keeps the aspect ratio.
       label_map: action names by id.
       outputs: the names of all that the model returns.
       takes_batches: whether B may be more than 1.
@@ -48,6 +49,7 @@ class ClipModel:
         num_frames: int,
         fps: float,
         frame_size: tuple[int, int] | None,
+        short_side: int | None = None,
         label_map: Mapping[int, str],
         outputs: Iterable[str],
         takes_batches: bool,
@@ -65,6 +67,7 @@ class ClipModel:
           num_frames: T.
           fps: of a clip's frames.
           frame_size: (H, W) inside the model, if it is fixed.
+          short_side: of a frame inside the model, where the model keeps the aspect ratio.
           label_map: action names by id.
           outputs: the names of all that it returns.
           takes_batches: whether B may be more than 1.
@@ -75,7 +78,8 @@ class ClipModel:
         """
         self._call = call
         self.name, self.num_frames, self.fps = name, num_frames, fps
-        self.frame_size, self.label_map = frame_size, dict(label_map)
+        self.frame_size, self.short_side = frame_size, short_side
+        self.label_map = dict(label_map)
         self.outputs, self.takes_batches = frozenset(outputs), takes_batches
         self.takes_boxes, self._max_boxes = takes_boxes, max_boxes
         self.features, self.detect_in_features = features, detect_in_features
@@ -234,6 +238,7 @@ def load_saved_model(
         num_frames=_clip_length(path, spec.shape[1], num_frames),
         fps=_clip_rate(path, fps or (description and description.fps)),
         frame_size=description and description.frame_size,
+        short_side=description and description.short_side,
         label_map=names,
         outputs=signature.structured_outputs,
         takes_batches=spec.shape[0] is None,
@@ -354,6 +359,7 @@ def load_checkpoint(
         num_frames=description.num_frames,
         fps=_clip_rate(pipeline_config, fps or description.fps),
         frame_size=description.frame_size,
+        short_side=description.short_side,
         label_map=annotations.read_label_map(names),
         outputs=module.__call__.get_concrete_function().structured_outputs,
         takes_batches=True,

@@ -293,7 +293,7 @@ def run(options: Options) -> int:
     options.check()
     if all(each.isdecimal() and not os.path.exists(each) for each in options.inputs):
         return _watch(options)
-    paths = sources.find_videos(options.inputs)
+    paths = sources.find_videos(options.inputs, excluded=options.output)
     os.makedirs(options.output, exist_ok=True)
     files = [
         VideoResults(options, *each)

@@ -269,7 +269,9 @@ def video_clips(options: Options, info, model: model_lib.ClipModel) -> Iterator[
         options.video,
         num_frames=model.num_frames,
         fps=model.fps,
-        transform=lambda frame: sources.shrunk(frame, options.short_side, model.frame_size),
+        transform=lambda frame: sources.shrunk(
+            frame, options.short_side, model.frame_size, model.short_side
+        ),
     )
     told = progress.Progress("visualize", len(chosen), "keyframes")
     for number, clip in enumerate(reader.clips(chosen), start=1):

@@ -102,6 +102,15 @@ def test_frames_are_kept_when_asked_for_and_shrunk_when_large(files, detector):
     assert next(iter(tiny(files / "clip.mp4"))).frame.shape == (24, 32, 3)
 
 
+def test_large_frames_of_a_model_that_keeps_the_aspect_ratio_are_shrunk(tmp_path):
+    path = fake_models.save(
+        fake_models.Detector(), tmp_path / "model", {"frame_size": None, "short_side": 40}
+    )
+    keep = ActionDetector(path, keep_frames=True)
+    large = np.zeros([8, 120, 180, 3], np.uint8)
+    assert next(iter(keep(large, source_fps=20.0))).frame.shape == (40, 60, 3)
+
+
 def test_people_are_tracked_when_asked_for(files, detector):
     tracking = ActionDetector(detector.model, score_threshold=0.2, track=True)
     tracks = [[p.track for p in k.people] for k in tracking(files / "clip.mp4", 0.5)]

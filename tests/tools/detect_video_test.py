@@ -20,9 +20,10 @@ from PIL import Image
 
 from object_detection_ext import errors
 from object_detection_ext.evaluation import csv_io
-from object_detection_ext.inference import annotated_video, sources
+from object_detection_ext.inference import annotated_video, camera, sources
 from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.tools import detect_video
+from tests import numbered_videos
 from tests.inference import fake_models
 
 
@@ -88,6 +89,28 @@ def test_bad_video_does_not_stop_the_others(files, tmp_path, capsys):
     assert re.search(r"a\.mp4: cannot be read as a video", told.err)
     assert "gone.mp4: there is no such video" in told.err
     assert "detection: 3/3 videos" in told.out
+
+
+def test_cut_off_video_gives_what_is_there_and_says_so(files, tmp_path, capsys):
+    whole, cut = tmp_path / "whole.mkv", tmp_path / "cut.mkv"
+    numbered_videos.write(whole, np.arange(300) / 30)
+    cut.write_bytes(whole.read_bytes()[: os.path.getsize(whole) // 2])
+    options = _options(files, tmp_path / "out", str(cut), every=0.5, video=False)
+    assert detect_video.run(options) == 0
+    told = capsys.readouterr().out
+    lines = (tmp_path / "out" / "cut.jsonl").read_text().splitlines()
+    assert 4 < len(lines) < 16
+    assert "damaged or cut off, its header says 10" in told
+    assert f"left out: {20 - len(lines) - 3} more keyframes ({20 - len(lines)} in all)" in told
+
+
+def test_own_output_is_not_looked_at(files, tmp_path):
+    fake_models.write_video(tmp_path / "v.mp4", 30)
+    options = _options(files, tmp_path / "found", str(tmp_path))
+    for _ in range(2):
+        assert detect_video.run(options) == 0
+    videos = {path.name for path in (tmp_path / "found").glob("*.mp4")}
+    assert videos == {"v_detections.mp4"}
 
 
 def test_videos_of_one_name_are_called_as_in_the_annotations(files, tmp_path):
@@ -342,12 +365,12 @@ def test_person_boxes_of_a_file(files, tmp_path, capsys):
 def test_camera(files, tmp_path, monkeypatch, capsys):
     frames = list(sources.at_rate(fake_models.frames(), fake_models.FPS))
 
-    def stopped_after_a_while(index):
+    def stopped_after_a_while(index, **options):
         assert index == 0
-        yield from frames
+        yield from sources.clips_of_frames(frames, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources, "camera_frames", stopped_after_a_while)
+    monkeypatch.setattr(camera, "clips_of_camera", stopped_after_a_while)
     assert detect_video.run(_options(files, tmp_path, "0", every=0.5)) == 0
     (path,) = tmp_path.glob("camera_0_*.jsonl")
     lines = [json.loads(line) for line in open(path)]
