@@ -8,14 +8,17 @@ crops, flips and changes colours, it is first drawn without pixels (see clip_win
 frame is decoded for its part, resized, and stays uint8. Otherwise clips are decoded whole, packed
 along the channels, and go through the stock transformation as float images of 3 T channels.
 
-Clips that cannot be decoded are skipped with a counted warning.
+Clips that cannot be decoded are skipped with a counted warning. So are, with a warning for each,
+records whose checksum is wrong, if they are in local files; of others, the rest of the file is.
 
 Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 """
 
 import logging
+import os
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 from object_detection.builders import dataset_builder
 from object_detection.core import standard_fields as fields
@@ -113,13 +116,29 @@ def build(
 
 def _read_records(patterns, input_reader, input_context) -> tf.data.Dataset:
     """Records as the stock reader orders them: (file name, number in the file, bytes)."""
+    rescue = _Rescue()
 
     def read_file(path):
         path = tf.ensure_shape(tf.numpy_function(_existing, [path], tf.string), [])
-        # A truncated file ends with an error; what was whole before it stays.
+        # An error, of a checksum or at the end of a truncated file, ends the file.
         records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
-        records = records.ignore_errors(log_warning=True)
-        return records.enumerate().map(lambda number, record: (path, number, record))
+        records = records.ignore_errors(log_warning=True).map(lambda record: (True, record))
+        # The places of those that are then missing are known from the records' lengths.
+        count = tf.ensure_shape(tf.numpy_function(_count_records, [path], tf.int64), [])
+        missing = tf.data.Dataset.from_tensors((False, b"")).repeat(tf.maximum(count, 0))
+        records = records.concatenate(missing).take(count).enumerate()
+
+        def rescued(number, is_read, record):
+            record = tf.cond(
+                is_read,
+                lambda: record,
+                lambda: tf.numpy_function(rescue.read, [path, number], tf.string),
+            )
+            return path, number, tf.ensure_shape(record, [])
+
+        records = records.map(lambda number, read: rescued(number, *read))
+        # An empty one is none: it has no frames.
+        return records.filter(lambda path, number, record: tf.strings.length(record) > 0)
 
     dataset = dataset_builder.read_dataset(
         read_file,
@@ -130,6 +149,34 @@ def _read_records(patterns, input_reader, input_context) -> tf.data.Dataset:
     if input_reader.sample_1_of_n_examples > 1:
         dataset = dataset.shard(input_reader.sample_1_of_n_examples, 0)
     return dataset
+
+
+def _count_records(path: bytes) -> np.int64:
+    """Whole records of a local file; -1 for any other, where counting would be slow."""
+    path = path.decode()
+    count = len(record_files.find_records(path).positions) if os.path.isfile(path) else -1
+    return np.int64(count)
+
+
+class _Rescue:
+    """Reads records behind one that TensorFlow stopped at; tells of each damaged one once."""
+
+    def __init__(self):
+        self._told: set[tuple[bytes, int]] = set()
+
+    def read(self, path: bytes, number: np.int64) -> bytes:
+        """Returns a record by its number in the file, nothing if it is damaged."""
+        position = record_files.find_records(path.decode()).positions[number]
+        record = record_files.read_record(path.decode(), position)
+        if record is None and (path, number) not in self._told:
+            self._told.add((path, number))
+            _log.warning(
+                "record skipped: record %d of %s is damaged (its checksum is another); the records "
+                "behind it are read. Copy the file again, or convert again.",
+                number,
+                path.decode(),
+            )
+        return record or b""
 
 
 def _existing(path: bytes) -> bytes:
