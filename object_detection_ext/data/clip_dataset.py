@@ -16,7 +16,7 @@ Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -96,7 +96,7 @@ def build(
     record_files.check_frame_rate(look, fps)
     record_files.warn_of_repeated_frames(look, *choice.reach(num_frames))
     decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice)
-    dataset = _read_records(patterns, input_reader, input_context)
+    dataset = _read_records(patterns, _Rescue(paths), input_reader, input_context)
     dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
     if excluded:
         dataset = _without(dataset, excluded)
@@ -114,9 +114,8 @@ def build(
     return dataset.prefetch(input_reader.num_prefetch_batches)
 
 
-def _read_records(patterns, input_reader, input_context) -> tf.data.Dataset:
+def _read_records(patterns, rescue: "_Rescue", input_reader, input_context) -> tf.data.Dataset:
     """Records as the stock reader orders them: (file name, number in the file, bytes)."""
-    rescue = _Rescue()
 
     def read_file(path):
         path = tf.ensure_shape(tf.numpy_function(_existing, [path], tf.string), [])
@@ -161,7 +160,9 @@ def _count_records(path: bytes) -> np.int64:
 class _Rescue:
     """Reads records behind one that TensorFlow stopped at; tells of each damaged one once."""
 
-    def __init__(self):
+    def __init__(self, paths: Iterable[str]):
+        """Counts the records of all files."""
+        self._total = sum(_count_records(path.encode()) for path in paths)
         self._told: set[tuple[bytes, int]] = set()
 
     def read(self, path: bytes, number: np.int64) -> bytes:
@@ -175,6 +176,12 @@ class _Rescue:
                 "behind it are read. Copy the file again, or convert again.",
                 number,
                 path.decode(),
+            )
+        if len(self._told) == self._total:
+            # The dataset repeats: with nothing whole in it, it would never end.
+            raise record_files.RecordFileError(
+                f"Not one record is whole: all {self._total} are damaged, the last one told in "
+                f"{path.decode()}. Copy the files again, or convert again."
             )
         return record or b""
 

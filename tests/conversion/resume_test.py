@@ -430,6 +430,9 @@ def test_killed_processes(toy, tmp_path, victim, signal_number, exit_code, said)
     assert len(workers) == 2
     fallen, *_ = _stop_at_work(staging.Staging(_options(toy, tmp_path / "a")), workers)
     os.kill(fallen.process if victim == "worker" else process.pid, signal_number)
+    if victim == "main":
+        process.wait(timeout=60)
+        time.sleep(1.1)  # so that they see it as soon as they go on
     for worker in workers:
         os.kill(worker, signal.SIGCONT)
     output = process.communicate(timeout=60)[0]

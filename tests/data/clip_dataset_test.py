@@ -138,6 +138,15 @@ def test_flipped_bytes_cost_their_records_only(tmp_path, label_map, caplog, shuf
     assert f"record skipped: record 4 of {path} is damaged" in told[1]
 
 
+def test_nothing_but_damaged_records_is_an_error_not_an_endless_loop(tmp_path, label_map):
+    for name in "ab":
+        path = tiny_pipeline.write_records(tmp_path / f"shard-{name}", [_record(name)])
+        _flip(path, name.encode() + b",2")
+    dataset = clip_dataset.build(_reader(label_map, tmp_path / "shard-*", num_epochs=0), 4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Not one record is whole: all 2"):
+        next(iter(dataset))
+
+
 def test_numbers_of_records_behind_a_damaged_one_are_theirs(tmp_path, label_map, capfd):
     frames = tiny_pipeline.gray_frames(4)
     broken = _record("broken", [*frames[:3], frames[3][:-10]])
