@@ -141,8 +141,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     if left_out:
         print(
             f"warning: {left_out} keyframes are not in the records (see above), so the exit status "
-            f"is {EXIT_LEFT_OUT}. When the videos are repaired, the same command converts again; "
-            "when the rows are, give --overwrite with it.",
+            f"is {EXIT_LEFT_OUT}. When the videos are repaired, the same command converts again.",
             file=sys.stderr,
             flush=True,
         )
