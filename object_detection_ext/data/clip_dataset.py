@@ -121,23 +121,21 @@ def _read_records(patterns, rescue: "_Rescue", input_reader, input_context) -> t
         path = tf.ensure_shape(tf.numpy_function(_existing, [path], tf.string), [])
         # An error, of a checksum or at the end of a truncated file, ends the file.
         records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
-        records = records.ignore_errors(log_warning=True).map(lambda record: (True, record))
-        # The places of those that are then missing are known from the records' lengths.
+        records = records.ignore_errors(log_warning=True)
+        # How many are then missing is known from the records' lengths. An empty one is none.
         count = tf.ensure_shape(tf.numpy_function(_count_records, [path], tf.int64), [])
-        missing = tf.data.Dataset.from_tensors((False, b"")).repeat(tf.maximum(count, 0))
-        records = records.concatenate(missing).take(count).enumerate()
+        missing = tf.data.Dataset.from_tensors(b"").repeat(tf.maximum(count, 0))
 
-        def rescued(number, is_read, record):
+        def rescued(number, record):
             record = tf.cond(
-                is_read,
-                lambda: record,
+                tf.equal(record, b""),
                 lambda: tf.numpy_function(rescue.read, [path, number], tf.string),
+                lambda: record,
             )
             return path, number, tf.ensure_shape(record, [])
 
-        records = records.map(lambda number, read: rescued(number, *read))
-        # An empty one is none: it has no frames.
-        return records.filter(lambda path, number, record: tf.strings.length(record) > 0)
+        records = records.concatenate(missing).take(count).enumerate().map(rescued)
+        return records.filter(lambda path, number, record: tf.not_equal(record, b""))
 
     dataset = dataset_builder.read_dataset(
         read_file,
@@ -161,12 +159,15 @@ class _Rescue:
     """Reads records behind one that TensorFlow stopped at; tells of each damaged one once."""
 
     def __init__(self, paths: Iterable[str]):
-        """Counts the records of all files."""
-        self._total = sum(_count_records(path.encode()) for path in paths)
+        """Counts the records of all files, if all are local."""
+        counts = [_count_records(path.encode()) for path in paths]
+        self._total = None if -1 in counts else sum(counts)
         self._told: set[tuple[bytes, int]] = set()
 
     def read(self, path: bytes, number: np.int64) -> bytes:
-        """Returns a record by its number in the file, nothing if it is damaged."""
+        """Returns a record by its number in the file, nothing if it is damaged or not local."""
+        if _count_records(path) < 0:
+            return b""
         position = record_files.find_records(path.decode()).positions[number]
         record = record_files.read_record(path.decode(), position)
         if record is None and (path, number) not in self._told:
