@@ -9,7 +9,7 @@ frame is decoded for its part, resized, and stays uint8. Otherwise clips are dec
 along the channels, and go through the stock transformation as float images of 3 T channels.
 
 Clips that cannot be decoded are skipped with a counted warning. So are, with a warning for each,
-records whose checksum is wrong, if they are in local files; of others, the rest of the file is.
+records whose checksum is wrong; in files that are not local, what follows is lost with them.
 
 Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 """
@@ -122,19 +122,22 @@ def _read_records(patterns, rescue: "_Rescue", input_reader, input_context) -> t
         # An error, of a checksum or at the end of a truncated file, ends the file.
         records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
         records = records.ignore_errors(log_warning=True)
-        # How many are then missing is known from the records' lengths. An empty one is none.
+        # How many are then missing is known from the records' lengths; elsewhere than on local
+        # disks, one mark asks whether the file is at its end. An empty record is none.
         count = tf.ensure_shape(tf.numpy_function(_count_records, [path], tf.int64), [])
-        missing = tf.data.Dataset.from_tensors(b"").repeat(tf.maximum(count, 0))
+        missing = tf.data.Dataset.from_tensors(b"").repeat(tf.abs(count))
+        records = records.concatenate(missing).take(count)
 
-        def rescued(number, record):
+        def rescued(number, record, position):
             record = tf.cond(
                 tf.equal(record, b""),
-                lambda: tf.numpy_function(rescue.read, [path, number], tf.string),
+                lambda: tf.numpy_function(rescue.read, [path, number, position], tf.string),
                 lambda: record,
             )
             return path, number, tf.ensure_shape(record, [])
 
-        records = records.concatenate(missing).take(count).enumerate().map(rescued)
+        records = records.scan(tf.constant(0, tf.int64), _add_position).enumerate()
+        records = records.map(lambda number, record: rescued(number, *record))
         return records.filter(lambda path, number, record: tf.not_equal(record, b""))
 
     dataset = dataset_builder.read_dataset(
@@ -146,6 +149,12 @@ def _read_records(patterns, rescue: "_Rescue", input_reader, input_context) -> t
     if input_reader.sample_1_of_n_examples > 1:
         dataset = dataset.shard(input_reader.sample_1_of_n_examples, 0)
     return dataset
+
+
+def _add_position(position: tf.Tensor, record: tf.Tensor):
+    """A step of `scan`: gives (record, where it begins in its file if those before are whole)."""
+    size = tf.strings.length(record) + record_files.FRAME_BYTES
+    return position + tf.cast(size, tf.int64), (record, position)
 
 
 def _count_records(path: bytes) -> np.int64:
@@ -164,25 +173,37 @@ class _Rescue:
         self._total = None if -1 in counts else sum(counts)
         self._told: set[tuple[bytes, int]] = set()
 
-    def read(self, path: bytes, number: np.int64) -> bytes:
-        """Returns a record by its number in the file, nothing if it is damaged or not local."""
-        if _count_records(path) < 0:
+    def read(self, path: bytes, number: np.int64, position: np.int64) -> bytes:
+        """Returns a record by its number in the file, nothing if it is damaged or not local.
+
+        Args:
+            path: of the file.
+            number: of the record.
+            position: where the records end that TensorFlow read.
+        """
+        name, record = path.decode(), None
+        if _count_records(path) >= 0:
+            start = record_files.find_records(name).positions[number]
+            record = record_files.read_record(name, start)
+            rest = "the records behind it are read"
+        elif position >= tf.io.gfile.stat(name).length:
             return b""
-        position = record_files.find_records(path.decode()).positions[number]
-        record = record_files.read_record(path.decode(), position)
+        else:
+            rest = "what follows in this file is left out"
         if record is None and (path, number) not in self._told:
             self._told.add((path, number))
             _log.warning(
-                "record skipped: record %d of %s is damaged (its checksum is another); the records "
-                "behind it are read. Copy the file again, or convert again.",
+                "record skipped: record %d of %s is damaged (its checksum is another); %s. Copy "
+                "the file again, or convert again.",
                 number,
-                path.decode(),
+                name,
+                rest,
             )
         if len(self._told) == self._total:
             # The dataset repeats: with nothing whole in it, it would never end.
             raise record_files.RecordFileError(
                 f"Not one record is whole: all {self._total} are damaged, the last one told in "
-                f"{path.decode()}. Copy the files again, or convert again."
+                f"{name}. Copy the files again, or convert again."
             )
         return record or b""
 

@@ -167,12 +167,16 @@ def test_a_damaged_length_costs_the_rest_of_the_file(tmp_path, label_map, caplog
     assert f"{path} (after 2 whole records)" in message
 
 
-def test_files_that_are_not_local_are_read_up_to_a_damaged_record(tmp_path, label_map):
-    records = [_record("a"), b"", _record("b"), _record("c")]
-    path = tiny_pipeline.write_records(tmp_path / "shard", records)
-    assert _names(_reader(label_map, f"file://{path}")) == ["a,2", "b,2", "c,2"]
+def test_files_that_are_not_local_are_read_up_to_a_damaged_record(tmp_path, label_map, caplog):
+    path = tiny_pipeline.write_records(tmp_path / "shard", [_record(name) for name in "abc"])
+    reader = _reader(label_map, f"file://{path}", num_epochs=2)
+    assert _names(reader) == 2 * ["a,2", "b,2", "c,2"]
+    assert "skipped" not in caplog.text
     _flip(path, b"b,2")
-    assert _names(_reader(label_map, f"file://{path}")) == ["a,2"]
+    assert _names(reader) == 2 * ["a,2"]
+    (told,) = [r.getMessage() for r in caplog.records if "record skipped" in r.getMessage()]
+    assert f"record 1 of file://{path} is damaged" in told
+    assert "what follows in this file is left out" in told
 
 
 def test_damage_that_jpeg_decoding_does_not_see_gives_a_picture(tmp_path, label_map, capfd):
