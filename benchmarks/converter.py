@@ -8,7 +8,8 @@ r"""The converter's speed and memory, against decoding, resizing and encoding in
 video is wanted and belongs to two or three clips. In each round it runs, one after the other and
 each as a process of its own: the bare loop (PyAV, Pillow; one thread), the converter with one
 worker, and with two. All figures are of whole processes, start included: frames of the videos per
-second by the clock, and CPU seconds.
+second by the clock, and CPU seconds; at the end the medians over the rounds, with the least and the
+most, and of ratios the median of the rounds' own.
 
 `memory` runs the converter with one worker and with two on 10 and 100 videos of 4 s, and on one of
 30 s and one of 15 min, and gives the largest resident size that any process of it reached.
@@ -50,8 +51,11 @@ def make_video(path: pathlib.Path, seconds: float, size: tuple[int, int], seed: 
         container.mux(stream.encode(None))
 
 
-def make_data(folder: pathlib.Path, num_videos: int, seconds: float, size) -> pathlib.Path:
-    """Makes videos with a keyframe each second, unless they are there; returns the folder."""
+def make_data(
+    output: pathlib.Path, num_videos: int, seconds: int, size: tuple[int, int]
+) -> pathlib.Path:
+    """Makes videos with a keyframe each second, unless they are there; returns their folder."""
+    folder = output / f"{num_videos}_videos_of_{seconds}_s_{size[0]}x{size[1]}"
     if (folder / "annotations.csv").exists():
         return folder
     (folder / "videos").mkdir(parents=True, exist_ok=True)
@@ -102,8 +106,8 @@ def _remove_records(output: pathlib.Path) -> None:
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    """Prints a line per run, and the ratios."""
-    folder = make_data(arguments.output / "speed", arguments.videos, arguments.seconds, (1280, 720))
+    """Prints a line per run, then what the rounds give together."""
+    folder = make_data(arguments.output, arguments.videos, arguments.seconds, (1280, 720))
     frames = arguments.videos * arguments.seconds * _FPS
     output = folder / "records"
     ways = {
@@ -124,15 +128,40 @@ def speed(arguments: argparse.Namespace) -> None:
                 f"{1000 * cpu_seconds / frames:5.2f} CPU ms per frame",
                 flush=True,
             )
+    print_medians(frames, wall, cpu)
 
-    def median(numerator, denominator):
-        return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
-    print(f"frames/s, 1 worker : bare          {median(wall['bare'], wall['1 worker']):.3f}")
-    print(f"frames/s per core, 2 workers : bare {median(wall['bare'], wall['2 workers']) / 2:.3f}")
-    print(f"frames/s, 2 workers : 1 worker     {median(wall['1 worker'], wall['2 workers']):.3f}")
-    print(f"frames per CPU s, 1 worker : bare  {median(cpu['bare'], cpu['1 worker']):.3f}")
-    print(f"frames per CPU s, 2 workers : bare {median(cpu['bare'], cpu['2 workers']):.3f}")
+def print_medians(frames: int, wall: dict[str, list[float]], cpu: dict[str, list[float]]) -> None:
+    """Prints what the rounds give together.
+
+    Args:
+        frames: of all videos.
+        wall: seconds by the clock of each round, by way.
+        cpu: CPU seconds likewise.
+    """
+    print(f"Of {len(wall['bare'])} rounds, median (least to most):")
+    for way in wall:
+        print(
+            f"{way:9s} frames/s {_spread([frames / each for each in wall[way]], 1)}, "
+            f"seconds {_spread(wall[way], 1)}, "
+            f"CPU ms per frame {_spread([1000 * each / frames for each in cpu[way]], 2)}"
+        )
+
+    def ratio(seconds, way, to, cores=1):
+        pairs = zip(seconds[to], seconds[way], strict=True)
+        return _spread([before / now / cores for before, now in pairs], 3)
+
+    print(f"frames/s, 1 worker : bare           {ratio(wall, '1 worker', 'bare')}")
+    print(f"frames/s per core, 2 workers : bare {ratio(wall, '2 workers', 'bare', cores=2)}")
+    print(f"frames/s, 2 workers : 1 worker      {ratio(wall, '2 workers', '1 worker')}")
+    print(f"frames per CPU s, 1 worker : bare   {ratio(cpu, '1 worker', 'bare')}")
+    print(f"frames per CPU s, 2 workers : bare  {ratio(cpu, '2 workers', 'bare')}")
+
+
+def _spread(values: list[float], digits: int) -> str:
+    """Median, least and most."""
+    each = (statistics.median(values), min(values), max(values))
+    return "{} ({} to {})".format(*(f"{value:.{digits}f}" for value in each))
 
 
 def _resident(pid: int) -> int:
@@ -174,9 +203,7 @@ def memory(arguments: argparse.Namespace) -> None:
         ("10 videos of 4 s", 10, 4), ("100 videos of 4 s", 100, 4),
         ("a video of 30 s", 1, 30), ("a video of 15 min", 1, 900),
     ):  # fmt: skip
-        folder = make_data(
-            arguments.output / f"memory_{videos}_{seconds}", videos, seconds, (640, 360)
-        )
+        folder = make_data(arguments.output, videos, seconds, (640, 360))
         for workers in (1, 2):
             output = folder / "records"
             _remove_records(output)

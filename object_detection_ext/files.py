@@ -5,7 +5,6 @@ Local paths do without TensorFlow: importing it costs each process some seconds 
 converter has a process for each core.
 """
 
-import glob
 import os
 import shutil
 import sys
@@ -24,9 +23,6 @@ class FileSystem(Protocol):
 
     def stamp(self, path: str) -> str:
         """What changes when a file does: its size and its time of modification."""
-
-    def glob(self, pattern: str) -> list[str]:
-        """The paths that match a pattern."""
 
     def listdir(self, folder: str) -> list[str]:
         """The names in a folder."""
@@ -59,7 +55,6 @@ class LocalFiles:
     rename = staticmethod(os.replace)
     remove = staticmethod(os.remove)
     rmtree = staticmethod(shutil.rmtree)
-    glob = staticmethod(glob.glob)
 
     @staticmethod
     def stamp(path: str) -> str:  # noqa: D102 (as all below: see FileSystem)
@@ -94,7 +89,7 @@ class TensorFlowFiles:
         import tensorflow as tf
 
         self._gfile: Any = tf.io.gfile
-        self.exists, self.glob = self._gfile.exists, self._gfile.glob
+        self.exists = self._gfile.exists
         self.listdir, self.makedirs = self._gfile.listdir, self._gfile.makedirs
         self.remove, self.rmtree = self._gfile.remove, self._gfile.rmtree
         self.open = self._gfile.GFile
@@ -117,6 +112,11 @@ class TensorFlowFiles:
 def is_local(path: str) -> bool:
     """Whether it is a path of this machine's own file system."""
     return "://" not in path
+
+
+def real_path(path: str) -> str:
+    """A local path without links, any other as it is: equal for one file under two names."""
+    return os.path.realpath(path) if is_local(path) else path
 
 
 def system_of(path: str) -> FileSystem:

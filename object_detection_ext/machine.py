@@ -15,3 +15,14 @@ def usable_cpus() -> int:
         if quota != "max":
             cpus = min(cpus, max(1, round(int(quota) / int(period))))
     return cpus
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process with this id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True

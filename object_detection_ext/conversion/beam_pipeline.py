@@ -63,6 +63,7 @@ def run(
     beam_arguments: Sequence[str],
     log_path: str | None,
     tick: Callable[[], None],
+    tick_seconds: float,
     give_up: Callable[[str, int], None],
 ) -> None:
     """Converts units and waits for the end.
@@ -72,7 +73,8 @@ def run(
       workers: processes of the local runner.
       beam_arguments: `--runner=...` and whatever else Beam takes; empty for the local runner.
       log_path: where local workers write what they have to say; None for stderr.
-      tick: is called twice a second meanwhile.
+      tick: is called meanwhile, and once more at the end.
+      tick_seconds: from one call to the next.
       give_up: ends this process with a message and an exit code, when a worker was killed or the
         user interrupts: the runner itself would wait for its workers' answers, for ever.
 
@@ -92,11 +94,14 @@ def run(
 
     with _watched_workers() as killed:
         threading.Thread(target=run_it, daemon=True).start()
+        next_tick = 0.0
         try:
             while not finished.wait(_POLL_SECONDS):
-                tick()
                 if killed:
                     give_up(killed[0], 1)
+                if time.monotonic() >= next_tick:
+                    tick()
+                    next_tick = time.monotonic() + tick_seconds
         except KeyboardInterrupt:
             give_up("Interrupted", _EXIT_INTERRUPTED)
     if failure:

@@ -4,6 +4,7 @@
 import collections
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import av
@@ -19,8 +20,27 @@ _MAX_LISTED = 20
 
 
 def fingerprint(units: Sequence[plan.Unit]) -> str:
-    """Returns what changes when any unit's does."""
+    """Returns what changes when any unit's does: of the records."""
     return hashlib.sha256("".join(unit.fingerprint for unit in units).encode()).hexdigest()
+
+
+def account(
+    labels: annotations.Annotations, label_map: Mapping[int, str], early_skips: Sequence[skips.Skip]
+) -> str:
+    """Returns what changes with what a manifest tells beside the records.
+
+    Args:
+      labels: the split's annotations.
+      label_map: names by action id.
+      early_skips: what was left out before anything was decoded.
+    """
+    told = [
+        sorted(label_map.items()),
+        sorted(labels.skipped_labels.items()),
+        [keyframe.row for keyframe in labels.keyframes],
+        [dataclasses.astuple(skip) for skip in early_skips],
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def make(
@@ -68,6 +88,7 @@ def make(
             "pillow": PIL.__version__,
         },
         "fingerprint": fingerprint(units),
+        "account": account(labels, label_map, early_skips),
         "totals": {"keyframes": len(labels.keyframes), **totals},
         "rows_by_class": {name: rows[name] for name in label_map.values()},
         "skipped_keyframes_by_reason": skips.counts(skipped),
@@ -78,6 +99,40 @@ def make(
         "videos": dict(sorted(videos.items())),
         "shards": dict(sorted(shards.items())),
     }
+
+
+def as_result(manifest: Mapping, units: Sequence[plan.Unit]) -> dict:
+    """Returns the records of a manifest as the result of one unit, for `make`.
+
+    Args:
+      manifest: of the same records.
+      units: their plan, with the rows that keyframes have now.
+    """
+    videos = [video for unit in units for video in unit.videos]
+    rows = {
+        (v.video_id, keyframe.timestamp): keyframe.row for v in videos for keyframe in v.keyframes
+    }
+    late = [
+        dataclasses.asdict(dataclasses.replace(skip, row=rows[skip.video_id, skip.timestamp]))
+        for skip in skipped_of(manifest)
+        if (skip.video_id, skip.timestamp) in rows
+    ]
+    entries = {video.video_id: dict(manifest["videos"][video.video_id]) for video in videos}
+    for entry in entries.values():
+        entry.pop("keyframes_skipped", None)
+    totals = {k: v for k, v in manifest["totals"].items() if k not in ("keyframes", "videos")}
+    return {
+        "totals": totals,
+        "rows_by_class": manifest["rows_by_class"],
+        "skips": late,
+        "videos": entries,
+        "shards": manifest["shards"],
+    }
+
+
+def skipped_of(manifest: Mapping) -> list[skips.Skip]:
+    """Returns all keyframes that a manifest tells as left out."""
+    return [skips.Skip(**skip) for skip in manifest.get("skipped_keyframes", ())]
 
 
 def _skipped_by_video(skipped: Sequence[skips.Skip]) -> dict[str, dict[str, int]]:
@@ -97,8 +152,7 @@ def summary(options: options_lib.Options, manifest: Mapping) -> str:
     ]
     for kind, count in manifest["skipped_keyframes_by_reason"].items():
         lines.append(f"Left out: {count} keyframes, {kind}.")
-    skipped = [skips.Skip(**skip) for skip in manifest["skipped_keyframes"]]
-    lines += skips.listing(options.annotations, skips.surprises(skipped))
+    lines += skips.listing(options.annotations, skips.surprises(skipped_of(manifest)))
     damaged = [name for name, video in manifest["videos"].items() if video.get("damaged_frames")]
     if damaged:
         more = " and more" if len(damaged) > _MAX_LISTED else ""

@@ -25,6 +25,12 @@ from object_detection_ext.data import annotations, video_reader
 _FORMAT = 1
 # A keyframe is on the grid of a record's frames if it is so near to one, in frames.
 _GRID_TOLERANCE = 1e-3
+# Neither protobuf nor TensorFlow parses a message of 2 GiB; the rest is for what is no frame.
+_MAX_RECORD_BYTES = 2**31 - 2**24
+# A JPEG's bytes per pixel by its quality, of photographed scenes: for estimates only.
+_QUALITIES, _BYTES_PER_PIXEL = (1, 50, 75, 92, 100), (0.01, 0.07, 0.1, 0.2, 0.6)
+# Seconds within which keyframes of a record save nearly all that sharing frames can save.
+_ENOUGH_SECONDS = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,3 +165,51 @@ def _fingerprint_parts(videos, shards, options, label_map) -> Iterator[list]:
                 for region in keyframe.regions
             ]
             yield [keyframe.timestamp, rows]
+
+
+# --- Sizes ----------------------------------------------------------------------------------------
+
+
+def check_record_sizes(videos: Sequence[VideoJob], options: options_lib.Options) -> None:
+    """Estimates the largest record of each video; a worker holds it in memory.
+
+    Raises:
+      ConversionError: if it could not be read.
+    """
+    bytes_per_pixel = np.interp(options.jpeg_quality, _QUALITIES, _BYTES_PER_PIXEL)
+    for video in videos:
+        pixels = video.info.height * video.info.width
+        short_side = min(video.info.height, video.info.width)
+        if 0 < options.short_side < short_side:
+            pixels *= (options.short_side / short_side) ** 2
+        frames = _longest_record(video, options)
+        check_record_size(video, options, frames, round(frames * pixels * bytes_per_pixel))
+
+
+def _longest_record(video: VideoJob, options: options_lib.Options) -> int:
+    if not options.seconds_per_record:
+        return options.num_frames
+    records = plan_records(
+        video.keyframes, options.num_frames, options.fps, options.seconds_per_record
+    )
+    return max(len(record.window.times) for record in records)
+
+
+def check_record_size(
+    video: VideoJob, options: options_lib.Options, num_frames: int, num_bytes: int
+) -> None:
+    """Raises ConversionError if a record of so many frames and bytes could not be read."""
+    if num_bytes <= _MAX_RECORD_BYTES:
+        return
+    seconds = (num_frames * _MAX_RECORD_BYTES / num_bytes - options.num_frames) / options.fps
+    if options.seconds_per_record and seconds >= 1:
+        option = f"--seconds_per_record {options.seconds_per_record:g}"
+        advice = f"At most {int(seconds)} fit, and {_ENOUGH_SECONDS} save nearly as much"
+    else:
+        option = f"--num_frames {options.num_frames}"
+        advice = "Give fewer, or a smaller --short_side"
+    raise options_lib.ConversionError(
+        f"{option}: a record of {video.video_id} ({video.info.path}) would hold {num_frames:,} "
+        f"frames of about {num_bytes / num_frames / 1e3:.0f} kB, {num_bytes / 2**30:.1f} GiB "
+        f"together, and records of 2 GiB cannot be read. {advice}."
+    )

@@ -14,8 +14,10 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from object_detection_ext import files
 from object_detection_ext.conversion import options as options_lib
@@ -23,6 +25,14 @@ from object_detection_ext.data import record_writer
 
 _TEMPORARY, _PROGRESS, _PROBLEM, _STOP = ".being-written-", ".progress", ".problem", "stop"
 _MANIFEST = "manifest.json"
+_UNIT_RESULT = re.compile(r"unit-(?P<index>\d+)\.json")
+
+
+class AtWork(NamedTuple):
+    """A video that is being converted, in words, and the id of the process that does it."""
+
+    video: str
+    process: int
 
 
 class Staging:
@@ -39,18 +49,22 @@ class Staging:
     # --- The whole conversion ---------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self) -> Iterator[Sequence[AtWork]]:
         """Makes the folder for one run, which removes what a killed one left half-written.
+
+        Yields:
+          What the killed run was at.
 
         Raises:
           ConversionError: if another run is at work there (seen on local disks only).
         """
         self._files.makedirs(self.folder)
         with self._locked() if self.is_local else contextlib.nullcontext():
+            at_work = self.at_work()
             for name in self._files.listdir(self.folder):
                 if _TEMPORARY in name or name.endswith((_PROGRESS, _PROBLEM, _STOP)):
                     self._files.remove(self._path(name))
-            yield
+            yield at_work
 
     @contextlib.contextmanager
     def _locked(self):
@@ -65,8 +79,16 @@ class Staging:
             yield
 
     def existing(self) -> list[str]:
-        """Returns the final files that are there: shards with this prefix and number, manifest."""
-        return sorted(self._files.glob(self._options.shard_pattern)) + [
+        """Returns the final files that are there: shards of this prefix, of any number; manifest.
+
+        Readers match shards by `PREFIX-?????-of-?????`: those of another number are in the way too.
+        """
+        folder, base = os.path.split(self._options.prefix)
+        shard = re.compile(re.escape(base) + r"-\d{5}-of-\d{5}")
+        names = []
+        if self._files.exists(folder or "."):
+            names = sorted(n for n in self._files.listdir(folder or ".") if shard.fullmatch(n))
+        return [self._final(name) for name in names] + [
             p for p in [self.manifest_path] if self._files.exists(p)
         ]
 
@@ -79,22 +101,32 @@ class Staging:
         manifest = self.manifest()
         if manifest is None or manifest.get("fingerprint") != fingerprint:
             return None
-        folder = os.path.dirname(self._options.prefix)
-        whole = all(
-            self._size(os.path.join(folder, name)) == shard["bytes"]
-            for name, shard in manifest["shards"].items()
-        )
+        shards = manifest["shards"].items()
+        whole = all(self._size(self._final(name)) == shard["bytes"] for name, shard in shards)
         return manifest if whole else None
+
+    def is_publishing(self, fingerprint: str) -> bool:
+        """Whether a run of the conversion with this fingerprint began to give final names."""
+        return (self._read(self._path(_MANIFEST)) or {}).get("fingerprint") == fingerprint
+
+    def rewrite_manifest(self, manifest: Mapping) -> None:
+        """Replaces the manifest of finished records."""
+        self._write(self.manifest_path, manifest)
 
     def publish(self, manifest: Mapping) -> None:
         """Gives everything its final name; goes on where an earlier try was stopped."""
         # With the manifest here, shards that are not may already have their final names.
         self._write(self._path(_MANIFEST), manifest)
-        for index in range(self._options.num_shards):
-            final = self._options.shard_path(index)
-            staged = self._path(os.path.basename(final))
-            if self._files.exists(staged):
-                self._files.rename(staged, final)
+        count = self._options.num_shards
+        names = [os.path.basename(self._options.shard_path(index)) for index in range(count)]
+        left = [name for name in names if self._files.exists(self._path(name))]
+        # Records of another conversion go before the first of the new ones comes, their manifest
+        # first of all: never do both stand together, or some under a manifest that is not theirs.
+        for path in reversed(self.existing()):
+            if os.path.basename(path) not in names or os.path.basename(path) in left:
+                self._files.remove(path)
+        for name in left:
+            self._files.rename(self._path(name), self._final(name))
         self._files.rename(self._path(_MANIFEST), self.manifest_path)
         self._files.rmtree(self.folder)
 
@@ -152,19 +184,21 @@ class Staging:
         published = self._files.exists(self._path(_MANIFEST))
         for name, shard in found["shards"].items():
             staged = self._size(self._path(name)) == shard["bytes"]
-            final = os.path.join(os.path.dirname(self._options.prefix), name)
-            if not staged and not (published and self._size(final) == shard["bytes"]):
+            final = published and self._size(self._final(name)) == shard["bytes"]
+            if not staged and not final:
                 return None
         return found
 
-    def has_result(self, index: int) -> bool:
-        """Whether a unit is finished, without a look at its shards."""
-        return self._files.exists(self._path(f"unit-{index:05d}.json"))
+    def finished_units(self) -> set[int]:
+        """Returns the numbers of units that have a result, without a look at their shards."""
+        matches = map(_UNIT_RESULT.fullmatch, self._files.listdir(self.folder))
+        return {int(match["index"]) for match in matches if match}
 
     def drop_result(self, index: int) -> None:
         """Forgets a unit's result, such as one of another plan."""
-        if self.has_result(index):
-            self._files.remove(self._path(f"unit-{index:05d}.json"))
+        path = self._path(f"unit-{index:05d}.json")
+        if self._files.exists(path):
+            self._files.remove(path)
 
     def write_problem(self, index: int, problem: str) -> None:
         """Says why a unit could not be finished; tells all workers to begin nothing more."""
@@ -180,19 +214,32 @@ class Staging:
         """Whether a worker failed, so that the others need not go on."""
         return self._files.exists(self._path(_STOP))
 
-    def write_progress(self, index: int, keyframes: int) -> None:
-        """Says how far an unfinished unit is; on local disks only, where it is cheap."""
-        if self.is_local:
-            with open(self._path(f"unit-{index:05d}{_PROGRESS}"), "w") as file:
-                file.write(str(keyframes))
+    def write_progress(self, index: int, keyframes: int, video: str) -> None:
+        """Says how far this process is with a unit, and at which video, in words."""
+        content = {"keyframes": keyframes, "video": video, "process": os.getpid()}
+        with self._files.open(self._path(f"unit-{index:05d}{_PROGRESS}"), "w") as file:
+            file.write(json.dumps(content))
 
     def progress(self, index: int) -> int:
-        """Returns how many keyframes of an unfinished unit are done, as far as it is known."""
-        with contextlib.suppress(OSError, ValueError):
-            if self.is_local:
-                with open(self._path(f"unit-{index:05d}{_PROGRESS}")) as file:
-                    return int(file.read())
-        return 0
+        """Returns how many keyframes of an unfinished unit are done, 0 if that is not known.
+
+        On local disks only, where a look is cheap.
+        """
+        found = self._progress(f"unit-{index:05d}{_PROGRESS}") if self.is_local else None
+        return found["keyframes"] if found else 0
+
+    def at_work(self) -> list[AtWork]:
+        """Returns the videos that are being converted, or were when a run was stopped."""
+        finished = {f"unit-{index:05d}{_PROGRESS}" for index in self.finished_units()}
+        names = sorted(n for n in self._files.listdir(self.folder) if n.endswith(_PROGRESS))
+        found = [self._progress(name) for name in names if name not in finished]
+        return [AtWork(each["video"], each["process"]) for each in found if each]
+
+    def _progress(self, name: str) -> dict | None:
+        try:
+            return self._read(self._path(name))
+        except files.errors():
+            return None  # it was removed meanwhile
 
     @property
     def log_path(self) -> str | None:
@@ -203,6 +250,9 @@ class Staging:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
+
+    def _final(self, name: str) -> str:
+        return os.path.join(os.path.dirname(self._options.prefix), name)
 
     def _size(self, path: str) -> int:
         return self._files.size(path) if self._files.exists(path) else -1
@@ -217,7 +267,7 @@ class Staging:
                 return None  # not ours, or damaged: as good as none
 
     def _write(self, path: str, content: Mapping) -> None:
-        temporary = self._path(f"{os.path.basename(path)}{_TEMPORARY}{uuid.uuid4().hex}")
+        temporary = f"{path}{_TEMPORARY}{uuid.uuid4().hex}"
         with self._files.open(temporary, "w") as file:
             file.write(json.dumps(content, indent=1) + "\n")
         self._files.rename(temporary, path)

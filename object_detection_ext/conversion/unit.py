@@ -7,7 +7,9 @@ Runs in a worker process, which may be on another machine.
 import bisect
 import collections
 import dataclasses
+import os
 import time
+import traceback
 from collections.abc import Callable, Mapping
 
 from object_detection_ext import errors, files
@@ -40,19 +42,39 @@ def convert(job: Job, unit: plan.Unit) -> None:
     The shards and the unit's result are staged if nothing goes wrong; else a problem is, in words.
 
     Raises:
-      Exception: if even that cannot be written.
+      ConversionError: with the problem, if even that cannot be written.
     """
     place = staging.Staging(job.options)
+    converter = _Converter(job, unit, place)
     try:
-        _Converter(job, unit, place).run()
+        converter.run()
     except Stopped:
         pass
-    except errors.InputError as error:
-        place.write_problem(unit.index, str(error))
-    except files.errors() as error:
-        names = ", ".join(video.video_id for video in unit.videos[:3])
-        more = f" and {len(unit.videos) - 3} more" if len(unit.videos) > 3 else ""
-        place.write_problem(unit.index, f"While converting {names}{more}: {error}")
+    except Exception as error:
+        problem = _in_words(error, converter.video, place)
+        try:
+            place.write_problem(unit.index, problem)
+        except files.errors() as second:
+            # A full disk does not take even this; the runner carries it to the user.
+            raise options_lib.ConversionError(problem) from second
+
+
+def _in_words(error: Exception, video: plan.VideoJob | None, place: staging.Staging) -> str:
+    """What went wrong, and with which video."""
+    if isinstance(error, errors.InputError):
+        return str(error)
+    where = f"While converting {_name(video)}: " if video else ""
+    if isinstance(error, files.errors()):
+        return f"{where}{error}"
+    # Nothing that was foreseen.
+    traceback.print_exception(error)
+    log_path = place.log_path
+    details = f" (details: {log_path})" if log_path and os.path.exists(log_path) else ""
+    return f"{where}{type(error).__name__}: {error}{details}"
+
+
+def _name(video: plan.VideoJob) -> str:
+    return f"{video.video_id} ({video.info.path})"
 
 
 class _Converter:
@@ -69,6 +91,7 @@ class _Converter:
         self._videos: dict[str, dict] = {}
         self._records = [0] * len(unit.shards)
         self._passed_before, self._last_tick = 0, 0.0  # keyframes of videos that are done
+        self.video: plan.VideoJob | None = None  # that is being converted
 
     def run(self) -> None:
         """Writes the shards, then the result."""
@@ -76,6 +99,9 @@ class _Converter:
         with self._place.shard_writers(self._unit.shards) as write:
             for video in self._unit.videos:
                 # Records go to the shards in turn, neighbours to different ones.
+                self.video = video
+                # Should the decoder crash, this process has no other moment to say at what.
+                self._tell_progress(video, 0)
                 dealt = self._convert_video(video, write, dealt)
         sizes = self._place.shard_sizes(self._unit.shards)
         self._place.write_result(
@@ -101,7 +127,10 @@ class _Converter:
         if self._place.stopped():
             raise Stopped
         passed = bisect.bisect(video.keyframes, reader.stats.end or 0.0, key=lambda k: k.timestamp)
-        self._place.write_progress(self._unit.index, self._passed_before + passed)
+        self._tell_progress(video, passed)
+
+    def _tell_progress(self, video: plan.VideoJob, passed: int) -> None:
+        self._place.write_progress(self._unit.index, self._passed_before + passed, _name(video))
 
     def _convert_video(self, video: plan.VideoJob, write: Callable, dealt: int) -> int:
         options = self._options
@@ -164,6 +193,8 @@ class _Converter:
         if not usable:
             return None
         frames, frame_times, usable = _cut(found, usable, self._options.num_frames)
+        size = sum(map(len, frames))
+        plan.check_record_size(video, self._options, len(frames), size)
         height, width = encoder.size
         example = clip_features.serialized_example(
             usable,
@@ -202,6 +233,7 @@ def _video_entry(video: plan.VideoJob, reader: video_reader.FrameReader, kept: i
     info = video.info
     return {
         "path": info.path,
+        "stamp": video.stamp,
         "fps": info.fps,
         "duration": info.duration,
         "size": list(reader.shape or (info.height, info.width)),

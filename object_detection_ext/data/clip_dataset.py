@@ -8,14 +8,17 @@ crops, flips and changes colours, it is first drawn without pixels (see clip_win
 frame is decoded for its part, resized, and stays uint8. Otherwise clips are decoded whole, packed
 along the channels, and go through the stock transformation as float images of 3 T channels.
 
-Clips that cannot be decoded are skipped with a counted warning.
+Clips that cannot be decoded are skipped with a counted warning. So are, with a warning for each,
+records whose checksum is wrong; in files that are not local, what follows is lost with them.
 
 Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 """
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 
+import numpy as np
 import tensorflow as tf
 from object_detection.builders import dataset_builder
 from object_detection.core import standard_fields as fields
@@ -93,7 +96,7 @@ def build(
     record_files.check_frame_rate(look, fps)
     record_files.warn_of_repeated_frames(look, *choice.reach(num_frames))
     decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice)
-    dataset = _read_records(patterns, input_reader, input_context)
+    dataset = _read_records(patterns, _Rescue(paths), input_reader, input_context)
     dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
     if excluded:
         dataset = _without(dataset, excluded)
@@ -111,15 +114,31 @@ def build(
     return dataset.prefetch(input_reader.num_prefetch_batches)
 
 
-def _read_records(patterns, input_reader, input_context) -> tf.data.Dataset:
+def _read_records(patterns, rescue: "_Rescue", input_reader, input_context) -> tf.data.Dataset:
     """Records as the stock reader orders them: (file name, number in the file, bytes)."""
 
     def read_file(path):
         path = tf.ensure_shape(tf.numpy_function(_existing, [path], tf.string), [])
-        # A truncated file ends with an error; what was whole before it stays.
+        # An error, of a checksum or at the end of a truncated file, ends the file.
         records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
         records = records.ignore_errors(log_warning=True)
-        return records.enumerate().map(lambda number, record: (path, number, record))
+        # How many are then missing is known from the records' lengths; elsewhere than on local
+        # disks, one mark asks whether the file is at its end. An empty record is none.
+        count = tf.ensure_shape(tf.numpy_function(_count_records, [path], tf.int64), [])
+        missing = tf.data.Dataset.from_tensors(b"").repeat(tf.abs(count))
+        records = records.concatenate(missing).take(count)
+
+        def rescued(number, record, position):
+            record = tf.cond(
+                tf.equal(record, b""),
+                lambda: tf.numpy_function(rescue.read, [path, number, position], tf.string),
+                lambda: record,
+            )
+            return path, number, tf.ensure_shape(record, [])
+
+        records = records.scan(tf.constant(0, tf.int64), _add_position).enumerate()
+        records = records.map(lambda number, record: rescued(number, *record))
+        return records.filter(lambda path, number, record: tf.not_equal(record, b""))
 
     dataset = dataset_builder.read_dataset(
         read_file,
@@ -130,6 +149,63 @@ def _read_records(patterns, input_reader, input_context) -> tf.data.Dataset:
     if input_reader.sample_1_of_n_examples > 1:
         dataset = dataset.shard(input_reader.sample_1_of_n_examples, 0)
     return dataset
+
+
+def _add_position(position: tf.Tensor, record: tf.Tensor):
+    """A step of `scan`: gives (record, where it begins in its file if those before are whole)."""
+    size = tf.strings.length(record) + record_files.FRAME_BYTES
+    return position + tf.cast(size, tf.int64), (record, position)
+
+
+def _count_records(path: bytes) -> np.int64:
+    """Whole records of a local file; -1 for any other, where counting would be slow."""
+    path = path.decode()
+    count = len(record_files.find_records(path).positions) if os.path.isfile(path) else -1
+    return np.int64(count)
+
+
+class _Rescue:
+    """Reads records behind one that TensorFlow stopped at; tells of each damaged one once."""
+
+    def __init__(self, paths: Iterable[str]):
+        """Counts the records of all files, if all are local."""
+        counts = [_count_records(path.encode()) for path in paths]
+        self._total = None if -1 in counts else sum(counts)
+        self._told: set[tuple[bytes, int]] = set()
+
+    def read(self, path: bytes, number: np.int64, position: np.int64) -> bytes:
+        """Returns a record by its number in the file, nothing if it is damaged or not local.
+
+        Args:
+            path: of the file.
+            number: of the record.
+            position: where the records end that TensorFlow read.
+        """
+        name, record = path.decode(), None
+        if _count_records(path) >= 0:
+            start = record_files.find_records(name).positions[number]
+            record = record_files.read_record(name, start)
+            rest = "the records behind it are read"
+        elif position >= tf.io.gfile.stat(name).length:
+            return b""
+        else:
+            rest = "what follows in this file is left out"
+        if record is None and (path, number) not in self._told:
+            self._told.add((path, number))
+            _log.warning(
+                "record skipped: record %d of %s is damaged (its checksum is another); %s. Copy "
+                "the file again, or convert again.",
+                number,
+                name,
+                rest,
+            )
+        if len(self._told) == self._total:
+            # The dataset repeats: with nothing whole in it, it would never end.
+            raise record_files.RecordFileError(
+                f"Not one record is whole: all {self._total} are damaged, the last one told in "
+                f"{name}. Copy the files again, or convert again."
+            )
+        return record or b""
 
 
 def _existing(path: bytes) -> bytes:

@@ -2,21 +2,25 @@
 """A look at TFRecord files before the expensive part starts."""
 
 import dataclasses
+import functools
 import itertools
 import logging
 import os
 import statistics
 import struct
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import message as protobuf_message
 
 from object_detection_ext import errors
+from object_detection_ext.data import record_writer
 
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
 _HEADER, _FOOTER = 12, 4
+FRAME_BYTES = _HEADER + _FOOTER
 # Up to this part of it, a measured frame rate is told as the plain number that it is next to.
 _PLAIN_RATE_WITHIN = 0.01
 
@@ -25,25 +29,77 @@ class RecordFileError(errors.InputError):
     """No usable record in the input files."""
 
 
-def count_whole_records(path: str) -> tuple[int, bool]:
-    """Counts the records of a local TFRecord file by their lengths, without reading them.
+class WholeRecords(NamedTuple):
+    """The records of a file whose lengths are intact and that end inside it.
+
+    `positions`, int64 [N], are where they begin, in bytes; `is_cut` is whether something else
+    follows: a part of a record, or a damaged length, behind which nothing can be found.
+    """
+
+    positions: np.ndarray
+    is_cut: bool
+
+
+def find_records(path: str) -> WholeRecords:
+    """Finds the records of a local TFRecord file by their lengths, without reading them."""
+    status = os.stat(path)
+    return _find_records(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache  # files are opened in each epoch; 8 bytes a record
+def _find_records(path: str, size: int, stamp: int) -> WholeRecords:
+    position, positions = 0, []
+    with open(path, "rb", buffering=0) as file:
+        while position < size:
+            header = os.pread(file.fileno(), _HEADER, position)
+            length, is_intact = _length(header)
+            end = position + _HEADER + length + _FOOTER
+            if not is_intact or end > size:
+                break
+            positions.append(position)
+            position = end
+    return WholeRecords(np.array(positions, np.int64), position < size)
+
+
+def _length(header: bytes) -> tuple[int, bool]:
+    """A record's length, and whether it is the one that was written."""
+    if len(header) < _HEADER:
+        return 0, False
+    length = header[:8]
+    return struct.unpack("<Q", length)[0], record_writer.masked_checksum(length) == header[8:]
+
+
+def read_record(path: str, position: int) -> bytes | None:
+    """Reads a whole record of a local file; None if it is not what was written."""
+    with open(path, "rb") as file:
+        file.seek(position)
+        return _read_record(file)
+
+
+def _read_record(file: BinaryIO) -> bytes | None:
+    length, _ = _length(file.read(_HEADER))
+    record, checksum = file.read(length), file.read(_FOOTER)
+    return record if record_writer.masked_checksum(record) == checksum else None
+
+
+def damaged_records(path: str, tell: Callable[[int], None] | None = None) -> list[int]:
+    """Reads a whole local file and compares the checksum of each record.
+
+    Args:
+      path: the file.
+      tell: takes the bytes read so far, after each record.
 
     Returns:
-        The number of whole records, and whether the file ends inside a record.
+      Numbers, from 0, of the whole records that are not what was written.
     """
-    size = os.path.getsize(path)
-    position = count = 0
+    damaged, positions = [], find_records(path).positions
     with open(path, "rb") as file:
-        while position < size:
-            header = file.read(_HEADER)
-            if len(header) < _HEADER:
-                return count, True
-            position += _HEADER + struct.unpack("<Q", header[:8])[0] + _FOOTER
-            if position > size:
-                return count, True
-            file.seek(position)
-            count += 1
-    return count, False
+        for number in range(len(positions)):
+            if _read_record(file) is None:
+                damaged.append(number)
+            if tell is not None:
+                tell(file.tell())
+    return damaged
 
 
 def check_exists(path: str) -> None:
@@ -82,13 +138,14 @@ def check_record_files(patterns: Iterable[str]) -> Sequence[str]:
     local = [path for path in paths if os.path.isfile(path)]
     truncated, records = [], 0
     for path in local:
-        count, is_truncated = count_whole_records(path)
-        records += count
-        if is_truncated:
-            truncated.append(f"{path} (after {count} whole records)")
+        found = find_records(path)
+        records += len(found.positions)
+        if found.is_cut:
+            truncated.append(f"{path} (after {len(found.positions)} whole records)")
     if truncated:
         logging.warning(
-            "%d of %d record files are truncated; what follows is left out: %s",
+            "%d of %d record files are truncated, or a record's length is damaged; what follows is "
+            "left out: %s",
             len(truncated),
             len(local),
             ", ".join(truncated[:10]) + (", ..." if len(truncated) > 10 else ""),

@@ -14,7 +14,7 @@ from object_detection_ext import files
 _FRAME_BYTES = 16
 
 
-def _masked_checksum(data: bytes) -> bytes:
+def masked_checksum(data: bytes) -> bytes:
     """CRC-32C, rotated and shifted as TFRecords have it, so that it is no CRC of what holds it."""
     checksum = google_crc32c.value(data)
     rotated = (checksum >> 15 | checksum << 17) & 0xFFFFFFFF
@@ -36,7 +36,7 @@ class RecordWriter:
     def write(self, record: bytes) -> None:
         """Appends a record."""
         length = struct.pack("<Q", len(record))
-        for part in (length, _masked_checksum(length), record, _masked_checksum(record)):
+        for part in (length, masked_checksum(length), record, masked_checksum(record)):
             self._file.write(part)
         self.num_bytes += len(record) + _FRAME_BYTES
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from object_detection_ext import files
 from object_detection_ext.data import annotations
 from object_detection_ext.doctor import annotation_rows, findings, video_probing
 from object_detection_ext.doctor.examination import Examination
@@ -244,19 +245,54 @@ def rows_by_class(split: annotation_rows.SplitRows, label_map: dict[int, str]) -
 
 
 def overlapping_splits(exam: Examination) -> Iterator[Finding]:
-    """Videos that are in the training and in the validation annotations."""
+    """Videos that are in the training and in the validation annotations, if by other ids."""
     train, val = exam.splits["train"], exam.splits["val"]
-    both = sorted(set(train.video_ids) & set(val.video_ids))
+    of_file = {path: ids[0] for path, ids in _ids_by_file(train, exam).items()}
+    both = {video_id: video_id for video_id in set(train.video_ids) & set(val.video_ids)}
+    for path, ids in _ids_by_file(val, exam).items():
+        for video_id in ids:
+            if path in of_file:
+                both.setdefault(video_id, f"{video_id} (there {of_file[path]}: {path})")
     if both:
         numbers = {video_id: index for index, video_id in enumerate(val.video_ids)}
         shared = np.isin(val.video, [numbers[video_id] for video_id in both])
+        items = tuple(both[video_id] for video_id in sorted(both))
         yield Finding(
             "split_overlap", ERROR, val.path,
-            f"videos that {train.path} has too: {findings.in_words(both)}",
+            f"videos that {train.path} has too: {findings.in_words(items)}",
             "a video belongs to one split, or the mAP tells what was learned by heart",
-            count=len(both), unit="videos", rows=val.rows_of(shared), value=both[0],
-            items=tuple(both),
+            count=len(both), unit="videos", rows=val.rows_of(shared), value=min(both),
+            items=items,
         )  # fmt: skip
+
+
+def videos_with_several_ids(exam: Examination) -> Iterator[Finding]:
+    """Files that rows of one split name by different ids, such as v1 and v1.mp4."""
+    for split in exam.splits.values():
+        several = {p: ids for p, ids in _ids_by_file(split, exam).items() if len(ids) > 1}
+        if not several:
+            continue
+        numbers = {video_id: index for index, video_id in enumerate(split.video_ids)}
+        mask = np.isin(split.video, [numbers[i] for ids in several.values() for i in ids[1:]])
+        items = tuple(f"{' and '.join(ids)} ({path})" for path, ids in several.items())
+        yield Finding(
+            "video_ids_differ", ERROR, split.path,
+            f"several ids for one video file: {findings.in_words(items)}",
+            "write one id in all rows of a video: who is marked under one id would be background "
+            "under another; create_ava_records refuses it",
+            count=len(several), unit="videos", rows=split.rows_of(mask),
+            value=next(iter(several.values()))[1], items=items,
+        )  # fmt: skip
+
+
+def _ids_by_file(split: annotation_rows.SplitRows, exam: Examination) -> dict[str, list[str]]:
+    """Returns the ids of each video file that could be found, by its path without links."""
+    found: dict[str, list[str]] = {}
+    for video_id in sorted(split.video_ids):
+        info = exam.info(video_id)
+        if info is not None:
+            found.setdefault(files.real_path(info.path), []).append(video_id)
+    return found
 
 
 def excluded_timestamps(exam: Examination) -> Iterator[Finding]:

@@ -40,6 +40,11 @@ CHECKS = (
     ),
     Check("overlap of the splits", {"train", "val"}, annotation_checks.overlapping_splits),
     Check(
+        "several ids for one video",
+        {"annotations", "videos"},
+        annotation_checks.videos_with_several_ids,
+    ),
+    Check(
         "excluded timestamps",
         {"excluded", "val"},
         annotation_checks.excluded_timestamps,

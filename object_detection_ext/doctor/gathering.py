@@ -127,7 +127,7 @@ def _read_pipeline(exam: Examination, found: list[Finding], path: str) -> None:
     for split, reader in pipeline_checks.readers(exam.pipeline).items():
         patterns = reader.tf_record_input_reader.input_path
         if patterns:
-            records[split] = split_records.SplitRecords(split, patterns)
+            records[split] = split_records.SplitRecords(split, patterns, exam.report)
     exam.records = records
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the record files that a pipeline.config names. Of each file the first records."""
+"""Checks of the record files that a pipeline.config names.
+
+All local ones are read for their checksums; what records say is that of the first of each file.
+"""
 
 import os
 from collections.abc import Iterator
@@ -15,9 +18,10 @@ from object_detection_ext.doctor.split_records import SplitRecords
 
 
 def files(exam: Examination) -> Iterator[Finding]:
-    """Record files that are missing, cut off, empty or no records of clips."""
+    """Record files that are missing, cut off, damaged, empty or no records of clips."""
     for records in exam.records.values():
         yield from _files(records, exam)
+        yield from _contents(records)
 
 
 def _files(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
@@ -33,9 +37,31 @@ def _files(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
         texts = [f"{path} after {n} whole records" for path, n in records.truncated.items()]
         yield Finding(
             "record_truncated", ERROR, next(iter(records.truncated)),
-            f"record files that are cut off, or no TFRecords: {findings.in_words(texts)}",
+            f"record files that are cut off, no TFRecords, or with a damaged length: "
+            f"{findings.in_words(texts)}",
             "copy the files again, or convert again", count=len(texts), unit="files",
             value=os.path.basename(next(iter(records.truncated))), items=tuple(texts),
+        )  # fmt: skip
+    for name, counts in records.shard_sets.items():
+        texts = [f"{name}-?????-of-{count:05d}" for count in counts]
+        yield Finding(
+            "record_shards_mixed", ERROR, exam.pipeline_path,
+            f"{field}: files of several conversions: {findings.in_words(texts)}",
+            "remove those of the older conversion, or name one set in full", count=len(texts),
+            unit="sets", value=texts[0], items=tuple(texts),
+        )  # fmt: skip
+
+
+def _contents(records: SplitRecords) -> Iterator[Finding]:
+    if records.damaged:
+        texts = [f"{p}, record {n}" for p, numbers in records.damaged.items() for n in numbers]
+        path, (number, *_) = next(iter(records.damaged.items()))
+        yield Finding(
+            "record_damaged", ERROR, path,
+            f"records that are not what was written, by their checksums (from 0): "
+            f"{findings.in_words(texts)}",
+            "copy the files again, or convert again; training leaves these records out",
+            count=len(texts), unit="records", value=str(number), items=tuple(texts),
         )  # fmt: skip
     if records.empty:
         severity = WARNING if records.num_records else ERROR

@@ -2,25 +2,42 @@
 """The record files of a split, as a pipeline.config names them."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import record_files
 from object_detection_ext.doctor import findings
 
 _MAX_RECORDS = 32
+_SHARD = re.compile(r"(?P<set>.*)-\d{5}-of-(?P<count>\d{5})")
 
 
 class SplitRecords:
-    """The record files of a split: which there are, how many records, what the first ones say."""
+    """The record files of a split: which there are, how many records, what the first ones say.
 
-    def __init__(self, split: str, patterns: Sequence[str]):
-        """Counts the records of local files and reads the first ones.
+    Attributes:
+      split: "train" or "val".
+      without_match: patterns that match no file.
+      paths: the files.
+      truncated: local files that end inside a record, with the whole records before.
+      damaged: numbers of records that are not what was written, by local file.
+      empty: local files without a record.
+      num_records: of all local files.
+      look: at the first records of files that are whole.
+    """
+
+    def __init__(
+        self, split: str, patterns: Sequence[str], report: Callable[[str], None] | None = None
+    ):
+        """Reads local files once to compare checksums, and looks into the first records.
 
         Args:
           split: "train" or "val".
           patterns: of the reader's `input_path`.
+          report: takes lines of progress.
         """
         self.split = split
         self.without_match: list[str] = []
@@ -31,12 +48,24 @@ class SplitRecords:
             if not found:
                 self.without_match.append(pattern)
         local = [path for path in self.paths if os.path.isfile(path)]
-        counts = {path: record_files.count_whole_records(path) for path in local}
-        self.truncated = {path: count for path, (count, cut) in counts.items() if cut}
-        self.empty = [path for path, (count, cut) in counts.items() if not count and not cut]
-        self.num_records = sum(count for count, _ in counts.values())
-        readable = [path for path in self.paths if path not in {*self.truncated, *self.empty}]
+        found = {path: record_files.find_records(path) for path in local}
+        self.truncated = {
+            p: len(records.positions) for p, records in found.items() if records.is_cut
+        }
+        self.empty = [p for p in local if not len(found[p].positions) and p not in self.truncated]
+        self.num_records = sum(len(records.positions) for records in found.values())
+        self.damaged = _damaged(split, local, report)
+        unusable = {*self.truncated, *self.empty, *self.damaged}
+        readable = [path for path in self.paths if path not in unusable]
         self.look = record_files.look_at_records(readable, _MAX_RECORDS)
+
+    @property
+    def shard_sets(self) -> dict[str, list[int]]:
+        """Numbers N of shards `NAME-?????-of-N`, by name, where the files have more than one."""
+        counts: dict[str, set[int]] = {}
+        for match in filter(None, map(_SHARD.fullmatch, self.paths)):
+            counts.setdefault(match["set"], set()).add(int(match["count"]))
+        return {name: sorted(several) for name, several in counts.items() if len(several) > 1}
 
     @property
     def fps(self) -> float | None:
@@ -47,3 +76,20 @@ class SplitRecords:
     def name(self) -> str:
         """The files in words."""
         return findings.in_words([os.path.basename(path) for path in self.paths])
+
+
+def _damaged(split: str, paths: Sequence[str], report) -> dict[str, list[int]]:
+    """Compares the checksums of all records: numbers of the damaged ones by file."""
+    total = sum(os.path.getsize(path) for path in paths)
+    progress = progress_lib.Progress(
+        f"{split} records", total / 1e6, "MB read", report, tell_end=False
+    )
+    damaged, before = {}, 0
+    for path in paths:
+        numbers = record_files.damaged_records(
+            path, lambda position, before=before: progress.update((before + position) / 1e6)
+        )
+        before += os.path.getsize(path)
+        if numbers:
+            damaged[path] = numbers
+    return damaged

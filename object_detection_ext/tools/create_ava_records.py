@@ -13,6 +13,11 @@ The shards get their names `P-00000-of-0000N` when all of them are complete; unt
 in `P.incomplete/`, and a run that was stopped goes on from them. `P-manifest.json` says what was
 made. The same input and options give the same bytes, with any number of workers.
 
+The exit status is 0 if all that was asked for is in the records, 1 with an error, 130 if the user
+interrupts, and 3 if the records are whole but keyframes were left out that nobody asked to leave
+out: a video is missing, unreadable, shorter than its annotations, or damaged there. When such a
+video was repaired or came, the same command converts again.
+
 Several splits at once, as AVA is published:
 
     ... --splits train,val --annotations 'ava_{split}_v2.2.csv' --output 'records/{split}@32' \
@@ -35,8 +40,10 @@ from absl import app, flags
 
 from object_detection_ext import errors
 from object_detection_ext.conversion import convert as convert_lib
-from object_detection_ext.conversion import manifest
+from object_detection_ext.conversion import manifest, skips
 from object_detection_ext.conversion.options import Options
+
+EXIT_LEFT_OUT = 3
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -130,6 +137,15 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         raise SystemExit(f"error: {error}") from error
     for of_split, written in zip(splits, manifests, strict=True):
         print(manifest.summary(of_split, written))
+    left_out = sum(len(skips.surprises(manifest.skipped_of(written))) for written in manifests)
+    if left_out:
+        print(
+            f"warning: {left_out} keyframes are not in the records (see above), so the exit status "
+            f"is {EXIT_LEFT_OUT}. When the videos are repaired, the same command converts again.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(EXIT_LEFT_OUT)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos that are not what they should be, next to a good one."""
 
+import os
+
 import av
 import numpy as np
 import pytest
+from absl import flags
 
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
+from object_detection_ext.tools import create_ava_records
 from tests import numbered_videos, toy_records
 
 
@@ -32,22 +36,27 @@ def _sound_only(path):
         container.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "kind", "reason"),
-    [
-        ("bad.mp4", _truncated, "unreadable video", "cannot be read as a video"),
-        ("bad.mp4", lambda path: path.write_bytes(b""), "unreadable video", "is empty"),
-        ("bad.mp4", _sound_only, "unreadable video", "no video stream, only audio"),
-        ("bad.mkv", _ends_early, "video damaged there", "2 s is beyond the video's end"),
-    ],
-)
-def test_bad_video_is_told_and_the_rest_converted(tmp_path, name, make, kind, reason):
-    (tmp_path / "videos").mkdir()
-    numbered_videos.write(tmp_path / "videos" / "good.mp4", [i / 25 for i in range(75)])
-    make(tmp_path / "videos" / name)
+_BAD = [
+    ("bad.mp4", _truncated, "unreadable video", "cannot be read as a video"),
+    ("bad.mp4", lambda path: path.write_bytes(b""), "unreadable video", "is empty"),
+    ("bad.mp4", _sound_only, "unreadable video", "no video stream, only audio"),
+    ("bad.mkv", _ends_early, "video damaged there", "2 s is beyond the video's end"),
+    ("other.mp4", _truncated, "missing video", "no video file bad.*"),
+]
+
+
+def _with_a_good_video(folder, name, make):
+    (folder / "videos").mkdir()
+    numbered_videos.write(folder / "videos" / "good.mp4", [i / 25 for i in range(75)])
+    make(folder / "videos" / name)
     rows = ["good,1", "good,2", "bad,2,0.1,0.1,0.5,0.9,1,0", "bad,2,0.1,0.1,0.5,0.9,1,1"]
-    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "l.pbtxt").write_text("item { id: 1 name: 'stand' }\n")
+    (folder / "a.csv").write_text("\n".join(rows) + "\n")
+    (folder / "l.pbtxt").write_text("item { id: 1 name: 'stand' }\n")
+
+
+@pytest.mark.parametrize(("name", "make", "kind", "reason"), _BAD)
+def test_bad_video_is_told_and_the_rest_converted(tmp_path, name, make, kind, reason):
+    _with_a_good_video(tmp_path, name, make)
     options = toy_records.options(
         tmp_path, tmp_path / "r", annotations=tmp_path / "a.csv", label_map=tmp_path / "l.pbtxt"
     )
@@ -66,6 +75,61 @@ def test_bad_video_is_told_and_the_rest_converted(tmp_path, name, make, kind, re
     ):
         toy_records.convert(strict)
     assert not list(tmp_path.glob("s-*"))
+
+
+def _status(folder, *more) -> int:
+    """Runs the command line in this process; returns its exit status."""
+    values = flags.FlagValues()
+    create_ava_records.define_flags(values)
+    arguments = [f"--annotations={folder / 'a.csv'}", f"--videos={folder / 'videos'}",
+                 f"--label_map={folder / 'l.pbtxt'}", f"--output={folder / 'r'}@2",
+                 "--num_frames=8", "--fps=12.5", "--workers=1", *more]  # fmt: skip
+    try:
+        rest = create_ava_records.parse_flags(["create_ava_records", *arguments], values)
+        create_ava_records.main(rest, values)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+@pytest.mark.parametrize(("name", "make", "kind", "reason"), _BAD)
+def test_exit_status_tells_what_is_left_out_until_it_is_repaired(
+    tmp_path, capsys, name, make, kind, reason
+):
+    _with_a_good_video(tmp_path, name, make)
+    assert _status(tmp_path, "--strict") == 1
+    assert not list(tmp_path.glob("r-*"))
+    for _ in range(2):  # the second run finds the records finished
+        assert _status(tmp_path) == 3
+        output = capsys.readouterr()
+        assert f"Left out: 1 keyframes, {kind}." in output.out and reason in output.out
+        assert "warning: 1 keyframes are not in the records" in output.err
+        assert set(toy_records.read(tmp_path / "r")) == {"good,0001", "good,0002"}
+    # The same command, with a whole video in the place of the bad one.
+    (tmp_path / "videos" / name).unlink()
+    numbered_videos.write(tmp_path / "videos" / "bad.mp4", [i / 25 for i in range(75)])
+    assert _status(tmp_path) == 0
+    output = capsys.readouterr()
+    assert "converting again, with videos that an earlier run left out: bad" in output.out
+    assert "Converted 3 of 3 keyframes" in output.out and "warning" not in output.err
+    assert set(toy_records.read(tmp_path / "r")) == {"good,0001", "good,0002", "bad,0002"}
+
+
+def test_what_else_changed_beside_a_repaired_video_needs_overwrite(tmp_path):
+    _with_a_good_video(tmp_path, "bad.mp4", _truncated)
+    assert _status(tmp_path) == 3
+    before = (tmp_path / "r-00000-of-00002").read_bytes()
+    numbered_videos.write(tmp_path / "videos" / "bad.mp4", [i / 25 for i in range(75)])
+    os.utime(tmp_path / "videos" / "good.mp4", ns=(1, 1))
+    assert _status(tmp_path) == 1
+    assert (tmp_path / "r-00000-of-00002").read_bytes() == before
+    assert _status(tmp_path, "--overwrite") == 0
+
+
+def test_what_was_asked_to_be_left_out_is_no_surprise(tmp_path):
+    _with_a_good_video(tmp_path, "bad.mp4", _truncated)
+    (tmp_path / "e.csv").write_text("bad,2\n")
+    assert _status(tmp_path, f"--excluded_timestamps={tmp_path / 'e.csv'}") == 0
 
 
 def test_a_segment_leaves_out_keyframes_behind_the_end(tmp_path):

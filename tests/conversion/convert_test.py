@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from object_detection_ext.conversion import beam_pipeline, plan
+from object_detection_ext.conversion import convert as convert_lib
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.data import annotations, clip_features
@@ -188,6 +190,63 @@ def test_two_videos_with_one_id(toy, tmp_path):
     assert "more than one video has this id" in manifest["skipped_keyframes"][0]["reason"]
 
 
+def test_several_ids_for_one_file_are_an_error(toy, tmp_path):
+    (tmp_path / "videos" / "monday").mkdir(parents=True)
+    shutil.copy(toy / "videos" / "train_0000.mp4", tmp_path / "videos" / "monday" / "v1.mp4")
+    (tmp_path / "videos" / "link.mp4").symlink_to(tmp_path / "videos" / "monday" / "v1.mp4")
+    path = tmp_path / "a.csv"
+    options = toy_records.options(toy, tmp_path / "a", annotations=path, videos=tmp_path / "videos")
+    for other in ("v1.mp4", "monday/v1", "link"):
+        path.write_text(f"{other},2\nv1,2\nv1,1,0.1,0.1,0.5,0.5,1,0\n")
+        with pytest.raises(ConversionError, match="several ids for one video file") as caught:
+            toy_records.convert(options)
+        for name, row in ((other, 1), ("v1", 2)):
+            assert f"{name} (row {row})" in str(caught.value)
+    assert not list(tmp_path.glob("a-*"))
+
+
+def test_records_too_large_to_read_are_refused(toy, tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"train_0000,{t}\n" for t in (0.4, 0.8, 1.2, 1.6, 2.0)))
+    options = toy_records.options(toy, tmp_path / "a", annotations=path, seconds_per_record=60.0)
+    monkeypatch.setattr(plan, "_MAX_RECORD_BYTES", 60_000)
+    # By the header, before anything is decoded: 28 frames of about 128 x 96 x 0.2 bytes.
+    with pytest.raises(
+        ConversionError, match=r"--seconds_per_record 60: .*28 frames of about 2 kB"
+    ):
+        toy_records.convert(options)
+    # And by what the frames really take.
+    monkeypatch.setattr(plan, "check_record_sizes", lambda *_: None)
+    monkeypatch.setattr(plan, "_MAX_RECORD_BYTES", 10_000)
+    with pytest.raises(
+        ConversionError, match=r"train_0000 \(.*mp4\) would hold 28 frames"
+    ) as caught:
+        toy_records.convert(options)
+    assert "--num_frames 8: " in str(caught.value) and "--short_side" in str(caught.value)
+    assert not list(tmp_path.glob("a-*"))
+
+
+@pytest.mark.parametrize(
+    ("shards", "workers", "said"),
+    [
+        (1, 2, "records: 1 of 2 cores idle; each file keeps one busy: --output PREFIX@N with a "
+               "larger N uses up to 2"),
+        (2, 3, "records: 1 of 3 cores idle; a video keeps one core busy, however long it is"),
+        (2, 2, None),
+    ],
+)  # fmt: skip
+def test_idle_cores_are_told(toy, tmp_path, capsys, monkeypatch, shards, workers, said):
+    # In this process, whatever was asked for.
+    stock = beam_pipeline.run
+    monkeypatch.setattr(
+        beam_pipeline, "run", lambda work, **options: stock(work, **{**options, "workers": 1})
+    )
+    options = toy_records.options(toy, tmp_path / "a", output=f"{tmp_path / 'a'}@{shards}")
+    convert_lib.convert([options], workers=workers)
+    output = capsys.readouterr().out
+    assert said in output if said else "idle" not in output
+
+
 def test_unknown_labels(toy, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(
@@ -233,7 +292,8 @@ def test_a_failure_leaves_earlier_records_alone(toy, tmp_path, monkeypatch):
 
     monkeypatch.setattr(clip_features, "serialized_example", fail)
     changed = toy_records.options(toy, tmp_path / "a", num_frames=4, overwrite=True)
-    with pytest.raises(ConversionError, match=r"A worker failed: .*another kind"):
+    message = r"While converting train_000\d \(.*mp4\): MemoryError: of another kind"
+    with pytest.raises(ConversionError, match=message):
         toy_records.convert(changed)
     after = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     assert after == before

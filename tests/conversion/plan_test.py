@@ -125,3 +125,22 @@ def test_fingerprint_changes_with_the_input():
     moved = _job("a", 2)
     moved.keyframes[0].regions.append(region)
     assert fingerprint(moved, {1: "stand"}) != before
+
+
+def test_size_of_a_record_is_estimated_by_the_header():
+    info = video_reader.VideoInfo("/videos/a.mp4", 1080, 1920, 25.0, 3600.0, "h264")
+    video = plan.VideoJob(info, "a.mp4", "1", tuple(_keyframes(range(900), "a")))
+    plan.check_record_sizes([video], _options(seconds_per_record=60.0))
+    plan.check_record_sizes([video], _options(seconds_per_record=900.0, short_side=400))
+    with pytest.raises(options_lib.ConversionError) as caught:
+        plan.check_record_sizes([video], _options(seconds_per_record=900.0))
+    message = str(caught.value)
+    assert message.startswith("--seconds_per_record 900: a record of a (/videos/a.mp4) would hold ")
+    # 899 s and a clip; 1920 x 1080 pixels of 0.2 bytes.
+    assert "22,539 frames of about 415 kB, 8.7 GiB together" in message
+    seconds = int(message.partition("At most ")[2].partition(" fit")[0])
+    plan.check_record_sizes([video], _options(seconds_per_record=float(seconds)))
+    with pytest.raises(options_lib.ConversionError):
+        plan.check_record_sizes([video], _options(seconds_per_record=seconds + 2.0))
+    with pytest.raises(options_lib.ConversionError, match="--num_frames 6000: .*Give fewer"):
+        plan.check_record_sizes([video], _options(num_frames=6000))

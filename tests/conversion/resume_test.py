@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever stops a conversion, nothing wrong is left, nothing finished is lost, and it is told."""
 
+import dataclasses
+import errno
 import fcntl
+import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import subprocess
@@ -12,12 +16,14 @@ import time
 
 import pytest
 import tensorflow as tf
+from absl import flags
 
 from object_detection_ext import files
 from object_detection_ext.conversion import convert as convert_lib
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import staging, unit
 from object_detection_ext.data import record_writer
+from object_detection_ext.tools import create_ava_records
 from tests import toy_records
 
 ConversionError = options_lib.ConversionError
@@ -82,6 +88,44 @@ def test_what_is_finished_is_not_done_again(toy, reference, tmp_path, converted_
     assert again["totals"]["keyframes_kept"] == 12
 
 
+def test_manifest_alone_is_written_anew_when_only_rows_changed(toy, tmp_path, capsys,
+                                                               converted_units):  # fmt: skip
+    rows = (toy / "train.csv").read_text()
+    path = tmp_path / "train.csv"
+    path.write_text(f"gone,1\ngone,2\n{rows}train_0000,99\n")
+    options = _options(toy, tmp_path / "a", annotations=path)
+    before = toy_records.convert(options)
+    assert [skip["row"] for skip in before["skipped_keyframes"]][:2] == [1, 2]
+    last = before["skipped_keyframes"][-1]
+    records, converted = _shards(tmp_path), len(converted_units)
+    # Told otherwise than by rows, nothing is left of it.
+    path.write_text(f"{rows}train_0000,99\n")
+    capsys.readouterr()
+    after = toy_records.convert(options)
+    said = capsys.readouterr().out
+    assert "finished by an earlier run" in said and "a-manifest.json: written anew" in said
+    assert after["skipped_keyframes"] == [{**last, "row": last["row"] - 2}]
+    assert "gone" not in after["videos"] and after["totals"]["keyframes"] == 13
+    assert after == json.loads((tmp_path / "a-manifest.json").read_text())
+    assert (len(converted_units), _shards(tmp_path)) == (converted, records)
+    # As if it had been so from the beginning.
+    fresh = toy_records.convert(_options(toy, tmp_path / "b", annotations=path))
+    for name in ("totals", "rows_by_class", "videos", "skipped_keyframes", "account"):
+        assert after[name] == fresh[name]
+    # A class more, that nobody does.
+    labels = tmp_path / "labels.pbtxt"
+    more = "item { id: 99 name: 'dance' }"
+    labels.write_text((toy / "label_map.pbtxt").read_text() + more)
+    with_class = toy_records.convert(
+        _options(toy, tmp_path / "a", annotations=path, label_map=labels)
+    )
+    assert with_class["rows_by_class"] == {**after["rows_by_class"], "dance": 0}
+    assert "written anew" in capsys.readouterr().out
+    toy_records.convert(_options(toy, tmp_path / "a", annotations=path, label_map=labels))
+    assert "written anew" not in capsys.readouterr().out
+    assert not list(tmp_path.glob("*being-written*")) and not list(tmp_path.glob("a.incomplete"))
+
+
 def test_records_of_another_conversion_are_replaced_only_when_asked(toy, tmp_path):
     toy_records.convert(_options(toy, tmp_path / "a"))
     before = _files(tmp_path)
@@ -138,13 +182,61 @@ def test_a_full_disk(toy, reference, tmp_path):
     largest = max(len(data) for data in reference.values())
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, limits[1]))
     try:
-        with pytest.raises(ConversionError, match=r"While converting train_000\d: .*too large"):
+        with pytest.raises(
+            ConversionError, match=r"While converting train_000\d \(.*\): .*too large"
+        ):
             toy_records.convert(options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not _files(tmp_path)
     assert not list((tmp_path / "a.incomplete").glob("*written*"))
     toy_records.convert(options)
+    assert _shards(tmp_path) == reference
+
+
+class _FullDisk:
+    """A file on a disk that takes names, but not a byte."""
+
+    def __init__(self, path):
+        self._file = open(path, "wb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self._file.close()
+
+    def write(self, data):
+        if data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("takes", [".problem", ".progress"])
+def test_a_disk_without_a_byte_left(toy, reference, tmp_path, monkeypatch, takes):
+    stock = files.LocalFiles.open
+
+    def open_file(path, mode):
+        taken = "w" not in mode or takes in path or path.endswith(".progress")
+        return stock(path, mode) if taken else _FullDisk(path)
+
+    monkeypatch.setattr(files.LocalFiles, "open", staticmethod(open_file))
+    arguments = [f"--annotations={toy / 'train.csv'}", f"--videos={toy / 'videos'}",
+                 f"--label_map={toy / 'label_map.pbtxt'}", f"--output={tmp_path / 'a'}@6",
+                 "--num_frames=8", "--fps=12.5", "--workers=1"]  # fmt: skip
+    values = flags.FlagValues()
+    create_ava_records.define_flags(values)
+    with pytest.raises(SystemExit) as caught:
+        create_ava_records.main(create_ava_records.parse_flags(["_", *arguments], values), values)
+    message = caught.value.code
+    assert isinstance(message, str)  # Python prints it and ends with status 1
+    assert re.search(r"^error: .*While converting train_000\d \(.*mp4\): .*No space left", message)
+    assert "Finished parts are kept" in message
+    assert not _files(tmp_path)
+    monkeypatch.undo()
+    toy_records.convert(_options(toy, tmp_path / "a"))
     assert _shards(tmp_path) == reference
 
 
@@ -163,8 +255,62 @@ def test_publishing_goes_on_where_it_was_stopped(toy, reference, tmp_path, monke
         toy_records.convert(options)
     assert sorted(_files(tmp_path)) == ["a-00000-of-00006", "a-00001-of-00006"]
     monkeypatch.setattr(files.LocalFiles, "rename", staticmethod(stock))
-    toy_records.convert(_options(toy, tmp_path / "a", overwrite=True))
+    # Another conversion does not take what is there for its own.
+    with pytest.raises(ConversionError, match="2 more files|1 more files"):
+        toy_records.convert(_options(toy, tmp_path / "a", num_frames=4))
+    toy_records.convert(options)
     assert len(converted_units) == 6 and _shards(tmp_path) == reference
+    assert not (tmp_path / "a.incomplete").exists()
+
+
+def test_overwriting_removes_shards_of_another_number(toy, tmp_path):
+    toy_records.convert(_options(toy, tmp_path / "a"))
+    (tmp_path / "a-b-00000-of-00006").write_bytes(b"of another prefix")
+    fewer = {"output": f"{tmp_path / 'a'}@2"}
+    with pytest.raises(ConversionError, match=r"output was .*@6' and is .*@2'.*--overwrite"):
+        toy_records.convert(toy_records.options(toy, tmp_path / "a", **fewer))
+    toy_records.convert(toy_records.options(toy, tmp_path / "a", overwrite=True, **fewer))
+    assert sorted(_files(tmp_path)) == [
+        "a-00000-of-00002", "a-00001-of-00002", "a-b-00000-of-00006", "a-manifest.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shards", [6, 2])
+def test_stopped_overwriting_leaves_no_records_under_another_manifest(
+    toy, tmp_path, monkeypatch, converted_units, shards
+):
+    toy_records.convert(_options(toy, tmp_path / "a"))
+    old = _shards(tmp_path)
+    options = toy_records.options(
+        toy, tmp_path / "a", output=f"{tmp_path / 'a'}@{shards}", num_frames=4, overwrite=True
+    )
+    steps = []
+    for name in ("rename", "remove"):
+        stock = getattr(files.LocalFiles, name)
+
+        def step(*paths, stock=stock):
+            # Whenever the process is killed: new and old never stand together.
+            there = _files(tmp_path)
+            kinds = {name in old and there[name] == old[name] for name in there if "-of-" in name}
+            assert len(kinds) < 2 and ("a-manifest.json" not in there or len(there) == 7)
+            if not any("incomplete" in path for path in paths[-1:]):
+                steps.append(paths)
+                if len(steps) == 9:
+                    raise KeyboardInterrupt
+            stock(*paths)
+
+        monkeypatch.setattr(files.LocalFiles, name, staticmethod(step))
+    with pytest.raises(KeyboardInterrupt):
+        toy_records.convert(options)
+    monkeypatch.undo()
+    converted = len(converted_units)
+    toy_records.convert(dataclasses.replace(options, overwrite=False))
+    assert len(_shards(tmp_path)) == shards and len(_files(tmp_path)) == shards + 1
+    toy_records.convert(
+        toy_records.options(toy, tmp_path / "b", output=f"{tmp_path / 'b'}@{shards}", num_frames=4)
+    )
+    assert list(_shards(tmp_path).values()) == list(_files(tmp_path, "b-0").values())
+    assert converted == 6 + shards
 
 
 def test_two_runs_at_once(toy, tmp_path):
@@ -178,16 +324,42 @@ def test_two_runs_at_once(toy, tmp_path):
     toy_records.convert(options)
 
 
+def test_folders_of_a_network_are_looked_into_rarely(toy, tmp_path, monkeypatch):
+    looks = {"": 0, "file://": 0}
+    stock_look, stock_convert = staging.Staging.finished_units, unit.convert
+
+    def look(self):
+        looks["" if self.is_local else "file://"] += 1
+        return stock_look(self)
+
+    def convert(job, todo):
+        time.sleep(0.5)
+        stock_convert(job, todo)
+
+    monkeypatch.setattr(staging.Staging, "finished_units", look)
+    monkeypatch.setattr(unit, "convert", convert)
+    for scheme in looks:
+        prefix = f"{scheme}{tmp_path}/r"
+        toy_records.convert(_options(toy, prefix, num_frames=4))
+        for path in tmp_path.glob("r-*"):
+            path.unlink()
+    # Of 3 seconds and more: at the beginning, for what is left there, and at the end.
+    assert looks[""] > 5 and looks["file://"] <= 3
+
+
 # --- Killed processes -----------------------------------------------------------------------------
 
 
+# So much work that a part is done when others are not.
+_LARGE = {"num_frames": 32, "fps": 25.0, "short_side": 720}
+
+
 def _start(toy, folder):
-    # Frames much larger than the videos': so much work that a part is done when others are not.
     command = [
         sys.executable, "-m", "object_detection_ext.tools.create_ava_records",
         f"--annotations={toy / 'train.csv'}", f"--videos={toy / 'videos'}",
-        f"--label_map={toy / 'label_map.pbtxt'}", f"--output={folder / 'a'}@6",
-        "--short_side=720", "--num_frames=32", "--workers=2",
+        f"--label_map={toy / 'label_map.pbtxt'}", f"--output={folder / 'a'}@6", "--workers=2",
+        *(f"--{name}={value}" for name, value in _LARGE.items()),
     ]  # fmt: skip
     return subprocess.Popen(command, cwd=_ROOT, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT)  # fmt: skip
@@ -221,10 +393,25 @@ def _is_running(pid: int) -> bool:
         return False
 
 
+def _stop_at_work(place: staging.Staging, workers: list[int]) -> list[staging.AtWork]:
+    """Stops the workers, at least one of which converts a video; returns who is at what."""
+    found = []
+
+    def stopped():
+        for number in (signal.SIGCONT, signal.SIGSTOP):
+            for worker in workers:
+                os.kill(worker, number)
+        found[:] = [who for who in place.at_work() if who.process in workers]
+        return found
+
+    _wait(stopped)
+    return found
+
+
 @pytest.mark.parametrize(
     ("victim", "signal_number", "exit_code", "said"),
     [
-        ("worker", signal.SIGKILL, 1, "error: Worker subprocess exited with return code -9"),
+        ("worker", signal.SIGSEGV, 1, "error: Worker subprocess exited with return code -11"),
         pytest.param("main", signal.SIGKILL, -signal.SIGKILL, None, marks=pytest.mark.slow),
         pytest.param(
             "main",
@@ -241,11 +428,19 @@ def test_killed_processes(toy, tmp_path, victim, signal_number, exit_code, said)
     _wait(lambda: list(place.glob("unit-*.json")) or process.poll() is not None)
     workers = _workers(process)
     assert len(workers) == 2
-    os.kill(workers[0] if victim == "worker" else process.pid, signal_number)
+    fallen, *_ = _stop_at_work(staging.Staging(_options(toy, tmp_path / "a")), workers)
+    os.kill(fallen.process if victim == "worker" else process.pid, signal_number)
+    if victim == "main":
+        process.wait(timeout=60)
+        time.sleep(1.1)  # so that they see it as soon as they go on
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == exit_code, output
     if said is not None:
         assert said in output and "the same command goes on" in output
+    if victim == "worker":
+        assert f"{said} while it converted {fallen.video}. -9 or 137: killed" in output
     # Nobody goes on in the background, and only whole shards have their staged names.
     _wait(lambda: not any(map(_is_running, workers)), 20)
     assert not _files(tmp_path)
@@ -256,7 +451,12 @@ def test_killed_processes(toy, tmp_path, victim, signal_number, exit_code, said)
     output = again.communicate(timeout=120)[0]
     assert again.returncode == 0, output
     assert f"{len(done)} of 6 parts finished by an earlier run" in output
-    assert len(_shards(tmp_path)) == 6 and not place.exists()
+    if victim == "worker":
+        assert "an earlier run was stopped while it converted train_000" in output
+    assert not place.exists()
+    # The same bytes as those of a run that nobody disturbed.
+    toy_records.convert(_options(toy, tmp_path / "b", **_LARGE))
+    assert list(_shards(tmp_path).values()) == list(_files(tmp_path, "b-0").values())
     for path in tmp_path.glob("a-*-of-*"):
         for record in tf.data.TFRecordDataset(str(path)):  # checks every checksum
             tf.train.SequenceExample.FromString(record.numpy())

@@ -111,6 +111,94 @@ def test_truncated_file_is_warned_of_and_the_rest_is_read(tmp_path, label_map, c
     assert str(whole) not in message
 
 
+def _flip(path, needle: bytes, offset: int = 0) -> None:
+    """Flips a bit of the byte at an offset from where the needle stands in a file."""
+    data = bytearray(path.read_bytes())
+    data[data.index(needle) + offset] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_flipped_bytes_cost_their_records_only(tmp_path, label_map, caplog, shuffle):
+    path = tiny_pipeline.write_records(
+        tmp_path / "shard", [_record(f"v{index}", keyframes=(1, 2)) for index in range(6)]
+    )
+    for name in (b"v2,1", b"v4,1"):
+        _flip(path, name)
+    whole = tiny_pipeline.write_records(tmp_path / "whole", [_record("w")])
+    # Two epochs: each is told once.
+    names = _names(_reader(label_map, path, whole, shuffle=shuffle, num_epochs=2))
+    expected = [f"v{index},{keyframe}" for index in (0, 1, 3, 5) for keyframe in (1, 2)]
+    assert sorted(names) == sorted(2 * [*expected, "w,2"])
+    told = [r.getMessage() for r in caplog.records if "record skipped" in r.getMessage()]
+    assert [r.levelname for r in caplog.records if "record skipped" in r.getMessage()] == [
+        "WARNING"
+    ] * 2
+    assert f"record skipped: record 2 of {path} is damaged" in told[0]
+    assert f"record skipped: record 4 of {path} is damaged" in told[1]
+
+
+def test_nothing_but_damaged_records_is_an_error_not_an_endless_loop(tmp_path, label_map):
+    for name in "ab":
+        path = tiny_pipeline.write_records(tmp_path / f"shard-{name}", [_record(name)])
+        _flip(path, name.encode() + b",2")
+    dataset = clip_dataset.build(_reader(label_map, tmp_path / "shard-*", num_epochs=0), 4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Not one record is whole: all 2"):
+        next(iter(dataset))
+
+
+def test_numbers_of_records_behind_a_damaged_one_are_theirs(tmp_path, label_map, capfd):
+    frames = tiny_pipeline.gray_frames(4)
+    broken = _record("broken", [*frames[:3], frames[3][:-10]])
+    path = tiny_pipeline.write_records(tmp_path / "shard", [_record("a"), _record("b"), broken])
+    _flip(path, b"b,2")
+    assert _names(_reader(label_map, path)) == ["a,2"]
+    assert f'"broken,2" (record 2 of "{path}") cannot be decoded' in capfd.readouterr().err
+
+
+def test_a_damaged_length_costs_the_rest_of_the_file(tmp_path, label_map, caplog):
+    records = [_record(name) for name in "abcd"]
+    path = tiny_pipeline.write_records(tmp_path / "shard", records)
+    data = bytearray(path.read_bytes())
+    data[2 * (16 + len(records[0])) + 1] ^= 1
+    path.write_bytes(data)
+    assert _names(_reader(label_map, path)) == ["a,2", "b,2"]
+    (message,) = [r.getMessage() for r in caplog.records if "length is damaged" in r.getMessage()]
+    assert f"{path} (after 2 whole records)" in message
+
+
+def test_files_that_are_not_local_are_read_up_to_a_damaged_record(tmp_path, label_map, caplog):
+    path = tiny_pipeline.write_records(tmp_path / "shard", [_record(name) for name in "abc"])
+    reader = _reader(label_map, f"file://{path}", num_epochs=2)
+    assert _names(reader) == 2 * ["a,2", "b,2", "c,2"]
+    assert "skipped" not in caplog.text
+    _flip(path, b"b,2")
+    assert _names(reader) == 2 * ["a,2"]
+    (told,) = [r.getMessage() for r in caplog.records if "record skipped" in r.getMessage()]
+    assert f"record 1 of file://{path} is damaged" in told
+    assert "what follows in this file is left out" in told
+
+
+def test_damage_that_jpeg_decoding_does_not_see_gives_a_picture(tmp_path, label_map, capfd):
+    """A JPEG has no checksum: behind wrong bits inside its scan, it is decoded to other pixels."""
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    jpeg = tiny_pipeline.encode_jpeg(pixels)
+    middle = (jpeg.index(b"\xff\xda") + len(jpeg)) // 2
+    noise = bytes(byte ^ 0x55 for byte in jpeg[middle : middle + 16])
+    damaged = jpeg[:middle] + noise + jpeg[middle + 16 :]
+    path = tiny_pipeline.write_records(
+        tmp_path / "shard", [_record("a"), _record("b", [jpeg, damaged, jpeg, jpeg]), _record("c")]
+    )
+    dataset = clip_dataset.build(_reader(label_map, path), num_frames=4)
+    clips = {clip["source_id"].numpy().decode(): clip["image"] for clip in dataset}
+    assert list(clips) == ["a,2", "b,2", "c,2"]
+    whole, other, *_ = clip_packing.unpack_clips(clips["b,2"][tf.newaxis], 4)[0].numpy()
+    assert np.array_equal(whole[:16], other[:16]) and not np.array_equal(whole[48:], other[48:])
+    # The JPEG library's own line, without a name, is all that is said of it.
+    said = capfd.readouterr().err
+    assert "Corrupt JPEG data" in said and "skipped" not in said
+
+
 def test_nothing_to_read_is_an_error_that_says_where(tmp_path, label_map):
     with pytest.raises(record_files.RecordFileError, match=r"No record file matches '.*/no\*'"):
         clip_dataset.build(_reader(label_map, tmp_path / "no*"), num_frames=4)

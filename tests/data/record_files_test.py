@@ -19,7 +19,8 @@ def whole(tmp_path):
 
 def test_record_sizes_are_those_of_the_format(whole):
     assert whole.stat().st_size == sum(_SIZES)
-    assert record_files.count_whole_records(str(whole)) == (3, False)
+    positions, is_cut = record_files.find_records(str(whole))
+    assert positions.tolist() == [0, _SIZES[0], _SIZES[0] + _SIZES[1]] and not is_cut
 
 
 def test_truncation_at_every_byte_is_noticed(whole):
@@ -28,8 +29,36 @@ def test_truncation_at_every_byte_is_noticed(whole):
         whole.write_bytes(content[:size])
         whole_records = sum(sum(_SIZES[: count + 1]) <= size for count in range(3))
         at_a_boundary = size in (0, _SIZES[0], _SIZES[0] + _SIZES[1])
-        expected = (whole_records, not at_a_boundary)
-        assert record_files.count_whole_records(str(whole)) == expected, f"{size} bytes"
+        positions, is_cut = record_files.find_records(str(whole))
+        assert (len(positions), is_cut) == (whole_records, not at_a_boundary), f"{size} bytes"
+
+
+def test_every_flipped_byte_is_found(whole):
+    content = whole.read_bytes()
+    assert record_files.damaged_records(str(whole)) == []
+    starts = [0, _SIZES[0], _SIZES[0] + _SIZES[1]]
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 4
+        path = whole.with_name(f"flipped-{position}")
+        path.write_bytes(flipped)
+        number = sum(start <= position for start in starts) - 1
+        positions, is_cut = record_files.find_records(str(path))
+        if position - starts[number] < 12:
+            # A damaged length: where the next record begins is not known.
+            assert (positions.tolist(), is_cut) == (starts[:number], True), position
+            continue
+        assert (positions.tolist(), is_cut) == (starts, False), position
+        assert record_files.damaged_records(str(path)) == [number], position
+        for index, start in enumerate(starts):
+            expected = None if index == number else _RECORDS[index]
+            assert record_files.read_record(str(path), start) == expected
+
+
+def test_a_full_look_tells_how_far_it_is(whole):
+    told = []
+    record_files.damaged_records(str(whole), told.append)
+    assert told == [_SIZES[0], _SIZES[0] + _SIZES[1], sum(_SIZES)]
 
 
 def test_truncated_files_are_counted_and_named(whole, tmp_path, caplog):

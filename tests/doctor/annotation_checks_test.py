@@ -280,6 +280,35 @@ def test_video_in_both_splits(data):
     assert f"{data.train} has too: b" in finding.message
 
 
+@pytest.mark.parametrize("other", ["b.mp4", "monday/b", "link"])
+def test_one_video_in_both_splits_by_two_ids(data, other):
+    (data.videos / "monday").mkdir()
+    (data.videos / "b.mp4").rename(data.videos / "monday" / "b.mp4")
+    (data.videos / "link.mp4").symlink_to(data.videos / "monday" / "b.mp4")
+    if other != "link":
+        (data.videos / "link.mp4").unlink()
+    train = write_csv(data.folder / "train.csv", rows("a", "monday/b"))
+    train = train if other == "b.mp4" else write_csv(data.folder / "train.csv", rows("a", "b"))
+    path = write_csv(data.folder / "val.csv", [*VAL, *rows(other)])
+    found = data.findings(annotations=train, val_annotations=path)
+    finding = the_only(found, "split_overlap")
+    assert (finding.severity, finding.value, finding.count) == (ERROR, other, 1)
+    assert (finding.file, finding.rows[0]) == (path, len(VAL) + 1)
+    there = "monday/b" if other == "b.mp4" else "b"
+    assert finding.items == (f"{other} (there {there}: {data.videos}/monday/b.mp4)",)
+    # Without the videos nobody can know.
+    found = data.findings(annotations=train, val_annotations=path, videos=None)
+    assert not [finding for finding in found if finding.code == "split_overlap"]
+
+
+def test_one_video_with_two_ids_in_a_split(data):
+    path = write_csv(data.folder / "val.csv", [*VAL, *rows("c.mp4")])
+    finding = the_only(data.findings(val_annotations=path))
+    assert (finding.code, finding.severity, finding.value) == ("video_ids_differ", ERROR, "c.mp4")
+    assert (finding.file, finding.rows[0], finding.count) == (path, len(VAL) + 1, 1)
+    assert finding.items == (f"c and c.mp4 ({data.path('c')})",)
+
+
 def test_excluded_timestamps_of_another_data_set(data):
     excluded = write_csv(data.folder / "excluded.csv", ["c,0001", "stranger,0001"])
     finding = the_only(data.findings(excluded_timestamps=excluded))

@@ -2,9 +2,11 @@
 """Faults of the pipeline.config and of the records that it names."""
 
 import pathlib
+import re
 
 import pytest
 
+from object_detection_ext import progress
 from object_detection_ext.data import annotations, clip_features
 from object_detection_ext.doctor.findings import ERROR, WARNING
 from tests import tiny_pipeline
@@ -177,8 +179,43 @@ def test_records_of_something_else(project):
     tiny_pipeline.write_records(pathlib.Path(project.val), [b"no example"])
     finding = the_only(project.findings())
     assert (finding.code, finding.severity) == ("record_unreadable", ERROR)
-    assert finding.file == project.val
+    assert (finding.file, finding.count) == (project.val, 1)
     assert "no SequenceExample" in finding.message
+    assert finding.value.startswith("record 0: no SequenceExample of frames (")
+
+
+def test_a_flipped_byte_is_found_wherever_it_is(project, monkeypatch):
+    # Far behind the records that are looked into.
+    path = pathlib.Path(write_records(pathlib.Path(project.train), 40))
+    data = bytearray(path.read_bytes())
+    size = len(data) // 40
+    for number in (35, 38):
+        data[number * size + size // 2] ^= 1
+    path.write_bytes(data)
+    lines = []
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
+    finding = the_only(project.findings(annotations=None, report=lines.append))
+    assert finding.code == "record_damaged"
+    assert (finding.severity, finding.file, finding.value) == (ERROR, str(path), "35")
+    assert finding.items == (f"{path}, record 35", f"{path}, record 38")
+    assert (finding.count, finding.unit) == (2, "records")
+    assert any(re.match(r"train records: \d+/\d+ MB read", line) for line in lines)
+
+
+def test_shards_of_two_conversions(project):
+    for index, count in ((0, 2), (1, 2), (0, 1)):
+        name = f"both.record-{index:05d}-of-{count:05d}"
+        write_records(project.data.folder / name, 6 - 3 * (count == 2))
+    pattern = f"{project.data.folder}/both.record-?????-of-?????"
+    found = project.findings(train=pattern)
+    finding = the_only(found, "record_shards_mixed")
+    assert (finding.severity, finding.file) == (ERROR, str(project.config))
+    assert finding.items == tuple(
+        f"{project.data.folder}/both.record-?????-of-0000{count}" for count in (1, 2)
+    )
+    assert "train_input_reader.tf_record_input_reader.input_path" in finding.message
+    found = project.findings(train=pattern[:-5] + "00002")
+    assert found == []
 
 
 def test_records_shorter_than_a_clip(project):

@@ -6,7 +6,7 @@ Each video shows one red person on grey, 16 x 36 pixels, for two seconds at 25 f
 
 import fractions
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import av
 import numpy as np
@@ -79,11 +79,13 @@ class SmallData:
         }
         return gathering.Inputs(**values)
 
-    def look(self, **changes) -> tuple[examination.Examination, list[Finding]]:
-        """Reads everything and runs all checks."""
+    def look(
+        self, report: Callable[[str], None] | None = None, **changes
+    ) -> tuple[examination.Examination, list[Finding]]:
+        """Reads everything and runs all checks; `report` takes lines of progress."""
         inputs = self.inputs(**changes)
         inputs.check()
-        exam, found = gathering.gather(inputs, CLIP, None)
+        exam, found = gathering.gather(inputs, CLIP, report)
         return exam, found + checks.run(exam)
 
     def findings(self, **changes) -> list[Finding]:
