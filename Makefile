@@ -19,7 +19,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 REQUIREMENTS_HASH = $$(cat setup.py constraints.txt | sha256sum | cut -c1-64)-$(EXTRAS)-$(CURDIR)
 
-# protoc has its own environment: grpcio-tools cannot be installed beside protobuf 3.20.3.
+# protoc has its own environment: grpcio-tools 1.51.3 cannot be installed beside this protobuf.
 PROTOC_VENV := .venv-protoc
 PROTOC_STAMP := $(PROTOC_VENV)/.grpcio-tools-1.51.3
 

@@ -51,7 +51,8 @@ setup(
         "opencv-python-headless>=4.8",
         "pandas>=2.2",
         "pillow>=12.1.1",
-        "protobuf==3.20.3",
+        # TensorFlow 2.19 needs < 6; `stock_protos` lets the API run on it.
+        "protobuf==5.29.6",
         "pycocotools>=2.0.11",
         "scipy>=1.13",
         "tensorflow==2.19.1",

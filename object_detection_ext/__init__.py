@@ -10,6 +10,8 @@ import os
 import platform
 import sys
 
+from object_detection_ext import stock_protos
+
 _KERAS_SWITCH = "TF_USE_LEGACY_KERAS"
 _ONEDNN_SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 
@@ -27,6 +29,8 @@ if os.environ.get(_KERAS_SWITCH) not in ("1", "true", "True"):
 # convolutions of a training step are several times as slow (docs/benchmarks.md).
 if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault(_ONEDNN_SWITCH, "1")
+
+stock_protos.install()
 
 __version__ = "0.1.0"
 __all__ = ["ActionDetector"]

@@ -6,8 +6,8 @@ their descriptors instead: a FileDescriptorSet written from the installed `*_pb2
 
     python protos/generate.py --protoc python -m grpc_tools.protoc
 
-The compiler must be protoc 21 or older (grpcio-tools up to 1.51.3): the output of later ones does
-not run on protobuf 3.20.3, which the API's compiled modules need.
+The compiler is protoc 21 (grpcio-tools 1.51.3): what later ones write runs only on their own
+release of protobuf and later ones, this on all that TensorFlow takes.
 """
 
 import argparse
