@@ -2,6 +2,8 @@
 """The command line of the converter."""
 
 import json
+import logging
+import os
 import re
 
 import pytest
@@ -21,7 +23,13 @@ def _run(*arguments):
     values = flags.FlagValues()
     create_ava_records.define_flags(values)
     rest = create_ava_records.parse_flags(["create_ava_records", *arguments], values)
+    before = _settings_of_the_process()
     create_ava_records.main(rest, values)
+    assert _settings_of_the_process() == before
+
+
+def _settings_of_the_process():
+    return logging.getLogger().level, dict(os.environ)
 
 
 def test_command_line(toy, tmp_path, capsys):
