@@ -202,7 +202,7 @@ def test_nothing_is_saved_that_nobody_calls(exports, head):
     content = (exports(head).saved_model / "saved_model.pb").read_bytes()
     assert b"serving_default" in content and b"ActionBoxPredictor" in content
     # What Keras would add for each layer.
-    assert b"layer_call_and_return_conditional_losses" not in content
+    assert content.count(b"layer_call_and_return_conditional_losses") == 0
 
 
 @pytest.mark.parametrize("head", _CASES)

@@ -24,7 +24,8 @@ _NAMES = ("num_detections", "detection_boxes", "detection_scores", "detection_cl
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_pipeline.build_model(tiny_pipeline.make_pipeline(), is_training=False)
+    pipeline = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK)
+    return tiny_pipeline.build_model(pipeline, is_training=False)
 
 
 def _clips(batch: int = 2, height: int = 48, width: int = 80) -> np.ndarray:

@@ -23,13 +23,19 @@ def _run(*arguments):
     values = flags.FlagValues()
     create_ava_records.define_flags(values)
     rest = create_ava_records.parse_flags(["create_ava_records", *arguments], values)
-    before = _settings_of_the_process()
     create_ava_records.main(rest, values)
-    assert _settings_of_the_process() == before
 
 
-def _settings_of_the_process():
-    return logging.getLogger().level, dict(os.environ)
+@pytest.fixture(autouse=True)
+def same_process():
+    """Nothing of the process may change: the next test, or a notebook, is in it too."""
+
+    def settings():
+        return logging.getLogger().level, os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    before = settings()
+    yield
+    assert settings() == before
 
 
 def test_command_line(toy, tmp_path, capsys):
