@@ -19,6 +19,7 @@ from object_detection import exporter_lib_v2
 from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
+from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 
 from object_detection_ext import errors, pipeline_check
 from object_detection_ext import options as options_lib
@@ -326,6 +327,7 @@ def wrap_export(stock_export: Callable) -> Callable:
             if pipeline_check.is_video_pipeline(pipeline):
                 options_lib.attach_to_pipeline(pipeline)
                 stack.enter_context(_with_assets(pipeline, input_type))
+                stack.enter_context(_without_functions_of_layers())
             stock_export(
                 input_type, pipeline, trained_checkpoint_dir, output_directory, *args, **kwargs
             )
@@ -333,6 +335,15 @@ def wrap_export(stock_export: Callable) -> Callable:
             _write_warmup(pipeline, input_type, output_directory)
 
     return export_inference_graph
+
+
+def _without_functions_of_layers() -> contextlib.AbstractContextManager:
+    """While this lasts, a SavedModel holds the functions that we export and no others.
+
+    Keras would add some for each layer, from which it makes layers again. Nothing calls them, and
+    they are half of the file and more than half of the time to write and to load it.
+    """
+    return keras_saving.keras_option_scope(save_traces=False, in_tf_saved_model_scope=False)
 
 
 def _write_warmup(

@@ -7,7 +7,6 @@ import tensorflow as tf
 from object_detection import exporter_lib_v2, model_lib_v2
 
 from object_detection_ext import errors, registration, training
-from object_detection_ext.data import clip_packing
 from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.trunks import i3d, pretrained
 from tests import tiny_pipeline
@@ -130,24 +129,6 @@ def test_evaluation_has_metrics_and_losses(run):
     # Every person is a proposal, and next to nothing was learned that would move the boxes away.
     ((_, precision),) = events.scalars["PascalBoxes_Precision/mAP@0.5IOU"]
     assert precision > 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("boxes", [_BOXES, _BOXES[:1], np.zeros([0, 4], np.float32)])
-def test_saved_model_takes_boxes_and_gives_what_the_checkpoint_gives(run, boxes):
-    clip = np.random.default_rng(5).integers(0, 256, [4, 64, 64, 3], np.uint8)
-    actual = run.detect(
-        input_tensor=tf.constant(clip[np.newaxis]), boxes=tf.constant(boxes[np.newaxis])
-    )
-    model = _restored_model(run)
-    packed = tf.cast(clip_packing.pack_clip(tf.constant(clip)), tf.float32)[tf.newaxis]
-    images, shapes = model.preprocess(packed)
-    expected = model.postprocess(
-        model.predict(images, shapes, proposal_boxes=boxes[np.newaxis]), shapes
-    )
-    assert (expected["num_detections"][0] > 0) == (len(boxes) > 0)
-    for name in ("num_detections", "detection_boxes", "detection_scores"):
-        np.testing.assert_allclose(actual[name], expected[name], atol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow

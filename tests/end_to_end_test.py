@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train, go on, evaluate, export: the stock loops on clips, with a broken one and an empty one."""
+"""Train, go on, evaluate, export: the stock loops on clips, with a broken one and an empty one.
+
+Then what the exported model is for: a video's people, clip by clip and with a shared trunk, and
+pictures of their attention. exported_models_test has the other heads and input types.
+
+The fast tests' trunk is the first convolutions and one Inception block: graphs of the whole one
+take minutes to build, and every_head_test has its gradients.
+"""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -18,12 +26,13 @@ import pytest
 import tensorflow as tf
 from object_detection import exporter_lib_v2, model_lib_v2
 
-from object_detection_ext import exporting, registration, training
-from object_detection_ext.data import annotations, clip_packing
+from object_detection_ext import ActionDetector, exporting, registration, training
+from object_detection_ext.data import annotations, clip_packing, video_reader
 from object_detection_ext.evaluation import ava_evaluator
 from object_detection_ext.tools import visualize
 from object_detection_ext.visualization import drawing
 from tests import browser, tensorboard_server, tiny_pipeline
+from tests.serving import fake_servers
 
 registration.register()
 
@@ -34,10 +43,18 @@ _PEOPLE = [
     ([0.3, 0.5, 0.9, 0.9], "walk"),
 ]
 _LEVEL = 40  # frame k is the gray level 40 k
+# Stretches of video, whose trunk clips share, are multiples of 8 frames.
+_NUM_FRAMES = 8
+# Of the record's 4 frames, those of the clip around its keyframe.
+_IN_CLIP = np.array([0, 0, 0, 1, 2, 3, 3, 3])
+_FPS = 20.0
 _OPTIONS = (
-    "[object_detection_ext.protos.video_action_transformer] "
-    "{ summaries { training_picture_every_n_steps: 1 } "
-    "outputs { attention: true key_embeddings: true } }"
+    tiny_pipeline.SHORT_TRUNK
+    + f"""[object_detection_ext.protos.video_action_transformer] {{
+      clip {{ num_frames: {_NUM_FRAMES} }} trunk {{ final_endpoint: 'Mixed_3b' }}
+      summaries {{ training_picture_every_n_steps: 1 }}
+      outputs {{ attention: true key_embeddings: true }}
+    }}"""
 )
 
 
@@ -322,7 +339,7 @@ def _restored_model(trained: _Trained):
 
 
 def _noise(height: int, width: int) -> np.ndarray:
-    shape = [tiny_pipeline.NUM_FRAMES, height, width, 3]
+    shape = [_NUM_FRAMES, height, width, 3]
     return np.random.default_rng(5).integers(0, 256, shape, np.uint8)
 
 
@@ -344,41 +361,38 @@ def exported(trained, tmp_path_factory):
         "clip_tensor", pipeline, str(trained.model_dir), str(folder)
     )
     assert pipeline.SerializeToString() == before, "the caller's pipeline was changed"
-    loaded = tf.saved_model.load(str(folder / "saved_model"))
-    return folder, loaded.signatures["serving_default"]
+    # Loading takes seconds: the detector and the pictures get what was loaded here.
+    with mock.patch.object(tf.saved_model, "load", functools.cache(tf.saved_model.load)):
+        loaded = tf.saved_model.load(str(folder / "saved_model"))
+        yield folder, loaded.signatures["serving_default"]
 
 
 def test_saved_model_detects_what_the_checkpoints_model_detects(trained, exported):
     _, detect = exported
     model = _restored_model(trained)
-    for size in ((48, 80), (64, 64), (100, 30)):
-        clip = _noise(*size)
-        actual = detect(input_tensor=tf.constant(clip[np.newaxis]))
-        expected = _detections(model, clip)
-        assert expected["num_detections"] > 0
-        expected["detection_classes"] += 1  # ids of the label map
-        for name in (
-            "num_detections",
-            "detection_boxes",
-            "detection_scores",
-            "detection_classes",
-            "detection_attention",
-            "key_embeddings",
-        ):
-            np.testing.assert_allclose(actual[name], expected[name], atol=1e-5, err_msg=name)
+    for size in ((48, 80), (64, 64), (101, 30)):
+        clips = [_noise(*size), _noise(*size)[::-1]]
+        actual = detect(input_tensor=tf.constant(np.stack(clips)))
+        for index, clip in enumerate(clips):
+            expected = _detections(model, clip)
+            assert expected["num_detections"] > 0
+            expected["detection_classes"] += 1  # ids of the label map
+            assert set(actual) == set(expected)
+            for name, value in expected.items():
+                np.testing.assert_allclose(actual[name][index], value[0], atol=1e-5, err_msg=name)
 
 
 def test_exported_signature_is_clips_of_any_size(exported):
     _, detect = exported
     ((name, spec),) = detect.structured_input_signature[1].items()
     assert name == "input_tensor"
-    assert spec == tf.TensorSpec([None, 4, None, None, 3], tf.uint8, name="input_tensor")
+    assert spec == tf.TensorSpec([None, 8, None, None, 3], tf.uint8, name="input_tensor")
 
 
 def test_label_map_and_description_travel_in_the_assets(exported):
     assets = exported[0] / "saved_model" / "assets"
     description = exporting.ClipDescription.from_json((assets / "clip.json").read_text())
-    assert description == exporting.ClipDescription("clip_tensor", 4, None, 1, 6, (64, 64))
+    assert description == exporting.ClipDescription("clip_tensor", 8, None, 1, 6, (64, 64))
     assert annotations.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
 
 
@@ -405,10 +419,8 @@ def test_pictures_are_of_the_exported_models_attention(trained, exported, tmp_pa
         )
     )
     (clip,) = json.loads(pathlib.Path(summary_path).read_text())["clips"]
-    frames = (
-        np.ones([1, 4, 64, 64, 3], np.uint8)
-        * (_LEVEL * np.arange(4, dtype=np.uint8))[:, None, None, None]
-    )
+    levels = (_LEVEL * _IN_CLIP).astype(np.uint8)
+    frames = np.ones([1, 8, 64, 64, 3], np.uint8) * levels[:, None, None, None]
     outputs = detect(input_tensor=tf.constant(frames))
     found = {name: values.numpy()[0] for name, values in outputs.items()}
     assert clip["people"] and len(clip["groundtruth"]) == 2
@@ -422,6 +434,63 @@ def test_pictures_are_of_the_exported_models_attention(trained, exported, tmp_pa
             assert peak["times_uniform"] == pytest.approx(weights.max() * weights.size, rel=1e-2)
         assert all((tmp_path / name).is_file() for name in person["files"])
     assert len(clip["embeddings"]["variance_of_components"]) == 2
+
+
+def test_warm_up_request_runs_on_the_signature(exported):
+    folder, detect = exported
+    request = fake_servers.warmup_request(folder / "saved_model")
+    clip = tf.make_ndarray(request.inputs["input_tensor"])
+    assert clip.shape == (1, _NUM_FRAMES, 64, 64, 3)
+    outputs = detect(input_tensor=tf.constant(clip))
+    for name, value in outputs.items():
+        # TF Serving batches requests only if all outputs have the batch in front.
+        assert value.shape[0] == 1 and np.isfinite(value).all(), name
+
+
+_DETECTOR_OPTIONS = {"score_threshold": 0.0, "keep_attention": True}
+
+
+@pytest.fixture(scope="module")
+def detector(exported):
+    return ActionDetector(exported[0] / "saved_model", fps=_FPS, **_DETECTOR_OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """3 s of noise."""
+    path = tmp_path_factory.mktemp("video") / "noise.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, [round(3 * _FPS), 50, 70, 3], np.uint8)
+    drawing.write_video(path, iter(noise), _FPS)
+    return path
+
+
+def _assert_same_people(actual, expected):
+    assert [keyframe.time for keyframe in actual] == [keyframe.time for keyframe in expected]
+    for found, wanted in zip(actual, expected, strict=True):
+        assert len(found.people) == len(wanted.people) > 0
+        for person, other in zip(found.people, wanted.people, strict=True):
+            assert person.scores == pytest.approx(other.scores, abs=1e-5)
+            np.testing.assert_allclose(person.box, other.box, atol=1e-5)
+            np.testing.assert_allclose(person.attention, other.attention, atol=1e-5)
+
+
+def test_detector_gives_what_signature_and_checkpoint_give(trained, exported, detector, video):
+    keyframes = list(detector(video))
+    reader = video_reader.ClipReader(video, num_frames=_NUM_FRAMES, fps=_FPS)
+    for keyframe, clip in zip(keyframes, reader.clips([0.0, 1.0, 2.0]), strict=True):
+        outputs = exported[1](input_tensor=tf.constant(np.stack(clip.frames)[np.newaxis]))
+        best = float(outputs["detection_scores"][0, 0])
+        assert keyframe.people[0].score == pytest.approx(best, abs=1e-6)
+    restored = ActionDetector.from_checkpoint(
+        trained.config, trained.model_dir, fps=_FPS, **_DETECTOR_OPTIONS
+    )
+    _assert_same_people(list(restored(video)), keyframes)
+
+
+def test_exported_trunk_on_a_stretch_of_one_clip_gives_what_the_clip_gives(detector, video):
+    shared = ActionDetector(detector.model, share_trunk=True, **_DETECTOR_OPTIONS)
+    # Clips of 0.4 s, a second apart, do not touch.
+    _assert_same_people(list(shared(video)), list(detector(video)))
 
 
 @pytest.mark.slow

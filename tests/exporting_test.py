@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inputs of exported models, and what is refused; end_to_end_test exports a trained model.
+"""The inputs of exported models, and what is refused; exported_models_test really exports.
 
-Fast tests call the modules op by op, without building a graph.
+The modules are called op by op, without building a graph.
 
 Shapes: B clips, T frames, H W pixels, G boxes.
 """
-
-import io
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 from object_detection import exporter_lib_v2
-from PIL import Image
 
 from object_detection_ext import errors, exporting, registration
-from object_detection_ext.data import annotations
 from tests import tiny_pipeline
 
 registration.register()
@@ -24,33 +20,17 @@ registration.register()
 _T = tiny_pipeline.NUM_FRAMES
 _BOXES = np.float32([[0.1, 0.1, 0.7, 0.5], [0.3, 0.5, 0.9, 0.9]])
 _NAMES = ("num_detections", "detection_boxes", "detection_scores", "detection_classes")
-_HEADS = {
-    "tx high": "tx_head { query_preprocessor: HIGH_RES num_layers: 1 feature_size: 16 }",
-    "tx low": "tx_head { query_preprocessor: LOW_RES num_layers: 1 feature_size: 16 }",
-    "i3d": "i3d_head { }",
-    "tx+i3d": "tx_i3d_head { tx_head { num_layers: 1 feature_size: 16 ffn_size: 16 } }",
-}
-
-
-def _with_options(options: str) -> str:
-    return f"[object_detection_ext.protos.video_action_transformer] {{ {options} }}"
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_pipeline.build_model(tiny_pipeline.make_pipeline(), is_training=False)
+    pipeline = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK)
+    return tiny_pipeline.build_model(pipeline, is_training=False)
 
 
 def _clips(batch: int = 2, height: int = 48, width: int = 80) -> np.ndarray:
     shape = [batch, _T, height, width, 3]
     return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
-
-
-def _png(frame: np.ndarray) -> bytes:
-    """Without loss, so that results can be compared."""
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _detect(model, input_type: str, *inputs, **options) -> dict[str, np.ndarray]:
@@ -103,7 +83,7 @@ def test_padding_resizer_tells_the_true_shape():
 
 def test_encoded_frames_give_what_pixels_give(model):
     clips = _clips()
-    encoded = [[_png(frame) for frame in clip] for clip in clips]
+    encoded = [[tiny_pipeline.encode_png(frame) for frame in clip] for clip in clips]
     _assert_same(_detect(model, "encoded_clip", encoded), _detect(model, "clip_tensor", clips))
 
 
@@ -116,7 +96,7 @@ def test_sequence_example_gives_the_clip_around_its_annotated_frame(
 ):
     frames = np.random.default_rng(4).integers(0, 256, [7, 64, 64, 3], np.uint8)
     record = tiny_pipeline.make_record(
-        [_png(frame) for frame in frames], {annotated: [(_BOXES[0], "walk")]}
+        [tiny_pipeline.encode_png(frame) for frame in frames], {annotated: [(_BOXES[0], "walk")]}
     )
     _assert_same(
         _detect(model, "tf_sequence_example", [record], record_stride=stride),
@@ -126,7 +106,7 @@ def test_sequence_example_gives_the_clip_around_its_annotated_frame(
 
 def test_sequence_example_without_annotation_gives_its_middle(model):
     frames = np.random.default_rng(4).integers(0, 256, [7, 64, 64, 3], np.uint8)
-    record = tiny_pipeline.make_record([_png(frame) for frame in frames], {})
+    record = tiny_pipeline.make_record([tiny_pipeline.encode_png(frame) for frame in frames], {})
     _assert_same(
         _detect(model, "tf_sequence_example", [record]),
         _detect(model, "clip_tensor", frames[[1, 2, 3, 4]][np.newaxis]),
@@ -141,7 +121,7 @@ def test_sequence_example_without_frames_is_an_error(model):
 
 
 def test_broken_frame_is_an_error(model):
-    encoded = [[_png(frame) for frame in clip] for clip in _clips()]
+    encoded = [[tiny_pipeline.encode_png(frame) for frame in clip] for clip in _clips()]
     encoded[1][2] = b"no picture"
     with pytest.raises(tf.errors.InvalidArgumentError, match="image file format"):
         _detect(model, "encoded_clip", encoded)
@@ -177,40 +157,6 @@ def test_signatures(model, input_type, specs):
     module = exporting.MODULES[input_type](model)
     actual = {spec.name: (spec.shape.as_list(), spec.dtype) for spec in module._signature()}
     assert actual == specs
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("input_type", ["clip_tensor", "clip_and_boxes", "encoded_clip"])
-@pytest.mark.parametrize("head", _HEADS)
-def test_saved_model_gives_what_the_checkpoint_gives(tmp_path, head, input_type):
-    if input_type == "encoded_clip" and head != "tx high":
-        pytest.skip("the input differs, not the head")
-    override = _with_options(_HEADS[head] + " clip { fps: 12.5 frame_stride: 2 }")
-    pipeline = tiny_pipeline.make_pipeline(
-        override, label_map=tiny_pipeline.write_label_map(tmp_path / "some_map.pbtxt")
-    )
-    model = tiny_pipeline.build_model(pipeline, is_training=False)
-    clips = _clips()
-    inputs = {
-        "clip_tensor": [clips],
-        "clip_and_boxes": [clips, np.stack([_BOXES, _BOXES / 2])],
-        "encoded_clip": [[[_png(frame) for frame in clip] for clip in clips]],
-    }[input_type]
-    expected = _detect(model, input_type, *inputs)
-    tf.train.Checkpoint(model=model).save(str(tmp_path / "model" / "ckpt"))
-    exporter_lib_v2.export_inference_graph(
-        input_type, pipeline, str(tmp_path / "model"), str(tmp_path / "exported")
-    )
-    loaded = tf.saved_model.load(str(tmp_path / "exported" / "saved_model"))
-    detect = loaded.signatures["serving_default"]
-    names = ("input_tensor", "boxes")[: len(inputs)]
-    actual = detect(**{n: tf.constant(v) for n, v in zip(names, inputs, strict=True)})
-    _assert_same({name: actual[name].numpy() for name in _NAMES}, expected)
-    assets = tmp_path / "exported" / "saved_model" / "assets"
-    assert annotations.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
-    assert exporting.ClipDescription.from_json(
-        (assets / "clip.json").read_text()
-    ) == exporting.ClipDescription(input_type, _T, 6.25, 2, 6, (64, 64))
 
 
 def test_missing_label_map_is_said_and_leaves_no_trace_in_the_stock_map(tmp_path, capsys):

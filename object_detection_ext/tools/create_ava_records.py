@@ -115,18 +115,7 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
     return rest
 
 
-def _quiet() -> None:
-    """Beam, TensorFlow and their friends say much that is nobody's concern here."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # nothing here computes on one
-    warnings.simplefilter("ignore")
-    logging.getLogger().setLevel(logging.ERROR)
-    # When a worker dies, it shows its channel's stack; the tool itself says what happened.
-    logging.getLogger("apache_beam.runners.worker.data_plane").setLevel(logging.CRITICAL)
-
-
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
-    _quiet()
     options = Options(**{f.name: values[f.name].value for f in dataclasses.fields(Options)})
     try:
         splits = options.for_splits(values.splits)
@@ -148,6 +137,20 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         sys.exit(EXIT_LEFT_OUT)
 
 
+def _quiet_main(argv: Sequence[str]) -> None:
+    """`main` without the many words of Beam, TensorFlow and their friends.
+
+    Its settings are the whole process's, so that they are not for those who call `main`.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # nothing here computes on one
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+    # When a worker dies, it shows its channel's stack; the tool itself says what happened.
+    logging.getLogger("apache_beam.runners.worker.data_plane").setLevel(logging.CRITICAL)
+    main(argv)
+
+
 if __name__ == "__main__":
     define_flags(flags.FLAGS)
-    app.run(main, flags_parser=parse_flags)
+    app.run(_quiet_main, flags_parser=parse_flags)

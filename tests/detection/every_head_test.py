@@ -321,7 +321,7 @@ def test_every_trunk_goes_with_every_head(kind, head):
 
 @pytest.mark.parametrize(
     ("name", "num_frames"),
-    [("tx high", 3), ("tx high", 8), ("tx high", 32), ("tx high", 96), ("tx+i3d", 8)],
+    [("tx high", 3), ("tx high", 96), ("tx+i3d", 8)],
 )
 def test_a_model_runs_on_clips_of_another_length_with_the_same_weights(models, name, num_frames):
     """Table 7, last row: trained at 64 frames, evaluated at 96."""

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import http.server
 import json
+import os
 import pathlib
 import re
 import ssl
@@ -28,6 +29,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     predict_pb2,
+    prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
 
@@ -203,6 +205,15 @@ def model(input_type: str) -> LoadedModel:
     """The detector of an input type, saved and loaded once for all tests of a process."""
     with tempfile.TemporaryDirectory() as folder:
         return LoadedModel(save(input_type, folder))
+
+
+def warmup_request(saved_model: os.PathLike) -> predict_pb2.PredictRequest:
+    """The request that TF Serving sends itself when it loads this folder."""
+    path = os.path.join(saved_model, "assets.extra", "tf_serving_warmup_requests")
+    (record,) = tf.data.TFRecordDataset(path).as_numpy_iterator()
+    request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+    request.model_spec.name = MODEL_NAME  # TF Serving knows whose file it reads
+    return request
 
 
 class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):

@@ -75,7 +75,7 @@ def test_without_the_package_one_line_says_how_to_get_it(tmp_path, monkeypatch, 
 
 
 def test_export_of_a_clip_model_ends_with_it(tmp_path):
-    """After the stock exporter, which here does nothing; exported_model_test has the whole."""
+    """After the stock exporter, which here does nothing; exported_models_test has the whole."""
     done = []
     pipeline = tiny_pipeline.make_pipeline(
         "[object_detection_ext.protos.video_action_transformer] { clip { frame_stride: 2 } }",

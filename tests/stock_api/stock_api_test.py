@@ -52,9 +52,9 @@ MODULES = (
     StockModule("eval_util_test", passed=8, skipped=13),
     StockModule(
         "meta_architectures.faster_rcnn_meta_arch_test",
-        passed=11,
+        passed=8,
         skipped=3,
-        slow_passed=31,
+        slow_passed=34,
         slow_names=(
             "test_loss_first_stage",
             "test_loss_full_zero",
@@ -63,6 +63,10 @@ MODULES = (
             "test_postprocess_first",
             "test_postprocess_second_stage_only_inference_mode_with",
             "test_loss_with_hard_mining",
+            # Modes 0 and 3 are left: shapes that are not static, and static ones with padding.
+            "test_postprocess_second_stage_only_inference_mode1",
+            "test_postprocess_second_stage_only_inference_mode2",
+            "test_raw_detection_boxes",
         ),
     ),
 )

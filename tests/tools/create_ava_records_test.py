@@ -2,6 +2,8 @@
 """The command line of the converter."""
 
 import json
+import logging
+import os
 import re
 
 import pytest
@@ -22,6 +24,18 @@ def _run(*arguments):
     create_ava_records.define_flags(values)
     rest = create_ava_records.parse_flags(["create_ava_records", *arguments], values)
     create_ava_records.main(rest, values)
+
+
+@pytest.fixture(autouse=True)
+def same_process():
+    """Nothing of the process may change: the next test, or a notebook, is in it too."""
+
+    def settings():
+        return logging.getLogger().level, os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    before = settings()
+    yield
+    assert settings() == before
 
 
 def test_command_line(toy, tmp_path, capsys):

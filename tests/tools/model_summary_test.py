@@ -200,20 +200,7 @@ def test_paper_profile_terms_of_a_tx_head(paper):
     assert left_out["BatchMatMulV2, head"] == 2 * 6 * 2 * R * MEMORY * D
 
 
-# The first 3 convolutions of the trunk, 8, 8 and 19 channels: half as many steps as frames, and a
-# cell every 8 pixels.
-SHORT_TRUNK = """
-model { faster_rcnn {
-  feature_extractor { first_stage_features_stride: 8 }
-  first_stage_anchor_generator { grid_anchor_generator { height_stride: 8 width_stride: 8 } }
-} }
-[object_detection_ext.protos.video_action_transformer] {
-  trunk { final_endpoint: 'MaxPool3d_3a_3x3' }
-}
-"""
-
-
-def write_tiny(folder, override=SHORT_TRUNK):
+def write_tiny(folder, override=tiny_pipeline.SHORT_TRUNK):
     # A summary needs no data: the label map does not exist.
     path = folder / "pipeline.config"
     return str(
@@ -265,7 +252,7 @@ def both_heads(tmp_path_factory):
         trunk = f"feature_extractor {{ type: 'faster_rcnn_{kind}_keras' }}"
         override = f"model {{ faster_rcnn {{ {trunk} }} }}\n{head}"
         path = write_tiny(tmp_path_factory.mktemp(kind), override)
-        summaries[kind] = tool.summarize(path, with_paper_profile=True)
+        summaries[kind] = tool.summarize(path, with_paper_profile=kind == "i3d")
     return summaries
 
 
@@ -315,7 +302,7 @@ def test_non_local_blocks_attend(both_heads):
 def test_traced_parts_are_those_of_the_served_graph(tmp_path):
     """The same model as a tf.function with post-processing, as the exporter has it."""
     # One class: each takes its time in non-maximum suppression.
-    short = SHORT_TRUNK + "model { faster_rcnn { num_classes: 1 } }"
+    short = tiny_pipeline.SHORT_TRUNK + "model { faster_rcnn { num_classes: 1 } }"
     pipeline = tiny_pipeline.make_pipeline(short)
     registration.register()
     model = tiny_pipeline.build_model(pipeline, is_training=False)
@@ -342,7 +329,7 @@ def test_detections_on_given_boxes_do_not_need_the_rpn(tmp_path):
         "[object_detection_ext.protos.video_action_transformer] "
         "{ proposals { source: GROUND_TRUTH } }"
     )
-    pipeline = tool.read_pipeline(write_tiny(tmp_path, SHORT_TRUNK + given))
+    pipeline = tool.read_pipeline(write_tiny(tmp_path, tiny_pipeline.SHORT_TRUNK + given))
     clip = tool.clip_of(pipeline, "tiny")
     traced = tool.trace(pipeline, clip)
     shapes = [[clip.height, clip.width, 3]]
