@@ -308,7 +308,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 def _metadata(model: LoadedModel, name: str) -> dict:
     signatures = json_format.MessageToDict(
-        model.metadata(name), including_default_value_fields=True, preserving_proto_field_name=True
+        model.metadata(name),
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
     )
     spec = {"name": name, "signature_name": "", "version": "1"}
     return {"model_spec": spec, "metadata": {"signature_def": signatures}}
