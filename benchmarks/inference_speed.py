@@ -213,8 +213,8 @@ def measure_shared_trunk() -> None:
 
 def called_alone(*arguments: str) -> dict[str, float]:
     """Calls this program with other arguments and the same flags; what its last line holds."""
-    given = [flag for flag in sys.argv[1:] if flag.startswith("--")]
-    command = [sys.executable, __file__, *arguments, *given]
+    given = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.present]
+    command = [sys.executable, __file__, *arguments, *(flag.serialize() for flag in given)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
