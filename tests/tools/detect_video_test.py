@@ -4,6 +4,7 @@
 import csv
 import dataclasses
 import errno
+import fractions
 import json
 import math
 import os
@@ -102,6 +103,28 @@ def test_cut_off_video_gives_what_is_there_and_says_so(files, tmp_path, capsys):
     assert 4 < len(lines) < 16
     assert "damaged or cut off, its header says 10" in told
     assert f"left out: {20 - len(lines) - 3} more keyframes ({20 - len(lines)} in all)" in told
+
+
+def test_corrupt_frames_in_the_middle_cost_their_keyframes_only(files, tmp_path, capsys):
+    path = tmp_path / "v.avi"
+    # Every frame of this file stands for itself.
+    numbered_videos.write(
+        path, np.arange(100) / 25, codec="mjpeg", time_base=fractions.Fraction(1, 25)
+    )
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size, float(p.pts * p.time_base)) for p in container.demux(video=0)
+                   if p.pts is not None]  # fmt: skip
+    for position, size, seconds in packets:
+        if 1.0 <= seconds < 2.0:
+            data[position + 16 : position + size - 16] = bytes(size - 32)
+    path.write_bytes(data)
+    assert detect_video.run(_options(files, tmp_path / "out", str(path), every=0.5)) == 0
+    times = [json.loads(line)["time"] for line in open(tmp_path / "out" / "v.jsonl")]
+    assert times == [0.0, 0.5, 2.5, 3.0, 3.5]
+    told = capsys.readouterr().out
+    assert "v: left out: the video is damaged around timestamp 1.5 s" in told
+    assert (tmp_path / "out" / "v_detections.mp4").exists()
 
 
 def test_own_output_is_not_looked_at(files, tmp_path):
