@@ -23,7 +23,7 @@ from object_detection_ext import errors
 from object_detection_ext.data import video_reader
 from object_detection_ext.inference import model as model_lib
 
-DEFAULT_CLIPS_PER_STRETCH = 8
+DEFAULT_CLIPS_PER_STRETCH = 16
 
 # The largest temporal stride of a trunk; lengths that it divides keep all cells in step.
 _WHOLE_STRIDES = 8
