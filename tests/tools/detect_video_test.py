@@ -121,7 +121,7 @@ def test_corrupt_frames_in_the_middle_cost_their_keyframes_only(files, tmp_path,
     path.write_bytes(data)
     assert detect_video.run(_options(files, tmp_path / "out", str(path), every=0.5)) == 0
     times = [json.loads(line)["time"] for line in open(tmp_path / "out" / "v.jsonl")]
-    assert times == [0.0, 0.5, 2.5, 3.0, 3.5]
+    assert times == [0.0, 0.5, 1.0, 2.0, 2.5, 3.0, 3.5]
     told = capsys.readouterr().out
     assert "v: left out: the video is damaged around timestamp 1.5 s" in told
     assert (tmp_path / "out" / "v_detections.mp4").exists()
