@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users did not mean to give: command lines print these without a traceback."""
+"""Errors that command lines print without a traceback, each with its exit status."""
 
 
-class InputError(ValueError):
+class ReportedError(Exception):
+    """An error with a message for people; what ended is not the fault of the input."""
+
+    exit_status = 1
+
+
+class InputError(ReportedError, ValueError):
     """A wrong input; the message names the file, the row or the field, and what would be right."""
+
+    exit_status = 2

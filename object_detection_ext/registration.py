@@ -25,11 +25,11 @@ from object_detection_ext import (
     errors,
     exporting,
     pipeline_check,
-    training,
 )
 from object_detection_ext import options as options_lib
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
+from object_detection_ext.loops import evaluate, train
 
 AVA_METRICS = ava_evaluator.METRICS_SET
 
@@ -110,14 +110,14 @@ def _register_configs() -> None:
 
 
 def _register_loops() -> None:
-    model_lib_v2.train_loop = training.wrap_train_loop(
+    model_lib_v2.train_loop = train.wrap_train_loop(
         model_lib_v2.train_loop,
         read_pipeline=read_pipeline,
         is_video_pipeline=pipeline_check.is_video_pipeline,
         check_checkpoint=checkpoint_check.check,
     )
     model_lib_v2.eager_eval_loop = eval_pictures.wrap_eager_eval_loop(model_lib_v2.eager_eval_loop)
-    model_lib_v2.eval_continuously = training.wrap_eval_continuously(model_lib_v2.eval_continuously)
+    model_lib_v2.eval_continuously = evaluate.wrap_eval_continuously(model_lib_v2.eval_continuously)
 
 
 def _register_exporter() -> None:
@@ -178,7 +178,7 @@ def _check_required_flags() -> None:
 
 
 def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = None) -> None:
-    """Runs a stock main; a wrong input ends with a message and status 2, not with a traceback.
+    """Runs a stock main; an error for people ends with its message and its status.
 
     Args:
         stock_main: takes the command line's rest.
@@ -200,8 +200,8 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
                         model_lib_v2, name, functools.partial(loop, config_override=override.value)
                     )
             stock_main(argv)
-        except errors.InputError as error:
+        except errors.ReportedError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(2)
+            sys.exit(error.exit_status)
 
     app.run(main)

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from object_detection import exporter_lib_v2, model_lib_v2
 
-from object_detection_ext import errors, registration, training
+from object_detection_ext import errors, registration
+from object_detection_ext.checkpoints import files
 from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.trunks import i3d, pretrained
 from tests import tiny_pipeline
@@ -98,7 +99,7 @@ def _restored_model(run: _Run):
 
 @pytest.mark.slow
 def test_training_starts_from_the_pretrained_trunk_and_tail(run):
-    assert training.checkpointed_step(str(run.model_dir)) == 2
+    assert files.step_of_newest(str(run.model_dir)) == 2
     restored = _restored_model(run).feature_extractor.classification_backbone.by_path
     source = run.source.variables_by_path()
     assert restored.keys() == source.keys()

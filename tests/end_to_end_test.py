@@ -26,7 +26,8 @@ import pytest
 import tensorflow as tf
 from object_detection import exporter_lib_v2, model_lib_v2
 
-from object_detection_ext import ActionDetector, exporting, registration, training
+from object_detection_ext import ActionDetector, exporting, registration
+from object_detection_ext.checkpoints import files
 from object_detection_ext.data import annotations, clip_packing, video_reader
 from object_detection_ext.evaluation import ava_evaluator
 from object_detection_ext.tools import visualize
@@ -132,7 +133,7 @@ class _Trained:
                     save_final_config=True,
                 )
             self.said.append(said.getvalue())
-            self.steps.append(training.checkpointed_step(str(self.model_dir)))
+            self.steps.append(files.step_of_newest(str(self.model_dir)))
             self.weights.append(_trunk_weights(self.model_dir))
 
 
@@ -514,11 +515,11 @@ def test_killed_training_ends_with_the_same_number_of_steps(tmp_path):
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    killed_at = training.checkpointed_step(str(model_dir))
+    killed_at = files.step_of_newest(str(model_dir))
     assert 0 < killed_at < 45
     result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert f"training: from step {killed_at} to 45" in result.stderr
-    assert training.checkpointed_step(str(model_dir)) == 45
+    assert files.step_of_newest(str(model_dir)) == 45
     # The skipped clip was reported.
     assert "clip skipped: a frame of" in result.stderr

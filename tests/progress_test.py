@@ -8,7 +8,16 @@ from object_detection_ext import progress
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-3, "0 s"), (42.4, "42 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (59.6, "1 min 00 s")],
+    [
+        (-3, "0 s"),
+        (0.4, "0 s"),
+        (42.4, "42 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (360_000, "100 h 00 min"),
+    ],
 )
 def test_seconds_as_people_say_them(seconds, text):
     assert progress.format_seconds(seconds) == text

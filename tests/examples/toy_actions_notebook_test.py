@@ -24,7 +24,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 
 import object_detection_ext
-from object_detection_ext import registration, training
+from object_detection_ext import registration
+from object_detection_ext.checkpoints import files
 from object_detection_ext.data import video_reader
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -192,7 +193,7 @@ def test_a_run_makes_every_file(run):
     videos = sorted(path.name for path in (results / "data" / "videos").iterdir())
     assert videos == ["eval_0000.mp4", "train_0000.mp4", "train_0001.mp4"]
     assert len(list((results / "data").glob("*.record-?????-of-00004"))) == 8
-    assert training.checkpointed_step(str(results / "model")) == _STEPS
+    assert files.step_of_newest(str(results / "model")) == _STEPS
     assert tf.saved_model.contains_saved_model(str(results / "exported" / "saved_model"))
     source = video_reader.probe(results / "data" / "videos" / "eval_0000.mp4")
     made = video_reader.probe(results / "annotated.mp4")

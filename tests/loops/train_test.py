@@ -3,14 +3,14 @@
 
 import itertools
 import logging
-import time
 
 import pytest
 import tensorflow as tf
 from object_detection import model_lib_v2
 from object_detection.protos import pipeline_pb2
 
-from object_detection_ext import errors, training
+from object_detection_ext import errors
+from object_detection_ext.loops import train, train_progress
 
 _LOGGER = logging.getLogger("tensorflow")
 
@@ -45,7 +45,7 @@ def _stock_run(step: int, train_steps: int, every: int, per_call: int):
     ],
 )
 def test_plan_of_segments(done, total, every, limit, expected):
-    assert list(training.plan_segments(done, total, every, limit)) == expected
+    assert list(train.plan_segments(done, total, every, limit)) == expected
 
 
 @pytest.mark.parametrize("limit", [1, 7, 10, 100])
@@ -53,7 +53,7 @@ def test_stock_loop_ends_at_the_total_and_saves_it(limit):
     cases = itertools.product((0, 1, 50, 96), (1, 2, 97, 100, 256, 1009), (1, 3, 10, 97, 1000))
     for done, total, every in cases:
         step, saved = done, []
-        for end, segment_every, per_call in training.plan_segments(done, total, every, limit):
+        for end, segment_every, per_call in train.plan_segments(done, total, every, limit):
             assert 1 <= per_call <= limit
             step, saved_now = _stock_run(step, end, segment_every, per_call)
             assert step == end, (done, total, every)
@@ -68,15 +68,6 @@ def test_stock_loop_ends_at_the_total_and_saves_it(limit):
 def _save_checkpoint(folder, step: int) -> None:
     checkpoint = tf.train.Checkpoint(step=tf.Variable(step, dtype=tf.int64))
     tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2).save()
-
-
-def test_checkpointed_step_is_that_of_the_newest(tmp_path):
-    assert training.checkpointed_step(str(tmp_path / "nothing")) == 0
-    assert training.checkpointed_step(str(tmp_path)) == 0
-    _save_checkpoint(tmp_path, 7)
-    assert training.checkpointed_step(str(tmp_path)) == 7
-    _save_checkpoint(tmp_path, 19)
-    assert training.checkpointed_step(str(tmp_path)) == 19
 
 
 class _FakeLoop:
@@ -103,7 +94,7 @@ class _FakeLoop:
 def _wrapped(loop, *, is_video: bool = True, steps: int = 5, check_checkpoint=lambda *args: None):
     pipeline = pipeline_pb2.TrainEvalPipelineConfig()
     pipeline.train_config.num_steps = steps
-    return training.wrap_train_loop(
+    return train.wrap_train_loop(
         loop,
         read_pipeline=lambda path, override: pipeline,
         is_video_pipeline=lambda of_pipeline: is_video and of_pipeline is pipeline,
@@ -194,7 +185,7 @@ def test_there_are_no_pictures_on_tpu(tmp_path):
 
 def test_progress_has_step_loss_and_time_left(tmp_path, capsys, monkeypatch):
     clock = iter(range(0, 1000, 10))  # every look at the clock is 10 s later
-    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(train_progress.time, "monotonic", lambda: float(next(clock)))
     _wrapped(_FakeLoop(), steps=5)("a.config", str(tmp_path))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training")]
     assert lines[0] == "training: from step 0 to 5"
@@ -226,54 +217,10 @@ def test_stock_state_is_given_back_also_after_an_error(tmp_path, caplog):
 
 
 def test_loss_that_is_not_a_number_is_shown(capsys):
-    reporter = training._StepReporter(0, 1, lambda: None)
+    reporter = train_progress._StepReporter(0, 1, lambda: None)
     for text in ("Step 1 per-step time 0.1s", "{'Loss/total_loss': nan}"):
         record = logging.LogRecord("tensorflow", logging.INFO, "", 0, text, (), None)
         assert reporter.is_not_a_step(record) is False
     assert "step 1 of 1, loss nan" in capsys.readouterr().err
     other = logging.LogRecord("tensorflow", logging.INFO, "", 0, "Saving", (), None)
     assert reporter.is_not_a_step(other) is True
-
-
-def test_heartbeat_until_the_first_step(capsys, monkeypatch):
-    monkeypatch.setattr(training, "_HEARTBEAT_SECONDS", 0.01)
-    with training._heartbeat("building") as stop:
-        time.sleep(0.2)
-        stop()
-        time.sleep(0.05)  # a beat that was under way
-        said = capsys.readouterr().err
-        time.sleep(0.1)
-        assert capsys.readouterr().err == ""
-    assert said.count("building ... 0 s") >= 2
-
-
-def test_evaluation_does_not_wait_longer_than_its_timeout():
-    calls = []
-
-    def stock_eval(*args, **kwargs):
-        calls.append((args, kwargs))
-        assert _LOGGER.level == logging.INFO
-        return "metrics"
-
-    evaluate = training.wrap_eval_continuously(stock_eval)
-    assert evaluate("a.config", model_dir="m", wait_interval=300, timeout=0) == "metrics"
-    assert evaluate(wait_interval=60, timeout=3600) == "metrics"
-    assert calls[0] == (("a.config",), {"model_dir": "m", "wait_interval": 0, "timeout": 0})
-    assert calls[1] == ((), {"wait_interval": 60, "timeout": 3600})
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-3, "0 s"),
-        (0.4, "0 s"),
-        (42, "42 s"),
-        (59.6, "1 min 00 s"),
-        (200, "3 min 20 s"),
-        (3599.7, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-        (360_000, "100 h 00 min"),
-    ],
-)
-def test_format_seconds(seconds, text):
-    assert training.format_seconds(seconds) == text
