@@ -23,6 +23,7 @@ from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 
 from object_detection_ext import errors, pipeline_check
 from object_detection_ext import options as options_lib
+from object_detection_ext.checkpoints import averages, files, matching
 from object_detection_ext.data import clip_decoder
 from object_detection_ext.detection.video_meta_arch import ClipFeatures
 from object_detection_ext.input_types import (
@@ -36,6 +37,7 @@ from object_detection_ext.input_types import (
     TF_SEQUENCE_EXAMPLE,
     ClipDescription,
 )
+from object_detection_ext.loops.messages import say
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from object_detection_ext.serving import warmup
 
@@ -278,30 +280,49 @@ def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineC
         )
 
 
+def usable_checkpoint(
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig, path: str, source: str
+) -> files.Contents:
+    """The checkpoint that a user means, read and found fit for a pipeline's model.
+
+    Args:
+        pipeline: of the model, checked.
+        path: a folder, whose newest whole checkpoint is taken, or a prefix such as `.../ckpt-3`.
+        source: where the pipeline comes from, for messages.
+
+    Raises:
+        errors.InputError: if there is none, if it is damaged, has values that are not finite, or is
+            not of this model.
+    """
+    contents = files.resolve(path, say)
+    files.check_finite(contents)
+    matching.check(pipeline, contents, source, say)
+    return contents
+
+
 def restored_module(
-    pipeline: pipeline_pb2.TrainEvalPipelineConfig, checkpoint: str, input_type: str
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig, contents: files.Contents, input_type: str
 ) -> exporter_lib_v2.DetectionInferenceModule:
     """What is exported for an input type, without the export.
 
     Args:
         pipeline: of the model.
-        checkpoint: prefix, such as `.../ckpt-3`.
+        contents: of its checkpoint; see `usable_checkpoint`.
         input_type: one of `MODULES`.
 
     Raises:
-        errors.InputError: if the pipeline, or the checkpoint, does not fit.
+        errors.InputError: if the pipeline does not fit.
     """
     pipeline_check.check(pipeline, "pipeline.config")
     _check_input_type(input_type, pipeline)
     configs = config_util.create_configs_from_pipeline_proto(pipeline)
     model = model_builder.build(configs["model"], is_training=False)
     module = MODULES[input_type](model)
-    status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
-    module.__call__.get_concrete_function()  # makes the variables
-    try:
+    with averages.folder_to_export(pipeline, contents) as folder:
+        checkpoint = tf.train.latest_checkpoint(folder)
+        status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
+        module.__call__.get_concrete_function()  # makes the variables
         status.assert_existing_objects_matched()
-    except AssertionError as error:
-        raise errors.InputError(f"{checkpoint} is not of this model: {error}") from None
     return module
 
 
@@ -319,8 +340,7 @@ def wrap_export(stock_export: Callable) -> Callable:
     ):
         pipeline_check.check(pipeline_config, "pipeline.config")
         _check_input_type(input_type, pipeline_config)
-        if tf.train.latest_checkpoint(trained_checkpoint_dir) is None:
-            raise errors.InputError(f"There is no checkpoint in '{trained_checkpoint_dir}'.")
+        contents = usable_checkpoint(pipeline_config, trained_checkpoint_dir, "pipeline.config")
         pipeline = pipeline_pb2.TrainEvalPipelineConfig()
         pipeline.CopyFrom(pipeline_config)
         with contextlib.ExitStack() as stack:
@@ -328,9 +348,12 @@ def wrap_export(stock_export: Callable) -> Callable:
                 options_lib.attach_to_pipeline(pipeline)
                 stack.enter_context(_with_assets(pipeline, input_type))
                 stack.enter_context(_without_functions_of_layers())
-            stock_export(
-                input_type, pipeline, trained_checkpoint_dir, output_directory, *args, **kwargs
-            )
+                folder = stack.enter_context(averages.folder_to_export(pipeline, contents))
+                # The exported weights are the averages: of those there are none.
+                pipeline.eval_config.use_moving_averages = False
+            else:
+                folder = stack.enter_context(files.folder_of(contents.prefix))
+            stock_export(input_type, pipeline, folder, output_directory, *args, **kwargs)
         if input_type in MODULES:
             _write_warmup(pipeline, input_type, output_directory)
 

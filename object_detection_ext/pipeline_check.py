@@ -74,6 +74,7 @@ def find_faults(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> list[str]:
             _resizer_faults,
             _augmentation_faults,
             _label_map_faults,
+            _averages_faults,
             _evaluation_faults,
         ):
             faults.extend(faults_of(pipeline, options))
@@ -305,6 +306,16 @@ def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
         yield (
             f"{field}: '{path}' gives '{item.name}' the id {item.id}, but "
             f"model.faster_rcnn.num_classes is {num_classes}: ids run from 1 to num_classes."
+        )
+
+
+def _averages_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    del options
+    optimizer = pipeline.train_config.optimizer
+    if pipeline.eval_config.use_moving_averages and not optimizer.use_moving_average:
+        yield (
+            "eval_config.use_moving_averages: true, but train_config.optimizer.use_moving_average "
+            "is false, so that training keeps no averages to evaluate. Set both alike."
         )
 
 

@@ -6,6 +6,7 @@ the optimizer; the stock eval loop evaluates them if `eval_config.use_moving_ave
 """
 
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -66,6 +67,26 @@ def _reason(contents: files.Contents) -> str:
     if any(key.startswith(_OPTIMIZER) for key in contents.shapes):
         return "it was trained with train_config.optimizer.use_moving_average false."
     return "it is from an export, whose weights are used as they are."
+
+
+def wrap_swap_weights(stock_swap_weights: Callable) -> Callable:
+    """Surrounds the moving-average optimizer's `swap_weights`; same arguments.
+
+    The stock eval loop calls it outside of distribution strategies, where the stock method raises.
+    There the weights and their averages change places, to the last bit.
+    """
+
+    @functools.wraps(stock_swap_weights)
+    def swap_weights(self):
+        if tf.distribute.in_cross_replica_context():
+            return stock_swap_weights(self)
+        for average, weight in zip(self._average_weights, self._model_weights, strict=True):
+            value = tf.identity(weight)
+            weight.assign(average)
+            average.assign(value)
+        return None
+
+    return swap_weights
 
 
 @contextlib.contextmanager

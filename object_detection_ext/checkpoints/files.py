@@ -29,6 +29,7 @@ _NUMBER = re.compile(r"-(\d+)$")
 # Of the train loop's own; others (published weights, say) are only taken if they are named.
 _OF_TRAINING = re.compile(r"^ckpt-\d+$")
 _PART_OF_A_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-(\d{5}))$")
+_PATTERN = re.compile(r"[*?\[\\]")
 _MAX_LISTED = 10
 # What TensorFlow raises for a missing, cut or damaged file of a checkpoint, by Python's reader
 # (IndexError, RuntimeError, ValueError) and by its ops.
@@ -80,6 +81,8 @@ def _finite(value) -> bool:
 
 def _fault(prefix: str, error: Exception) -> str:
     """The file at fault and what is wrong with it."""
+    if _PATTERN.search(prefix):
+        return "TensorFlow takes * ? [ and \\ in a path for a pattern; rename the folder"
     index = prefix + _INDEX_SUFFIX
     if not tf.io.gfile.exists(index):
         return f"{index} is missing"
@@ -182,9 +185,8 @@ def newest_whole(folder: str, say: Callable[[str], None]) -> Contents | None:
         except DamagedError as error:
             damaged[left[0]] = error
             continue
-        _report_passed_over(folder, [damaged[p] for p in listed(folder) if p in damaged], say)
-        if damaged:
-            say(f"WARNING: taking the checkpoint before: '{contents.prefix}'.")
+        still_there = [damaged[prefix] for prefix in listed(folder) if prefix in damaged]
+        _report_passed_over(folder, still_there, contents.prefix, say)
         return contents
     if damaged:
         raise DamagedError(
@@ -195,7 +197,7 @@ def newest_whole(folder: str, say: Callable[[str], None]) -> Contents | None:
 
 
 def _report_passed_over(
-    folder: str, damaged: Sequence[DamagedError], say: Callable[[str], None]
+    folder: str, damaged: Sequence[DamagedError], taken: str, say: Callable[[str], None]
 ) -> None:
     state = os.path.join(folder, _STATE_FILE)
     if _state(folder) is None and tf.io.gfile.exists(state) and not tf.io.gfile.isdir(state):
@@ -205,6 +207,8 @@ def _report_passed_over(
         )
     for error in damaged:
         say(f"WARNING: {error} It is passed over.")
+    if damaged:
+        say(f"WARNING: taking the checkpoint before: '{taken}'.")
 
 
 def resolve(path: str, say: Callable[[str], None]) -> Contents:
@@ -276,19 +280,24 @@ def check_finite(contents: Contents) -> None:
     """
     if not contents.non_finite:
         return
-    count, total = len(contents.non_finite), len(set(contents.shapes) - {OBJECT_GRAPH_KEY})
-    names = _enumerated([readable_name(key) for key in contents.non_finite])
     good = _newest_finite(contents.prefix)
     raise errors.InputError(
-        f"The checkpoint '{contents.prefix}' cannot be used: {count} of its {total} variables "
-        f"{'has' if count == 1 else 'have'} NaN or infinite values: {names}. The training that "
-        "wrote it had diverged. "
+        f"The checkpoint '{contents.prefix}' cannot be used: {describe_non_finite(contents)} The "
+        "training that wrote it had diverged. "
         + (
             f"The newest checkpoint beside it without such values is '{good}'."
             if good
             else "No checkpoint beside it is without such values."
         )
     )
+
+
+def describe_non_finite(contents: Contents) -> str:
+    """How many variables have values that are not finite, and the first of them."""
+    count, total = len(contents.non_finite), len(contents.shapes.keys() - {OBJECT_GRAPH_KEY})
+    names = _enumerated([readable_name(key) for key in contents.non_finite])
+    has = "has" if count == 1 else "have"
+    return f"{count} of its {total} variables {has} NaN or infinite values: {names}."
 
 
 def _newest_finite(prefix: str) -> str | None:

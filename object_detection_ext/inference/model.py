@@ -220,6 +220,7 @@ def load_saved_model(
     names = _label_map(path, label_map)
     import tensorflow as tf  # takes seconds; what is wrong with the files is told before
 
+    _check_variables(path)
     try:
         model = tf.saved_model.load(path)
     except (OSError, ValueError, tf.errors.OpError) as error:
@@ -257,6 +258,20 @@ def check_saved_model(path: str) -> None:
         raise ModelError(
             f"{path!r} holds no saved_model.pb; give the folder saved_model that "
             "exporter_main_v2 wrote."
+        )
+
+
+def _check_variables(path: str) -> None:
+    """Raises errors.InputError for damaged variables and for values that are not finite."""
+    from object_detection_ext.checkpoints import files as checkpoint_files
+
+    prefix = os.path.join(path, "variables", "variables")
+    contents = checkpoint_files.read(prefix)
+    if contents.non_finite:
+        raise ModelError(
+            f"{path}: the model cannot be used: "
+            f"{checkpoint_files.describe_non_finite(contents)} It was exported from a training "
+            "that had diverged."
         )
 
 
@@ -323,7 +338,8 @@ def load_checkpoint(
 
     Args:
       pipeline_config: path.
-      checkpoint: a training's folder, whose newest is taken, or a prefix such as `.../ckpt-3`.
+      checkpoint: a folder of checkpoints, whose newest whole one is taken, or a prefix such as
+        `.../ckpt-3`.
       label_map: path; None takes that of the pipeline.config.
       fps: of a clip's frames; None takes the pipeline.config's, or 25 where it does not tell.
       config_override: text proto, merged into the pipeline.config.
@@ -340,13 +356,10 @@ def load_checkpoint(
     pipeline = registration.read_pipeline(pipeline_config, config_override)
     if not pipeline_check.is_video_pipeline(pipeline):
         raise ModelError(f"{pipeline_config}: not a model of clips.")
-    prefix = checkpoint if os.path.isfile(f"{checkpoint}.index") else None
-    prefix = prefix or tf.train.latest_checkpoint(checkpoint)
-    if prefix is None:
-        raise ModelError(f"There is no checkpoint in '{checkpoint}'.")
+    contents = exporting.usable_checkpoint(pipeline, checkpoint, pipeline_config)
     input_type = exporting.CLIP_AND_BOXES if takes_boxes else exporting.CLIP_TENSOR
     description = exporting.describe(pipeline, input_type)
-    module = exporting.restored_module(pipeline, prefix, input_type)
+    module = exporting.restored_module(pipeline, contents, input_type)
     names = label_map or exporting.label_map_path(pipeline)
     if names is None:
         raise ModelError(
@@ -355,7 +368,7 @@ def load_checkpoint(
         )
     return ClipModel(
         lambda *inputs: module.__call__(*map(tf.constant, inputs)),
-        name=f"{pipeline_config} with {prefix}",
+        name=f"{pipeline_config} with {contents.prefix}",
         num_frames=description.num_frames,
         fps=_clip_rate(pipeline_config, fps or description.fps),
         frame_size=description.frame_size,

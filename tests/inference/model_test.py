@@ -173,7 +173,7 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
         people = {2: [([0.1, 0.1, 0.5, 0.5], "walk")]}
         record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(4), people)
         tiny_pipeline.write_records(tmp_path / name, [record])
-    with pytest.raises(model_lib.ModelError, match="There is no checkpoint in"):
+    with pytest.raises(errors.InputError, match="There is no checkpoint in"):
         model_lib.load_checkpoint(str(config), str(tmp_path))
     model = tiny_pipeline.build_model(registration.read_pipeline(str(config)), is_training=False)
     images, shapes = model.preprocess(tf.zeros([1, 64, 64, 12]))
