@@ -116,7 +116,9 @@ def _check_flags() -> None:
         return
     for flag in (_EVAL_EVERY_N, _STOP_AFTER):
         if flag.value is not None:
-            raise errors.InputError(f"--{flag.name} is for --train_and_evaluate, which is not given.")
+            raise errors.InputError(
+                f"--{flag.name} is for --train_and_evaluate, which is not given."
+            )
     if not flags.FLAGS.checkpoint_dir and (_BEST_METRIC.value or _BEST_METRIC_GOAL.value):
         raise errors.InputError(
             "--best_metric and --best_metric_goal are for evaluations: --train_and_evaluate or "

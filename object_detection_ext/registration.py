@@ -28,18 +28,7 @@ from object_detection_ext import (
     pipeline_check,
 )
 from object_detection_ext import options as options_lib
-    averaging = ema_optimizer.ExponentialMovingAverage
-    averaging.swap_weights = averages.wrap_swap_weights(averaging.swap_weights)
-    of_evaluation = {
-        "stock_eval": model_lib_v2.eval_continuously,
-        "read_pipeline": read_pipeline,
-        "check_checkpoint": matching.check,
-        "has_weights": matching.of_contents,
-    }
-    model_lib_v2.eval_continuously = evaluate.wrap_eval_continuously(**of_evaluation)
-    model_lib_v2.train_loop = train_and_evaluate.wrap_train_loop(
-        model_lib_v2.train_loop, **of_evaluation
-    )
+from object_detection_ext.checkpoints import averages, matching
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
 from object_detection_ext.loops import evaluate, train, train_and_evaluate
@@ -130,7 +119,8 @@ def _register_loops() -> None:
         check_checkpoint=checkpoint_check.check,
     )
     model_lib_v2.eager_eval_loop = eval_pictures.wrap_eager_eval_loop(model_lib_v2.eager_eval_loop)
-<<<<<<< HEAD
+    averaging = ema_optimizer.ExponentialMovingAverage
+    averaging.swap_weights = averages.wrap_swap_weights(averaging.swap_weights)
     of_evaluation = {
         "stock_eval": model_lib_v2.eval_continuously,
         "read_pipeline": read_pipeline,
@@ -141,11 +131,6 @@ def _register_loops() -> None:
     model_lib_v2.train_loop = train_and_evaluate.wrap_train_loop(
         model_lib_v2.train_loop, **of_evaluation
     )
-=======
-    averaging = ema_optimizer.ExponentialMovingAverage
-    averaging.swap_weights = averages.wrap_swap_weights(averaging.swap_weights)
-    model_lib_v2.eval_continuously = evaluate.wrap_eval_continuously(model_lib_v2.eval_continuously)
->>>>>>> h_match
 
 
 def _register_exporter() -> None:

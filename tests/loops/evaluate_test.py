@@ -158,7 +158,9 @@ def test_training_may_delete_what_is_being_evaluated(evaluated, tmp_path):
             save(model_dir, 2, max_to_keep=1)
             assert not (model_dir / "ckpt-1.index").exists()
 
-    evaluated(stock := StockEval([0.5, 0.4], num_steps=2, during=train), timeout=10, wait_interval=0)
+    evaluated(
+        stock := StockEval([0.5, 0.4], num_steps=2, during=train), timeout=10, wait_interval=0
+    )
     assert stock.steps == [1, 2]
     assert files.step_of_newest(str(model_dir / "best")) == 1
 
@@ -293,7 +295,9 @@ def test_a_full_disk_is_reported(evaluated, tmp_path, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(best_lib.BestCheckpoint, "_replace", full)
-    with pytest.raises(errors.ReportedError, match="step 1 was evaluated, but .*No space") as raised:
+    with pytest.raises(
+        errors.ReportedError, match="step 1 was evaluated, but .*No space"
+    ) as raised:
         evaluated(StockEval([0.5]))
     assert raised.value.exit_status == 1
 
