@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -52,34 +51,50 @@ def _link_or_copy(source: str, target: str) -> None:
         return
     try:
         os.link(source, target)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):
         raise
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
 
 
-@contextlib.contextmanager
-def held(prefix: str, beside: str) -> Iterator[str]:
-    """Keeps a checkpoint while this lasts, though training deletes its own names of the files.
+class Holder:
+    """Keeps checkpoints that are restored one after the other, though training deletes its own.
 
-    Args:
-        prefix: the checkpoint.
-        beside: the second names are in a folder of this name with an ending.
-
-    Yields:
-        The prefix of the same checkpoint in that folder.
-
-    Raises:
-        FileNotFoundError: if the checkpoint is not there (any more).
+    The one before the newest is kept too: what is restored into objects that do not exist yet, such
+    as an optimizer's slots, TensorFlow reads when the next checkpoint is restored.
     """
-    folder = _own_folder(beside)
-    tf.io.gfile.makedirs(folder)
-    try:
-        name = os.path.join(folder, os.path.basename(prefix))
-        link(prefix, name)
-        yield name
-    finally:
-        remove_own(beside)
+
+    def __init__(self, beside: str):
+        """Holds nothing yet; a folder of that name with an ending comes with the first."""
+        self._beside = beside
+        self._held: list[str] = []
+        self._count = 0
+
+    def __enter__(self) -> "Holder":
+        """Removes what earlier processes left."""
+        remove_left_over(self._beside)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Lets all go."""
+        remove_own(self._beside)
+
+    def hold(self, prefix: str) -> str:
+        """The prefix under which a checkpoint stays.
+
+        Raises:
+            FileNotFoundError: if the checkpoint is not there (any more).
+        """
+        # Two that come one after the other may have the same name.
+        folder = os.path.join(_own_folder(self._beside), str(self._count))
+        self._count += 1
+        tf.io.gfile.makedirs(folder)
+        self._held.append(folder)
+        second = os.path.join(folder, os.path.basename(prefix))
+        link(prefix, second)
+        while len(self._held) > 2:
+            tf.io.gfile.rmtree(self._held.pop(0))
+        return second
 
 
 def remove_own(beside: str) -> None:
@@ -96,7 +111,7 @@ def remove_left_over(beside: str) -> None:
     """Removes the folders of processes of this machine that were killed while they held.
 
     Args:
-        beside: as `held` has it.
+        beside: as `Holder` has it.
     """
     parent, stem = os.path.dirname(beside) or ".", os.path.basename(beside) + _ending()
     for name in tf.io.gfile.listdir(parent) if tf.io.gfile.isdir(parent) else []:

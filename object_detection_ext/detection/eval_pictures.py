@@ -92,7 +92,7 @@ class _TensorFlowThatReportsErrors:
     def _info(self, message: str, *arguments: Any) -> None:
         is_one_replica = tf.distribute.get_strategy().num_replicas_in_sync == 1
         if is_one_replica and message.startswith("Encountered"):
-            raise  # noqa: PLE0704  (called where the stock loop handles the error)
+            raise  # the error that the stock loop is handling
         self._stock_tf.logging.info(message, *arguments)
 
 

@@ -236,11 +236,10 @@ def holding_each(source: Iterable[str], best_folder: str) -> Iterator[str]:
 
     One that training has deleted in the meantime is left out.
     """
-    holding.remove_left_over(best_folder)
-    for prefix in source:
-        with contextlib.ExitStack() as stack:
+    with holding.Holder(best_folder) as holder:
+        for prefix in source:
             try:
-                second = stack.enter_context(holding.held(prefix, best_folder))
+                second = holder.hold(prefix)
             except FileNotFoundError:
                 continue
             yield second

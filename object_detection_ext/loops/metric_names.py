@@ -97,7 +97,7 @@ def label(full_name: str) -> str:
 
 
 def mean_ap_of(metrics: Iterable[str]) -> str | None:
-    """The full name of the mean AP; AVA's comes before others, the first threshold before others."""
+    """The full name of the mean AP: AVA's if it is there, of the first threshold."""
     names = [name for name in metrics if _MEAN_AP.search(name)]
     return next((name for name in names if name.startswith(_AVA)), names[0] if names else None)
 

@@ -180,10 +180,10 @@ class PausedEvaluation:
         evaluation = evaluate.Evaluation(self._best, on_result=lambda: self._answers.put(None))
         try:
             evaluation.run(self._stock_eval, self._requested())
-        except BaseException as error:  # noqa: BLE001  (raised where training waits)
+        except BaseException as error:  # raised where training waits
             self._answers.put(error)
 
     def _requested(self) -> Iterator[str]:
-        for prefix in iter(self._requests.get, None):
-            with holding.held(prefix, self._best.folder) as second:
-                yield second
+        with holding.Holder(self._best.folder) as holder:
+            for prefix in iter(self._requests.get, None):
+                yield holder.hold(prefix)

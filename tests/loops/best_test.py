@@ -200,11 +200,11 @@ def test_at_every_moment_there_is_the_old_best_or_the_new_one(tmp_path, monkeypa
         prefix = save(folder, 2)
         count = 0
 
-        def counting(operation):
+        def counting(operation, allowed=number):
             def counted(*args, **kwargs):
                 nonlocal count
                 count += 1
-                if count > number:
+                if count > allowed:
                     raise _Killed
                 return operation(*args, **kwargs)
 
