@@ -26,7 +26,7 @@ from object_detection import model_main_tf2 as stock_main  # noqa: E402
 from object_detection_ext.loops import stopping, train  # noqa: E402
 from object_detection_ext.loops.messages import say  # noqa: E402
 
-_OVERRIDE = flags.DEFINE_string(
+OVERRIDE = flags.DEFINE_string(
     "config_override", None, "Text proto that is merged into the pipeline.config."
 )
 _SEED = flags.DEFINE_integer(
@@ -91,4 +91,4 @@ def main(argv) -> None:
 
 
 if __name__ == "__main__":
-    registration.run(main, _OVERRIDE)
+    registration.run(main, OVERRIDE)
