@@ -150,9 +150,8 @@ class Session:
     def _after_call(self, of_run: manager.Manager) -> None:
         """What the stock loop's call of `save` does: once at step 0, then after each call."""
         self._manager, step = of_run, of_run.step
-        times = self.clock.end_call()
         if step > self._plan.done:
-            self._after_steps(step, times)
+            self._after_steps(step, self.clock.end_call())
         elif of_run.latest_checkpoint is None:
             self._save(step)
         self.clock.begin_call()
@@ -198,11 +197,11 @@ class Session:
         names = guard.describe_variables(bad)
         if step == self._plan.done:
             raise errors.InputError(
-                f"{len(bad)} of the variables that training starts from are not finite: {names}. "
+                f"Not all variables that training starts from are finite: {names}. "
                 "Give another train_config.fine_tune_checkpoint."
             )
         last = self.guard.last or guard.Step(step, {})
-        reason = f"{len(bad)} variables are not finite: {names}"
+        reason = f"{len(bad)} variable{'s are' if len(bad) > 1 else ' is'} not finite: {names}"
         raise guard.Diverged(reason, last, self.guard.last_healthy)
 
     def _received(self) -> int | None:
