@@ -21,13 +21,13 @@ from object_detection.utils import config_util
 
 from object_detection_ext import (
     builders,
-    checkpoint_check,
     errors,
     exporting,
     pipeline_check,
     training,
 )
 from object_detection_ext import options as options_lib
+from object_detection_ext.checkpoints import start
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
 
@@ -110,11 +110,14 @@ def _register_configs() -> None:
 
 
 def _register_loops() -> None:
+    model_lib_v2.load_fine_tune_checkpoint = start.wrap_load_fine_tune_checkpoint(
+        model_lib_v2.load_fine_tune_checkpoint
+    )
     model_lib_v2.train_loop = training.wrap_train_loop(
-        model_lib_v2.train_loop,
+        start.wrap_train_loop(model_lib_v2.train_loop, read_pipeline=read_pipeline),
         read_pipeline=read_pipeline,
         is_video_pipeline=pipeline_check.is_video_pipeline,
-        check_checkpoint=checkpoint_check.check,
+        check_checkpoint=start.check,
     )
     model_lib_v2.eager_eval_loop = eval_pictures.wrap_eager_eval_loop(model_lib_v2.eager_eval_loop)
     model_lib_v2.eval_continuously = training.wrap_eval_continuously(model_lib_v2.eval_continuously)

@@ -6,7 +6,8 @@ import re
 import pytest
 import tensorflow as tf
 
-from object_detection_ext import checkpoint_check, pipeline_check, registration
+from object_detection_ext import pipeline_check, registration
+from object_detection_ext.checkpoints import start
 from object_detection_ext.trunks import i3d, pretrained
 from tests import tiny_pipeline
 
@@ -25,7 +26,7 @@ def _pipeline(path, more: str = ""):
 
 def _fault(pipeline) -> str:
     with pytest.raises(pipeline_check.PipelineError) as caught:
-        checkpoint_check.check(pipeline, "my.config")
+        start.check(pipeline, "my.config")
     message = str(caught.value)
     assert message.startswith("my.config: train_config.fine_tune_checkpoint")
     return message
@@ -46,15 +47,15 @@ def whole_i3d(tmp_path_factory) -> str:
 def test_checkpoint_of_the_whole_network_fits_every_head_and_endpoint(whole_i3d, options):
     pipeline = _pipeline(whole_i3d, f"{_EXTENSION} {{ {options} }}")
     before = pipeline.SerializeToString()
-    checkpoint_check.check(pipeline, "my.config")
+    start.check(pipeline, "my.config")
     assert pipeline.SerializeToString() == before
 
 
 def test_no_checkpoint_is_needed_and_stock_models_are_left_alone():
-    checkpoint_check.check(tiny_pipeline.make_pipeline(), "my.config")
+    start.check(tiny_pipeline.make_pipeline(), "my.config")
     stock = _pipeline("nowhere")
     stock.model.faster_rcnn.feature_extractor.type = "faster_rcnn_resnet50_keras"
-    checkpoint_check.check(stock, "my.config")
+    start.check(stock, "my.config")
 
 
 def test_missing_checkpoint():
@@ -101,7 +102,7 @@ def test_another_network(whole_i3d):
 def test_trunk_without_the_layers_of_the_i3d_head(tmp_path):
     trunk = i3d.I3D(depth_multiplier=_THIN)
     path = pretrained.save(pretrained.PretrainedVariables(trunk), str(tmp_path))
-    checkpoint_check.check(_pipeline(path), "my.config")
+    start.check(_pipeline(path), "my.config")
     fault = _fault(_pipeline(path, f"{_EXTENSION} {{ i3d_head {{ }} }}"))
     assert "48 missing" in fault and "Mixed_5b/Branch_0/Conv3d_0a_1x1/conv_3d/w" in fault
 
@@ -117,7 +118,7 @@ def test_type_that_does_not_go_with_the_checkpoint(detector, whole_i3d):
     assert "holds no trunk" in _fault(_pipeline(detector))
     whole = _pipeline(detector)
     whole.train_config.fine_tune_checkpoint_type = "full"
-    checkpoint_check.check(whole, "my.config")
+    start.check(whole, "my.config")
     whole.train_config.fine_tune_checkpoint = whole_i3d
     assert "holds no detector, as fine_tune_checkpoint_type 'full' needs" in _fault(whole)
 
@@ -128,6 +129,6 @@ def test_type_that_is_not_set_is_the_stock_default(detector, from_detection, fit
     pipeline.train_config.ClearField("fine_tune_checkpoint_type")
     pipeline.train_config.from_detection_checkpoint = from_detection
     if fits:
-        checkpoint_check.check(pipeline, "my.config")
+        start.check(pipeline, "my.config")
     else:
         assert "'classification' needs" in _fault(pipeline)
