@@ -28,7 +28,7 @@ def text(
         checkpoint: those of the checkpoint's.
     """
     lines = [
-        f"Training starts from '{path}' (fine_tune_checkpoint_type '{kind}'). Variables:",
+        f"Training starts from {path!r} (fine_tune_checkpoint_type '{kind}'). Variables:",
         *_table(plan),
     ]
     if model is not None and checkpoint is not None:
@@ -79,8 +79,12 @@ def _classes(
         return
     counts = [f"{len(matched.pairs)} taken over"]
     counts += [f"{len(names)} {what}{_named(names)}" for what, names in _differing(matched)]
-    yield f"Classes by name: {', '.join(counts)}.{_close_names(matched)}"
-    yield f"  In the checkpoint: {checkpoint.source}. In this training: {model.source}."
+    yield f"Classes by name: {', '.join(counts)}."
+    yield f"  In the checkpoint: {checkpoint.source!r}. In this training: {model.source!r}."
+    dropped = {_plain(name): name for name in matched.dropped}
+    close = [f"{n!r} and {dropped[_plain(n)]!r}" for n in matched.new if _plain(n) in dropped]
+    if close:
+        yield f"  Names that are almost the same count as different: {_some(close, _MAX_NAMES)}."
 
 
 def _differing(matched: class_names.ClassMatch) -> tuple[tuple[str, Sequence[str]], ...]:
@@ -103,17 +107,8 @@ def _unknown_classes(
     return f"{done}: the names in this training are not known: {model.unknown}."
 
 
-def _close_names(matched: class_names.ClassMatch) -> str:
-    """Points at names that differ in case and spaces only."""
-    dropped = {_plain(name): name for name in matched.dropped}
-    pairs = [(name, dropped[_plain(name)]) for name in matched.new if _plain(name) in dropped]
-    if not pairs:
-        return ""
-    shown = ", ".join(f"{new!r} and {old!r}" for new, old in pairs[:_MAX_NAMES])
-    return f" Names that are almost the same count as different: {shown}."
-
-
 def _plain(name: str) -> str:
+    """A name without case and spaces."""
     return "".join(name.casefold().split())
 
 

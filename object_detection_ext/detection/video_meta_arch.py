@@ -146,16 +146,15 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         """
         if fine_tune_checkpoint_type != "detection":
             return super().restore_from_objects(fine_tune_checkpoint_type)
-        parts = {
-            name: getattr(self, name)
-            for name in (
-                "_feature_extractor_for_proposal_features",
-                "_first_stage_box_predictor_first_conv",
-                "_first_stage_box_predictor",
-            )
-        }
-        predictor = tf.train.Checkpoint(**self._mask_rcnn_box_predictor.parts_without_classes())
-        return {"model": tf.train.Checkpoint(**parts, _mask_rcnn_box_predictor=predictor)}
+        model = tf.Module()
+        for name in (
+            "_feature_extractor_for_proposal_features",
+            "_first_stage_box_predictor_first_conv",
+            "_first_stage_box_predictor",
+        ):
+            setattr(model, name, getattr(self, name))
+        model._mask_rcnn_box_predictor = self._mask_rcnn_box_predictor.without_classes()
+        return {"model": model}
 
     @property
     def feature_map_size(self) -> tuple[int, int]:
