@@ -95,8 +95,11 @@ def load(model: video_meta_arch.VideoActionTransformerMetaArch, path: str, kind:
     """
     variables = model_variables.of_model(model)
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    start = _prepare(shapes, path, kind, model.training_label_map_path)
-    values = _values(start.plan, path)
+    try:
+        start = _prepare(shapes, path, kind, model.training_label_map_path)
+        values = _values(start.plan, path)
+    except errors.InputError as error:
+        raise errors.InputError(f"'{path}': {error}") from error
     for name, copy in start.plan.copies.items():
         variable, value = variables[name], values[name]
         if copy.columns is not None:
@@ -283,7 +286,7 @@ def _prepare(wanted: start_plan.Shapes, path: str, kind: str, label_map_path: st
     try:
         stored = model_variables.of_checkpoint(path)
     except _UNREADABLE as error:
-        raise errors.InputError(f"{path} cannot be read as a checkpoint: {error}") from error
+        raise errors.InputError(f"it cannot be read as a checkpoint: {error}") from error
     model = class_names.of_training(label_map_path, start_plan.num_classes(wanted) or 0)
     checkpoint = class_names.of_checkpoint(path, start_plan.num_classes(stored) or 0)
     make = start_plan.of_everything if kind == start_plan.FULL else start_plan.of_what_fits
@@ -304,7 +307,7 @@ def _values(plan: start_plan.Plan, path: str) -> dict[str, np.ndarray]:
             for name, copy in plan.copies.items()
         }
     except _UNREADABLE as error:
-        raise errors.InputError(f"{path} is damaged: {error}") from error
+        raise errors.InputError(f"it is damaged: {error}") from error
     wrong = [plan.copies[name].stored for name, v in values.items() if not np.isfinite(v).all()]
     if wrong:
         raise errors.InputError(

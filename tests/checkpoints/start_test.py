@@ -425,7 +425,9 @@ def test_damaged_checkpoint(tmp_path, old):
     (data,) = tmp_path.glob("*.data-*")
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
     fault = _fault(_own_pipeline(_TX_OPTIONS, old.label_map, path, "full"))
-    assert f"{path} is damaged: " in fault
+    assert f"'{path}': it is damaged: " in fault
+    with pytest.raises(errors.InputError, match=f"'{path}': it is damaged: "):
+        _load(_build(_own_pipeline(_TX_OPTIONS, old.label_map), seed=2), path, "full")
 
 
 def test_path_that_is_almost_right(old):
