@@ -16,6 +16,7 @@ from google.protobuf import text_format
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import label_map_util
 
+from object_detection_ext import errors
 from object_detection_ext.input_types import LABEL_MAP_ASSET
 
 # What a training's copy is called, in its model_dir.
@@ -23,6 +24,7 @@ KEPT_LABEL_MAP = "training_label_map.pbtxt"
 _PIPELINE = "pipeline.config"
 # Folders of checkpoints inside an export or a model_dir, which describes them.
 _INNER_FOLDERS = ("checkpoint", "best")
+_MAX_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,38 @@ def keep(pipeline: pipeline_pb2.TrainEvalPipelineConfig, model_dir: str) -> None
     unfinished = f"{target}.unfinished-{os.getpid()}"
     tf.io.gfile.copy(path, unfinished, overwrite=True)
     tf.io.gfile.rename(unfinished, target, overwrite=True)
+
+
+def check_kept(label_map_path: str, model_dir: str, num_classes: int) -> None:
+    """Checks that a training that resumes has the classes that it started with.
+
+    Args:
+        label_map_path: `train_input_reader.label_map_path`.
+        model_dir: with the copy of the label map; without one nothing is checked.
+        num_classes: of the model.
+
+    Raises:
+        errors.InputError: it lists the ids that stand for another class now.
+    """
+    kept = os.path.join(model_dir, KEPT_LABEL_MAP)
+    if not label_map_path or not tf.io.gfile.exists(kept):
+        return
+    now, then = _read(label_map_path, num_classes), _read(kept, num_classes)
+    if now.unknown or then.unknown:
+        return
+    changed = [
+        f"{number} is {now.by_id.get(number, '')!r} and was {then.by_id.get(number, '')!r}"
+        for number in sorted(now.by_id.keys() | then.by_id.keys())
+        if now.by_id.get(number) != then.by_id.get(number)
+    ]
+    if changed:
+        more = f", and {len(changed) - _MAX_LISTED} more" if len(changed) > _MAX_LISTED else ""
+        raise errors.InputError(
+            f"train_input_reader.label_map_path: '{label_map_path}' is not the label map "
+            f"with which this training started, '{kept}': {', '.join(changed[:_MAX_LISTED])}{more}. To train "
+            "with other classes, start from this training's checkpoint in another --model_dir (see "
+            f"docs/fine_tuning.md). If names were only corrected, remove '{kept}'."
+        )
 
 
 def _label_maps(folder: str) -> Iterator[str]:

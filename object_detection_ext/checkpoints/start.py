@@ -150,8 +150,9 @@ def wrap_load_fine_tune_checkpoint(stock_load: Callable) -> Callable:
 def wrap_train_loop(stock_train_loop: Callable, *, read_pipeline: Callable) -> Callable:
     """Surrounds `model_lib_v2.train_loop`, which is called with keywords.
 
-    A training that starts keeps its label map. One that resumes does not load the checkpoint that
-    it started from, which the stock loop would do before it restores its own.
+    A training that starts keeps its label map, and one that resumes must have it still. Nor does it
+    load the checkpoint that it started from, which the stock loop would do before it restores its
+    own.
 
     Args:
         stock_train_loop: the stock function.
@@ -164,6 +165,7 @@ def wrap_train_loop(stock_train_loop: Callable, *, read_pipeline: Callable) -> C
         if pipeline_check.is_video_pipeline(pipeline):
             _check_folder(pipeline.train_config, model_dir, pipeline_config_path)
             if resumes(model_dir):
+                _check_classes(pipeline, model_dir, pipeline_config_path)
                 config_override = f"{config_override or ''}\n{_START_FROM_NOTHING}"
             else:
                 if tf.train.latest_checkpoint(model_dir) is not None:
@@ -261,6 +263,19 @@ def _check_folder(train_config: train_pb2.TrainConfig, model_dir: str, source: s
             "another --model_dir to start from it; to resume the training there, take the field "
             "out."
         )
+
+
+def _check_classes(
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig, model_dir: str, source: str
+) -> None:
+    try:
+        class_names.check_kept(
+            pipeline.train_input_reader.label_map_path,
+            model_dir,
+            pipeline.model.faster_rcnn.num_classes,
+        )
+    except errors.InputError as error:
+        raise pipeline_check.PipelineError(f"{source}: {error}") from error
 
 
 def _check_pretrained(pipeline: pipeline_pb2.TrainEvalPipelineConfig, where: str) -> None:

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from object_detection_ext import registration
+from object_detection_ext import errors, registration
 from object_detection_ext.checkpoints import class_names
 from tests import tiny_pipeline
 
@@ -122,3 +122,17 @@ def test_background_and_classes_without_a_name(tmp_path):
 def test_training_without_a_label_map_keeps_none(tmp_path):
     class_names.keep(tiny_pipeline.make_pipeline(), str(tmp_path / "model"))
     assert not (tmp_path / "model").exists()
+
+
+def test_training_that_resumes_must_have_its_classes_still(tmp_path):
+    label_map = _write(tmp_path / "map.pbtxt", "a")
+    model_dir = str(tmp_path / "model")
+    class_names.check_kept(str(label_map), model_dir, 3)  # an earlier version kept none
+    class_names.keep(tiny_pipeline.make_pipeline(label_map=label_map), model_dir)
+    class_names.check_kept(str(label_map), model_dir, 3)
+    tiny_pipeline.write_label_map(label_map, {1: "b", 2: "a", 3: "c"})
+    with pytest.raises(errors.InputError) as caught:
+        class_names.check_kept(str(label_map), model_dir, 3)
+    assert "1 is 'b' and was 'a', 2 is 'a' and was 'b', 3 is 'c' and was ''." in str(caught.value)
+    assert "docs/fine_tuning.md" in str(caught.value)
+    class_names.check_kept("", model_dir, 3)

@@ -545,6 +545,18 @@ def test_training_that_resumes_starts_from_nothing_else(tmp_path, old):
     assert not (tmp_path / "model" / class_names.KEPT_LABEL_MAP).exists()
 
 
+def test_training_does_not_resume_with_other_classes(tmp_path, old):
+    """A label map that was changed in place gives the ids of the same config other names."""
+    pipeline = _own_pipeline("", old.label_map)
+    _save(tf.train.Checkpoint(weight=tf.Variable(1.0)), tmp_path / "model", old.label_map)
+    loop = _StockLoop()
+    _train(tmp_path, pipeline, loop)
+    label_map = tiny_pipeline.write_label_map(tmp_path / "new.pbtxt", {**_OLD, 2: "jump"})
+    with pytest.raises(errors.InputError, match="my.config: .*2 is 'jump' and was 'walk'"):
+        _train(tmp_path, _own_pipeline("", label_map), loop)
+    assert len(loop.calls) == 1
+
+
 def test_checkpoint_from_before_the_first_step_is_no_model(tmp_path, old, capsys):
     """The stock loop saves one before a model that starts from random weights is built."""
     tf.train.CheckpointManager(
