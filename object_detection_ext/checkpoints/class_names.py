@@ -133,11 +133,13 @@ def check_kept(label_map_path: str, model_dir: str, num_classes: int) -> None:
         if now.by_id.get(number) != then.by_id.get(number)
     ]
     if changed:
-        more = f", and {len(changed) - _MAX_LISTED} more" if len(changed) > _MAX_LISTED else ""
+        shown = changed[:_MAX_LISTED]
+        if len(changed) > len(shown):
+            shown.append(f"and {len(changed) - len(shown)} more")
         raise errors.InputError(
-            f"train_input_reader.label_map_path: '{label_map_path}' is not the label map "
-            f"with which this training started, '{kept}': {', '.join(changed[:_MAX_LISTED])}{more}. To train "
-            "with other classes, start from this training's checkpoint in another --model_dir (see "
+            f"train_input_reader.label_map_path: '{label_map_path}' is not the label map with "
+            f"which this training started, '{kept}': {', '.join(shown)}. To train with other "
+            "classes, start from this training's checkpoint in another --model_dir (see "
             f"docs/fine_tuning.md). If names were only corrected, remove '{kept}'."
         )
 
