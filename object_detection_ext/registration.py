@@ -22,13 +22,12 @@ from official.modeling.optimization import ema_optimizer
 
 from object_detection_ext import (
     builders,
-    checkpoint_check,
     errors,
     exporting,
     pipeline_check,
 )
 from object_detection_ext import options as options_lib
-from object_detection_ext.checkpoints import averages, matching
+from object_detection_ext.checkpoints import averages, matching, start
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
 from object_detection_ext.loops import evaluate, train, train_and_evaluate
@@ -112,11 +111,14 @@ def _register_configs() -> None:
 
 
 def _register_loops() -> None:
+    model_lib_v2.load_fine_tune_checkpoint = start.wrap_load_fine_tune_checkpoint(
+        model_lib_v2.load_fine_tune_checkpoint
+    )
     model_lib_v2.train_loop = train.wrap_train_loop(
-        model_lib_v2.train_loop,
+        start.wrap_train_loop(model_lib_v2.train_loop, read_pipeline=read_pipeline),
         read_pipeline=read_pipeline,
         is_video_pipeline=pipeline_check.is_video_pipeline,
-        check_checkpoint=checkpoint_check.check,
+        check_checkpoint=start.check,
     )
     model_lib_v2.eager_eval_loop = eval_pictures.wrap_eager_eval_loop(model_lib_v2.eager_eval_loop)
     averaging = ema_optimizer.ExponentialMovingAverage

@@ -38,6 +38,7 @@ def _stock_state() -> list:
         config_util.create_configs_from_pipeline_proto,
         config_util.create_pipeline_proto_from_configs,
         config_util.get_configs_from_pipeline_file,
+        model_lib_v2.load_fine_tune_checkpoint,
         model_lib_v2.train_loop,
         model_lib_v2.eager_eval_loop,
         model_lib_v2.eval_continuously,

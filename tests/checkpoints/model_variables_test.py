@@ -88,6 +88,7 @@ def test_step_and_optimizer_are_not_of_the_model(tmp_path):
     assert model_variables.key("model/weight") in keys
 
 
+@pytest.mark.slow
 def test_full_size_model_has_the_papers_number_of_parameters():
     """24.051 million, as README's table has it, of a model of 300 proposals and 64 frames."""
     pipeline = registration.parse_pipeline(str(_CONFIGS / "ava_i3d_tx_i3d_highres_r300.config"))
