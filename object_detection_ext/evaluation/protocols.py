@@ -20,7 +20,7 @@ Frames = Literal["listed", "labelled", "all"]
 # The order in which the rows of a frame claim ground-truth boxes:
 # "heap": highest score first; equals as in the file. Which of them a cap keeps, and which of two
 #   ground-truth boxes an equal overlap meets, is as a heap of row tuples leaves them. (The program
-#   then sorts by an unstable sort, whose order of equals depends on the CPU: that part is not kept.)
+#   then uses a sort whose order of equals depends on the CPU; that part is not kept.)
 # "score": highest score first; equals as in the file.
 # "file": as in the file, whatever the scores.
 RowOrder = Literal["heap", "score", "file"]
