@@ -183,6 +183,14 @@ def test_the_docs_example_on_the_command_line(example, capsys):
         assert line in printed
 
 
+def test_the_docs_example_of_equal_scores(example, tmp_path, capsys):
+    labelmap, ground_truth, _ = example
+    detections = tmp_path / "tied_detections.csv"
+    detections.write_text(_docs_block(detections.name))
+    assert ava_ap.main(["-l", labelmap, "-g", ground_truth, "-d", str(detections)]) == 0
+    assert _docs_block("--protocol activitynet").strip() in capsys.readouterr().out
+
+
 # ------------------------------------------------------------------------------------------------
 # By hand
 
