@@ -192,8 +192,8 @@ def why_not_seen(
         )
     if not tf.sysconfig.get_build_info().get("is_cuda_build", False):
         reasons.append(
-            "this TensorFlow is built without CUDA; there are builds with it for Linux on x86_64 "
-            f"and ARM: {INSTALL_COMMAND}"
+            "this TensorFlow is built without CUDA; the one for Linux on x86_64 is built with it: "
+            f"{INSTALL_COMMAND}"
         )
     elif not has_cuda_libraries:
         reasons.append(f"TensorFlow's CUDA libraries are missing: {INSTALL_COMMAND}")

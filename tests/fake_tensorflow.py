@@ -33,8 +33,7 @@ def fake_tensorflow(
     logical: bool = False,
     growth: bool | None = None,
     is_cuda_build: bool = True,
-    version: str = "2.19.1",
-    keras_version: str = "2.19.0",
+    keras: str = "tf_keras.src.engine.training",
 ) -> types.SimpleNamespace:
     """What `devices` and the doctor use of TensorFlow, on a machine with these GPUs.
 
@@ -44,8 +43,7 @@ def fake_tensorflow(
         logical: whether the program has made logical devices of them.
         growth: what the program has set; None for nothing.
         is_cuda_build: whether it is built with CUDA.
-        version: its own.
-        keras_version: of `tf.keras`.
+        keras: the module of `tf.keras.Model`.
 
     Returns:
         The module; its `grown` lists the GPUs whose memory grows.
@@ -82,10 +80,9 @@ def fake_tensorflow(
         list_logical_devices=starts_devices,
     )
     return types.SimpleNamespace(
-        __version__=version,
         config=config,
         errors=types.SimpleNamespace(OpError=RuntimeError),
         grown=grown,
-        keras=types.SimpleNamespace(__version__=keras_version),
+        keras=types.SimpleNamespace(Model=type("Model", (), {"__module__": keras})),
         sysconfig=types.SimpleNamespace(get_build_info=lambda: {"is_cuda_build": is_cuda_build}),
     )
