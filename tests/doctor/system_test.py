@@ -218,8 +218,9 @@ def test_onednn_that_is_off(computer, environment):
 def test_a_gpu_that_is_not_seen(computer):
     fakes.write_driver(computer.root)
     _found(
-        computer, "warning", "gpu_not_seen", "535.129.03", "(/proc/driver/nvidia/version, /dev/nvidia0)",
-        "make install EXTRAS=dev,gpu", "pip install 'object-detection-ext[gpu]'", "docs/gpu.md",
+        computer, "warning", "gpu_not_seen", "535.129.03",
+        "(/proc/driver/nvidia/version, /dev/nvidia0)", "make install EXTRAS=dev,gpu",
+        "pip install 'object-detection-ext[gpu]'", "docs/gpu.md",
     )  # fmt: skip
     computer.options["environment"]["CUDA_VISIBLE_DEVICES"] = "-1"
     report = computer.examine()
