@@ -120,6 +120,19 @@ def _register_loops() -> None:
     )
     model_lib_v2.eager_eval_loop = eval_pictures.wrap_eager_eval_loop(model_lib_v2.eager_eval_loop)
     model_lib_v2.eval_continuously = evaluate.wrap_eval_continuously(model_lib_v2.eval_continuously)
+    for name, work in (("train_loop", devices.TRAINING), ("eval_continuously", devices.EVALUATION)):
+        setattr(model_lib_v2, name, _announcing(getattr(model_lib_v2, name), work))
+
+
+def _announcing(loop: Callable, work: str) -> Callable:
+    """A loop that sets the devices up first, for programs that call it without `run`."""
+
+    @functools.wraps(loop)
+    def announcing(*args, **kwargs):
+        devices.announce(work, use_tpu=kwargs.get("use_tpu", False))
+        return loop(*args, **kwargs)
+
+    return announcing
 
 
 def _register_exporter() -> None:

@@ -216,6 +216,20 @@ def test_devices_and_fields_without_effect_are_said_before_the_stock_main(run, t
     assert "fine_tune_checkpoint" not in said(model_dir=str(tmp_path / "new"))
 
 
+@pytest.mark.parametrize("name", ["train_loop", "eval_continuously"])
+def test_a_loop_that_a_notebook_calls_sets_the_devices_up_first(name, monkeypatch):
+    works = []
+
+    def announce(work, **_):
+        works.append(work)
+        raise KeyboardInterrupt  # before anything is read
+
+    monkeypatch.setattr(devices, "announce", announce)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(model_lib_v2, name)(pipeline_config_path="none", model_dir="none")
+    assert works == [{"train_loop": "training", "eval_continuously": "evaluation"}[name]]
+
+
 def test_wrong_input_inside_the_stock_main_ends_with_a_message(run, tmp_path, capsys):
     path = tiny_pipeline.write_pipeline(tmp_path / "pipeline.config")
 
