@@ -231,6 +231,8 @@ def _model_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator
     where = "model.faster_rcnn"
     if model.number_of_stages != 2:
         yield f"{where}.number_of_stages: {model.number_of_stages}; this model has 2."
+    if model.HasField("context_config"):
+        yield f"{where}.context_config: it makes another model, Context R-CNN. Take it out."
     predictor = model.second_stage_box_predictor
     if predictor.WhichOneof("box_predictor_oneof") != "mask_rcnn_box_predictor":
         yield f"{where}.second_stage_box_predictor: set mask_rcnn_box_predictor {{ }}."

@@ -22,15 +22,17 @@ from official.modeling.optimization import ema_optimizer
 
 from object_detection_ext import (
     builders,
+    devices,
     errors,
     exporting,
     pipeline_check,
+    unused_fields,
 )
 from object_detection_ext import options as options_lib
 from object_detection_ext.checkpoints import averages, matching, start
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
-from object_detection_ext.loops import evaluate, train, train_and_evaluate
+from object_detection_ext.loops import evaluate, messages, train, train_and_evaluate
 
 AVA_METRICS = ava_evaluator.METRICS_SET
 
@@ -133,6 +135,19 @@ def _register_loops() -> None:
     model_lib_v2.train_loop = train_and_evaluate.wrap_train_loop(
         model_lib_v2.train_loop, **of_evaluation
     )
+    for name, work in (("train_loop", devices.TRAINING), ("eval_continuously", devices.EVALUATION)):
+        setattr(model_lib_v2, name, _announcing(getattr(model_lib_v2, name), work))
+
+
+def _announcing(loop: Callable, work: str) -> Callable:
+    """A loop that sets the devices up first, for programs that call it without `run`."""
+
+    @functools.wraps(loop)
+    def announcing(*args, **kwargs):
+        devices.announce(work, use_tpu=kwargs.get("use_tpu", False))
+        return loop(*args, **kwargs)
+
+    return announcing
 
 
 def _register_exporter() -> None:
@@ -192,6 +207,32 @@ def _check_required_flags() -> None:
             raise errors.InputError(f"The flag --{name} is missing.")
 
 
+def _announce_start(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
+    """Sets the devices up and prints them, and what of the pipeline.config has no effect."""
+
+    def flag(name: str):
+        return flags.FLAGS[name].value if name in flags.FLAGS else None
+
+    if "trained_checkpoint_dir" in flags.FLAGS:
+        work = devices.EXPORT
+    else:
+        work = devices.EVALUATION if flag("checkpoint_dir") else devices.TRAINING
+    # Before anything starts a device.
+    devices.announce(work, use_tpu=bool(flag("use_tpu")))
+    if not pipeline_check.is_video_pipeline(pipeline):
+        return
+    trains, model_dir = work == devices.TRAINING, flag("model_dir")
+    unused = unused_fields.find(
+        pipeline,
+        trains=trains,
+        evaluates=work != devices.EXPORT,
+        use_tpu=bool(flag("use_tpu")),
+        resumed_from=tf.train.latest_checkpoint(model_dir) if trains and model_dir else None,
+    )
+    for text in unused:
+        messages.say(f"warning: {flags.FLAGS.pipeline_config_path}: no effect: {text}")
+
+
 def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = None) -> None:
     """Runs a stock main; an error for people ends with its message and its status.
 
@@ -205,9 +246,10 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
         try:
             _check_required_flags()
             # The stock mains read the file too, but do not say which file is wrong.
-            read_pipeline(
+            pipeline = read_pipeline(
                 flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)
             )
+            _announce_start(pipeline)
             if override is not None:
                 for name in ("train_loop", "eval_continuously"):
                     loop = getattr(model_lib_v2, name)

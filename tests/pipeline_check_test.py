@@ -83,6 +83,7 @@ def test_pipelines_of_the_repository_have_no_fault_but_places_to_fill_in(path, m
             f"{_EXTENSION}.trunk.final_endpoint",
             "'Mixed_4g' does not exist.*Mixed_4f",
         ),
+        (_model("context_config { }"), f"{_FASTER_RCNN}.context_config", "another model"),
         (_model("number_of_stages: 1"), f"{_FASTER_RCNN}.number_of_stages", "1; this model has 2"),
         (
             _model("second_stage_box_predictor { rfcn_box_predictor { } }"),

@@ -97,9 +97,8 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
     def clear(self) -> None:
         """Forgets all frames."""
         self._counts = collections.Counter()
-        self._actions = MatchLog(self._iou_thresholds, self._protocol)
-        # People come in the order of their scores, which no protocol is to change.
-        self._people = MatchLog(person_boxes.IOU_THRESHOLDS, protocols.MMACTION2)
+        self._actions = MatchLog(self._iou_thresholds)
+        self._people = MatchLog(person_boxes.IOU_THRESHOLDS)
         # Ground truth that waits for its detections, by image id, oldest first. None: the frame
         # does not count.
         self._waiting: dict[Any, collections.deque[LabelledBoxes | None]] = {}
@@ -195,11 +194,11 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
         """Ground truth and detections of one frame that count, in the protocol's order."""
         order = self._protocol.row_order
         known = np.isin(ground_truth.classes, self._class_ids)
-        labelled = frame_ap.order_frame_rows(
+        labelled = frame_ap.order_frame_ground_truth(
             ground_truth.boxes[known],
             ground_truth.classes[known],
             ground_truth.scores[known],
-            row_order=order,
+            order,
         )
         keep = np.isin(classes, self._class_ids) & ~np.isnan(scores)
         boxes, classes, scores = frame_ap.order_frame_rows(
@@ -246,7 +245,8 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
           truth 'AvaDetectionBoxes_PerformanceByCategory/AP@0.5IOU/<name>'; for each group with
           ground truth 'AvaDetectionBoxes_PerformanceByGroup/mAP@0.5IOU/<group>'; for people
           'AvaDetectionBoxes_Localization/AP@0.5IOU' and '..@0.75IOU'. What has no ground truth is
-          left out, with a warning where no class has any.
+          left out, with a warning where no class has any. Where the order of equal scores matters
+        to a mean by more than 1e-6, a line in the log says what it may become.
         """
         self._report()
         metrics: dict[str, float] = {}
@@ -257,6 +257,9 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
             if entry.average_precision is not None:
                 name = f"{METRIC_PREFIX}Localization/AP@{iou_threshold}IOU"
                 metrics[name] = entry.average_precision
+                _log_tie_span(
+                    f"person AP@{iou_threshold}IOU", entry.average_precision, entry.tie_span
+                )
         return metrics
 
     def _evaluate_actions(self, iou_threshold: float) -> dict[str, float]:
@@ -269,6 +272,7 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
             return {}
         at = f"@{iou_threshold}IOU"
         metrics = {f"{METRIC_PREFIX}Precision/mAP{at}": mean}
+        _log_tie_span(f"mAP{at}", mean, ava_ap.mean_tie_span(classes))
         for entry in classes:
             if entry.average_precision is not None:
                 name = f"{METRIC_PREFIX}PerformanceByCategory/AP{at}/{entry.name}"
@@ -305,6 +309,12 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
                 counts["unlisted detections"],
                 fate,
             )
+
+
+def _log_tie_span(name: str, value: float, span: frame_ap.TieSpan | None) -> None:
+    """Logs what other orders of equal scores would make of a figure, where that is not the same."""
+    if text := ava_ap.format_tie_span(span):
+        _log.info("AVA %s: %.6f%s", name, value, text)
 
 
 def _frame_rows(boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> LabelledBoxes:

@@ -144,6 +144,11 @@ def break_down(
     counted_rows = rows.ground_truth if train_annotations is None else train_annotations.rows
     counts = _training_counts(counted_rows, categories)
     warnings, intervals = list(rows.warnings), None
+    if met.tie_span is not None and met.tie_span.is_wide:
+        warnings.append(
+            f"equal scores: mAP@{iou_threshold:g}IOU is {met.tie_span}, depending on their order; "
+            "the figures are those of the order of the file"
+        )
     if resamples and len(met.videos) < 2:
         warnings.append("no intervals: the ground truth has one video, there is nothing to draw")
     elif resamples:
@@ -225,9 +230,10 @@ def to_dict(result: Breakdowns) -> dict:
     """The breakdowns in types that JSON has; an AP that does not exist is None."""
     all_errors, first_errors = result.total_errors
     pairs = result.confusion.most_frequent(_MOST_CONFUSED)
-    names = result.confusion.names
+    names, met = result.confusion.names, result.matching
     return {
         "mAP": result.mean_average_precision,
+        "mAP_of_equals": None if met.tie_span is None else asdict(met.tie_span),
         "protocol": list(result.rules),
         "counts": asdict(result.matching.selection.counts),
         "people": [asdict(entry) for entry in result.people],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import errors, files, input_types
+from object_detection_ext import devices, errors, files, input_types
 from object_detection_ext.data import annotations
 
 _INPUT = input_types.INPUT
@@ -220,6 +220,7 @@ def load_saved_model(
     names = _label_map(path, label_map)
     import tensorflow as tf  # takes seconds; what is wrong with the files is told before
 
+    devices.announce(devices.INFERENCE)
     _check_variables(path)
     try:
         model = tf.saved_model.load(path)
@@ -353,6 +354,7 @@ def load_checkpoint(
     from object_detection_ext import exporting, pipeline_check, registration
 
     registration.register()
+    devices.announce(devices.INFERENCE)
     pipeline = registration.read_pipeline(pipeline_config, config_override)
     if not pipeline_check.is_video_pipeline(pipeline):
         raise ModelError(f"{pipeline_config}: not a model of clips.")

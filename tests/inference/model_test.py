@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from object_detection_ext import errors, registration
+from object_detection_ext import devices, errors, registration
 from object_detection_ext.data import annotations
 from object_detection_ext.inference import model as model_lib
 from tests import tiny_pipeline
@@ -192,3 +192,22 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
     box = np.array([[0.1, 0.1, 0.6, 0.5]])
     one, nobody = given(np.zeros([2, 4, 64, 64, 3], np.uint8), [box, np.zeros([0, 4])])
     assert len(one["detection_scores"]) and not len(nobody["detection_scores"])
+
+
+def test_devices_are_set_up_before_a_model_is_loaded(tmp_path, monkeypatch):
+    """Loading starts the GPUs; afterwards their memory is taken."""
+    works = []
+
+    def announce(work):
+        works.append(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(devices, "announce", announce)
+    monkeypatch.setattr(tf.saved_model, "load", lambda path: pytest.fail("it was loaded"))
+    (tmp_path / "saved_model.pb").touch()
+    label_map = tiny_pipeline.write_label_map(tmp_path / "l.pbtxt", {1: "stand"})
+    with pytest.raises(KeyboardInterrupt):
+        model_lib.load_saved_model(str(tmp_path), label_map=str(label_map))
+    with pytest.raises(KeyboardInterrupt):
+        model_lib.load_checkpoint("no.config", "no folder")
+    assert works == [devices.INFERENCE, devices.INFERENCE]
