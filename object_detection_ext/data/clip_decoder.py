@@ -123,9 +123,8 @@ class ClipDecoder:
         """(keyframe, a seed of its own), as often as the keyframe is wanted."""
         seed = random_draws.fold_in(seed, keyframe)
         classes = self._classes(sequence, keyframe)
-        factors = tf.gather(self._repeat_factors, tf.maximum(classes, 0))
+        factors = tf.gather(self._repeat_factors, tf.boolean_mask(classes, classes > 0))
         up = tf.random.stateless_uniform([], seed)
-        # No row has factor 1, as names that are not in the label map (id -1, here 0) have.
         count = tf.floor(tf.reduce_max(tf.concat([[1.0], factors], axis=0)) + up)
         return tf.data.Dataset.range(tf.cast(count, tf.int64)).map(
             lambda copy: (keyframe, random_draws.fold_in(seed, copy))

@@ -7,6 +7,7 @@ all records of a training are counted before it starts.
 """
 
 import collections
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,14 +37,9 @@ Actions = tuple[str, ...]
 
 
 class KeyframeActions(NamedTuple):
-    """The keyframes of some files.
-
-    `counts` has the number of keyframes by their rows; `num_unreadable` is the number of records
-    that are not SequenceExamples.
-    """
+    """The keyframes of some files: `counts` has their number by their rows."""
 
     counts: collections.Counter[Actions]
-    num_unreadable: int = 0
 
     def rows_by_action(self, names: Iterable[str]) -> dict[str, int]:
         """The number of rows (person and action) of each of these actions."""
@@ -71,24 +67,24 @@ def count_keyframes(
         report: takes lines of progress, if it takes longer than some seconds.
 
     Returns:
-        The keyframes. Records that training skips, as they are damaged, may be counted.
+        The keyframes. What is not a SequenceExample is left out, as in training; records with
+        damaged pictures are counted.
     """
     shown = progress.Progress("counting actions", len(paths), "files", report, tell_end=False)
-    total, num_unreadable = collections.Counter(), 0
+    total = collections.Counter()
     for number, path in enumerate(paths, 1):
         if os.path.isfile(path):
             status = os.stat(path)
             found = _count_local(path, status.st_size, status.st_mtime_ns)
         else:
             found = _count(_records(path))
-        total.update(found.counts)
-        num_unreadable += found.num_unreadable
+        total.update(found)
         shown.update(number)
-    return KeyframeActions(total, num_unreadable)
+    return KeyframeActions(total)
 
 
 @functools.cache
-def _count_local(path: str, size: int, stamp: int) -> KeyframeActions:
+def _count_local(path: str, size: int, stamp: int) -> collections.Counter[Actions]:
     del stamp  # part of the cache's key
     with open(path, "rb", buffering=0) as file:
         read = _block_reader(file.fileno(), size)
@@ -126,14 +122,12 @@ def _block_reader(descriptor: int, size: int) -> _Read:
     return read
 
 
-def _count(records: Iterator[tuple[_Read, int, int]]) -> KeyframeActions:
-    counts, num_unreadable = collections.Counter(), 0
+def _count(records: Iterator[tuple[_Read, int, int]]) -> collections.Counter[Actions]:
+    counts: collections.Counter[Actions] = collections.Counter()
     for read, start, end in records:
-        try:
-            counts.update(_keyframes(read, start, end))
-        except (_WireError, protobuf_message.DecodeError):
-            num_unreadable += 1
-    return KeyframeActions(counts, num_unreadable)
+        with contextlib.suppress(_WireError, protobuf_message.DecodeError):
+            counts.update(list(_keyframes(read, start, end)))
+    return counts
 
 
 def _keyframes(read: _Read, start: int, end: int) -> Iterator[Actions]:
@@ -185,6 +179,8 @@ def _fields(read: _Read, position: int, end: int) -> Iterator[tuple[int, int, in
             position += length
         else:
             raise _WireError(f"wire type {wire_type}")
+    if position > end:
+        raise _WireError("a message ends within a field")
 
 
 def _varint(read: _Read, position: int, end: int) -> tuple[int, int]:
