@@ -125,8 +125,8 @@ class Drawing:
     def finish(self, features: dict, labels: dict) -> tuple[dict, dict]:
         """Changes the colours of what `decode` gave, where the pipeline does.
 
-        Colours are drawn here, not in `decode`: as part of a dataset inside the dataset it would
-        draw the same for each clip under a seed (see `random_draws`).
+        Colours are drawn here, not in `decode`, which stays parallel with a seed that way (see
+        `random_draws`).
 
         Returns:
             (features, labels) with the stacked clip, uint8 [T h, w, 3], and the shapes of pictures

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random draws of the input pipeline that a seed repeats (`model_main_tf2 --seed`).
 
-A random operation repeats itself under TensorFlow's op determinism, which also lets one draw after
-the other, but three things stand in the way here:
+Op determinism makes TensorFlow's random operations repeat themselves, and calls functions that hold
+one for one element after the other. What it leaves to us:
 
-- A dataset inside a dataset (`interleave`, `flat_map`) starts each of its iterators anew, so with
-  a seed a random operation in it would draw the same number for each element. Such functions get a
-  seed that was drawn outside (`with_seeds`) and draw from it (`uniform`).
+- Functions that read and decode should stay parallel, so they hold no random operation: they draw
+  from a seed (`uniform`) that a small function before them has drawn (`with_seeds`).
 - The random operations of a dataset's function are counted from 0, so those of two functions would
   draw the same numbers: a clip that is flipped would also be the brighter one. `own_stream` gives a
   function numbers of its own.
