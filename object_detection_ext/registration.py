@@ -30,6 +30,7 @@ from object_detection_ext import (
 )
 from object_detection_ext import options as options_lib
 from object_detection_ext.checkpoints import averages, matching, start
+from object_detection_ext.data import random_draws
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
 from object_detection_ext.loops import evaluate, messages, train, train_and_evaluate
@@ -48,6 +49,7 @@ def register() -> None:
     compat.apply()
     _register_builders()
     _register_configs()
+    _register_random_draws()
     _register_loops()
     _register_exporter()
 
@@ -109,6 +111,13 @@ def _register_configs() -> None:
     model_lib.MODEL_BUILD_UTIL_MAP.update(
         get_configs_from_pipeline_file=get_configs_from_pipeline_file,
         create_pipeline_proto_from_configs=create_pipeline_proto_from_configs,
+    )
+
+
+def _register_random_draws() -> None:
+    # The stock crops call it without a seed, which op determinism (a `--seed`) does not allow.
+    tf.compat.v1.image.sample_distorted_bounding_box = random_draws.sample_distorted_bounding_box(
+        tf.compat.v1.image.sample_distorted_bounding_box
     )
 
 

@@ -16,7 +16,7 @@ Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +29,7 @@ from object_detection_ext.data import (
     clip_decoder,
     clip_drawing,
     clip_packing,
+    random_draws,
     record_files,
     stock_transform,
 )
@@ -42,6 +43,9 @@ _log = logging.getLogger("tensorflow")
 # Records that are expanded into clips side by side, so that a batch does not hold neighbouring
 # keyframes of one long record only.
 _RECORDS_INTERLEAVED = 16
+
+# Keyframes that copies of one keyframe are spread over; each is a clip's JPEGs.
+_KEYFRAMES_SHUFFLED = 64
 
 # After so many broken clips without a whole one between them, reading is an error.
 _MOST_BROKEN_IN_A_ROW = 200
@@ -61,6 +65,7 @@ def build(
     choice: clip_decoder.FrameChoice = clip_decoder.NEIGHBOURS,
     fps: float | None = None,
     excluded: frozenset[Frame] = frozenset(),
+    balance: Callable[[Sequence[str]], Sequence[float]] | None = None,
 ) -> tf.data.Dataset:
     """Builds the dataset of clips for the stock train and eval loops.
 
@@ -75,6 +80,8 @@ def build(
         fps: frames per second that the records must have; None: any.
         excluded: keyframes to leave out, (video id, seconds), as records name them:
             `video_id,timestamp`. With any, a record that names a keyframe otherwise is an error.
+        balance: from the record files to the repeat factors of actions by id (see
+            `class_balance`); None: each keyframe once in a pass.
 
     Returns:
         A dataset of (features, labels) as the stock builder gives it, with two differences if
@@ -95,11 +102,15 @@ def build(
     look = record_files.look_at_records(paths, _RECORDS_LOOKED_AT)
     record_files.check_frame_rate(look, fps)
     record_files.warn_of_repeated_frames(look, *choice.reach(num_frames))
-    decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice)
+    factors = None if balance is None else balance(paths)
+    decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice, factors)
     dataset = _read_records(patterns, _Rescue(paths), input_reader, input_context)
     dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
     if excluded:
         dataset = _without(dataset, excluded)
+    if balance is not None:
+        # The copies of a keyframe come one after the other.
+        dataset = dataset.shuffle(_KEYFRAMES_SHUFFLED)
     if isinstance(transform, stock_transform.StockTransform):
         build_clips = _draw_then_decode if transform.steps.only_crop_and_flip else _decode_then_draw
         dataset = build_clips(dataset, decoder, transform)
@@ -217,17 +228,19 @@ def _existing(path: bytes) -> bytes:
 def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.data.Dataset:
     """From records to keyframes with their encoded frames: ((file, record, name), keyframe)."""
 
-    def keyframes_of(path, number, record):
-        return decoder.keyframes(record).map(
+    def keyframes_of(path, number, record, seed=None):
+        return decoder.keyframes(record, seed).map(
             lambda keyframe: ((path, number, keyframe[_Fields.source_id]), keyframe)
         )
 
-    def whole_keyframes_of(path, number, record):
+    def whole_keyframes_of(*element):
         # Bytes that are no SequenceExample at all fail in keyframes_of. Errors of reading, which
         # would come again and again, are not for this to ignore.
-        one = tf.data.Dataset.from_tensors((path, number, record))
+        one = tf.data.Dataset.from_tensors(element)
         return one.flat_map(keyframes_of).ignore_errors(log_warning=True)
 
+    if decoder.draws:
+        dataset = random_draws.with_seeds(dataset, "keyframes")
     return dataset.interleave(
         whole_keyframes_of,
         cycle_length=_RECORDS_INTERLEAVED if shuffle else 1,
@@ -277,6 +290,7 @@ def _decode_then_draw(
             features = {**features, _Fields.original_image: middle}
         return features, labels
 
+    draw = random_draws.own_stream("augmentation", draw)
     return _whole_clips(dataset, decoder).map(draw, tf.data.AUTOTUNE)
 
 
@@ -300,9 +314,15 @@ def _draw_then_decode(
         lambda keyframe: (keyframe, tf.constant([1, 1])),
         log_errors=False,
     )
-    dataset = dataset.map(lambda whole, name, sized: (name, drawing.draw(*sized)), tf.data.AUTOTUNE)
+
+    def draw(whole, name, sized):
+        return name, drawing.draw(*sized)
+
+    draw = random_draws.own_stream("augmentation", draw)
+    dataset = dataset.map(draw, tf.data.AUTOTUNE)
     dataset = _skip_broken(_attempt(dataset, drawing.decode, drawing.without_pictures))
-    return dataset.map(drawing.with_static_shapes, tf.data.AUTOTUNE)
+    finish = random_draws.own_stream("colours", drawing.finish)
+    return dataset.map(finish, tf.data.AUTOTUNE)
 
 
 def _attempt(

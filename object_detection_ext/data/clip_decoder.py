@@ -11,13 +11,15 @@ rows (one per box and action).
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from object_detection.core import standard_fields as fields
 from object_detection.data_decoders import tf_sequence_example_decoder
 
-from object_detection_ext.data import clip_features, clip_packing, clip_window
+from object_detection_ext.data import clip_features, clip_packing, clip_window, random_draws
 
 ENCODED_FRAMES = "clip_encoded_frames"
 
@@ -41,6 +43,11 @@ class FrameChoice:
     max_stride: int = 1
     max_jitter: int = 0
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether clips of the same keyframe can differ."""
+        return self.min_stride < self.max_stride or self.max_jitter > 0
+
     def reach(self, num_frames: int) -> tuple[int, int]:
         """The most frames that a clip of T takes before and behind its keyframe."""
         middle = clip_packing.middle_frame_index(num_frames)
@@ -56,7 +63,13 @@ NEIGHBOURS = FrameChoice()
 class ClipDecoder:
     """Decodes records into clips with the keyframe's boxes and actions."""
 
-    def __init__(self, label_map_path: str, num_frames: int, choice: FrameChoice = NEIGHBOURS):
+    def __init__(
+        self,
+        label_map_path: str,
+        num_frames: int,
+        choice: FrameChoice = NEIGHBOURS,
+        repeat_factors: Sequence[float] | None = None,
+    ):
         """Creates the decoder.
 
         Args:
@@ -64,13 +77,31 @@ class ClipDecoder:
                 with another name are dropped (as with AVA's 60-class map on 80-class records).
             num_frames: T.
             choice: which frames around the keyframe these are.
+            repeat_factors: by action id, how often a keyframe with the action is wanted in the
+                mean, at least 1 (see `class_balance`); None: every keyframe once.
         """
         self._stock = tf_sequence_example_decoder.TfSequenceExampleDecoder(label_map_path)
         self.num_frames = num_frames
         self._choice = choice
+        self._repeat_factors = (
+            None if repeat_factors is None else np.asarray(repeat_factors, np.float32)
+        )
 
-    def keyframes(self, record: tf.Tensor) -> tf.data.Dataset:
+    @property
+    def draws(self) -> bool:
+        """Whether `keyframes` needs a seed."""
+        return self._choice.is_drawn or self._repeat_factors is not None
+
+    def keyframes(self, record: tf.Tensor, seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """A dataset with one element per keyframe of a serialized SequenceExample.
+
+        Keyframes that are wanted more often come several times, each time with another choice of
+        frames.
+
+        Args:
+            record: string scalar.
+            seed: int64 [2], from which the choice of frames and the number of repeats are drawn;
+                needed if the decoder `draws`.
 
         Elements hold the clip's T frames still encoded, under `ENCODED_FRAMES`, and the keyframe's
         fields as `decode_frames` passes them on.
@@ -78,18 +109,42 @@ class ClipDecoder:
         sequence = self._stock.decode(record)
         keyframes = tf.where(sequence[_Fields.is_annotated])[:, 0]
         dataset = tf.data.Dataset.from_tensor_slices(keyframes)
-        return dataset.map(lambda keyframe: self._keyframe_fields(sequence, keyframe))
+        if self._repeat_factors is not None:
+            dataset = dataset.flat_map(lambda keyframe: self._copies(sequence, keyframe, seed))
+            return dataset.map(lambda *copy: self._keyframe_fields(sequence, *copy))
 
-    def _keyframe_fields(self, sequence: dict, keyframe: tf.Tensor) -> dict:
+        def once(keyframe):
+            own_seed = None if seed is None else random_draws.fold_in(seed, keyframe)
+            return self._keyframe_fields(sequence, keyframe, own_seed)
+
+        return dataset.map(once)
+
+    def _copies(self, sequence: dict, keyframe: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+        """(keyframe, a seed of its own), as often as the keyframe is wanted."""
+        seed = random_draws.fold_in(seed, keyframe)
+        classes = self._classes(sequence, keyframe)
+        factors = tf.gather(self._repeat_factors, tf.boolean_mask(classes, classes > 0))
+        up = tf.random.stateless_uniform([], seed)
+        count = tf.floor(tf.reduce_max(tf.concat([[1.0], factors], axis=0)) + up)
+        return tf.data.Dataset.range(tf.cast(count, tf.int64)).map(
+            lambda copy: (keyframe, random_draws.fold_in(seed, copy))
+        )
+
+    def _classes(self, sequence: dict, keyframe: tf.Tensor) -> tf.Tensor:
+        """The ids of a keyframe's rows; the stock decoder gives -1 to unknown names."""
         num_rows = sequence[_Fields.num_groundtruth_boxes][keyframe]
-        classes = sequence[_Fields.groundtruth_classes][keyframe][:num_rows]
-        known = tf.where(classes > 0)[:, 0]  # the stock decoder gives -1 to unknown names
+        return sequence[_Fields.groundtruth_classes][keyframe][:num_rows]
+
+    def _keyframe_fields(self, sequence: dict, keyframe: tf.Tensor, seed) -> dict:
+        classes = self._classes(sequence, keyframe)
+        num_rows = tf.size(classes)
+        known = tf.where(classes > 0)[:, 0]
 
         def rows(key):
             return tf.gather(sequence[key][keyframe][:num_rows], known)
 
         return {
-            ENCODED_FRAMES: self._clip_frames(sequence[_Fields.image], keyframe),
+            ENCODED_FRAMES: self._clip_frames(sequence[_Fields.image], keyframe, seed),
             _Fields.source_id: sequence[_Fields.source_id][keyframe],
             _Fields.original_image_spatial_shape: sequence[_Fields.original_image_spatial_shape],
             _Fields.groundtruth_boxes: tf.reshape(rows(_Fields.groundtruth_boxes), [-1, 4]),
@@ -98,15 +153,17 @@ class ClipDecoder:
             _Fields.num_groundtruth_boxes: tf.size(known, out_type=tf.int32),
         }
 
-    def _clip_frames(self, encoded: tf.Tensor, keyframe: tf.Tensor) -> tf.Tensor:
+    def _clip_frames(self, encoded: tf.Tensor, keyframe: tf.Tensor, seed) -> tf.Tensor:
         """The T of N encoded frames around a keyframe, edge frames repeated: [T] strings."""
         offsets = tf.range(self.num_frames, dtype=tf.int64)
         offsets -= clip_packing.middle_frame_index(self.num_frames)
         choice = self._choice
-        if choice.max_stride > 1:
-            offsets *= _draw(choice.min_stride, choice.max_stride)
+        if choice.min_stride == choice.max_stride:
+            offsets *= choice.max_stride
+        else:
+            offsets *= random_draws.uniform(seed, 0, choice.min_stride, choice.max_stride)
         if choice.max_jitter:
-            offsets += _draw(-choice.max_jitter, choice.max_jitter)
+            offsets += random_draws.uniform(seed, 1, -choice.max_jitter, choice.max_jitter)
         last = tf.size(encoded, out_type=tf.int64) - 1
         return tf.ensure_shape(
             tf.gather(encoded, tf.clip_by_value(keyframe + offsets, 0, last)), [self.num_frames]
@@ -135,10 +192,6 @@ class ClipDecoder:
         tensors = dict(keyframe)
         del tensors[ENCODED_FRAMES]
         return {**tensors, _Fields.image: tf.zeros([0, 0, 3 * self.num_frames], tf.uint8)}
-
-
-def _draw(least: int, most: int) -> tf.Tensor:
-    return tf.random.uniform([], least, most + 1, tf.int64)
 
 
 def frames_around_keyframe(record: tf.Tensor, num_frames: int, stride: int = 1) -> tf.Tensor:

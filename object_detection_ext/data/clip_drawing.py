@@ -97,7 +97,10 @@ class Drawing:
         return {**labels, _Fields.groundtruth_boxes: boxes}
 
     def decode(self, drawn: Drawn) -> tuple[dict, dict]:
-        """(features, labels) with pictures: the stacked clip, uint8 [T h, w, 3], under `image`.
+        """(features, labels) with pictures: the clip under `image`.
+
+        It is stacked, uint8 [T h, w, 3], or, if colours are still to be changed (see `finish`),
+        the part of each frame that is wanted, uint8 [T, H', W', 3].
 
         Raises:
             tf.errors.InvalidArgumentError: if a frame cannot be decoded, or frames differ in size.
@@ -113,15 +116,24 @@ class Drawing:
     def without_pictures(self, drawn: Drawn) -> tuple[dict, dict]:
         """What `decode` gives, with pictures of no pixels: stands for a clip that is broken."""
         nothing = tf.zeros([0, 0, 3], tf.uint8)
-        pictures = {
-            key: nothing
-            for key in (_Fields.image, _Fields.original_image)
-            if key == _Fields.image or key in drawn.features
-        }
+        frames = nothing[tf.newaxis] if self._steps.on_colours else nothing
+        pictures = {_Fields.image: frames}
+        if _Fields.original_image in drawn.features:
+            pictures[_Fields.original_image] = nothing
         return {**drawn.features, **pictures}, drawn.labels
 
-    def with_static_shapes(self, features: dict, labels: dict) -> tuple[dict, dict]:
-        """The same, with the shapes of pictures known as far as the resizer tells them."""
+    def finish(self, features: dict, labels: dict) -> tuple[dict, dict]:
+        """Changes the colours of what `decode` gave, where the pipeline does.
+
+        Colours are drawn here, not in `decode`, which stays parallel with a seed that way (see
+        `random_draws`).
+
+        Returns:
+            (features, labels) with the stacked clip, uint8 [T h, w, 3], and the shapes of pictures
+            known as far as the resizer has them.
+        """
+        if self._steps.on_colours:
+            features = {**features, _Fields.image: self._coloured(features[_Fields.image])}
         rows = None if self._height is None else self._num_frames * self._height
         shapes = {
             _Fields.image: [rows, self._width, 3],
@@ -133,7 +145,7 @@ class Drawing:
         }, labels
 
     def _decode_clip(self, drawn: Drawn) -> tf.Tensor:
-        """The stacked clip uint8 [T h, w, 3]."""
+        """The clip as `decode` gives it."""
         window = drawn.window
         parts = clip_decoder.decode_parts(drawn.encoded, drawn.size, window, self._num_frames)
         if self.resizes_bytes:
@@ -142,9 +154,14 @@ class Drawing:
             [clip_decoder.cut_out(picture, parts.offset, window) for picture in parts.pictures]
         )
         if self._steps.on_colours:
-            pictures = clip_augmentation.change_colours(
-                tf.cast(pictures, tf.float32), self._steps.on_colours
-            )
+            return pictures
+        return clip_packing.stack_frames(self._map(self._finished, pictures))
+
+    def _coloured(self, pictures: tf.Tensor) -> tf.Tensor:
+        """From uint8 [T, H', W', 3] to the stacked clip, with other colours."""
+        pictures = clip_augmentation.change_colours(
+            tf.cast(pictures, tf.float32), self._steps.on_colours
+        )
         return clip_packing.stack_frames(self._map(self._finished, pictures))
 
     def _map(self, function, elements: tf.Tensor) -> tf.Tensor:
