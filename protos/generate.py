@@ -21,6 +21,8 @@ from collections.abc import Sequence
 
 from google.protobuf import descriptor_pb2
 
+import object_detection_ext  # noqa: F401  (the stock modules cannot be imported without it)
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCE_DIR = ROOT / "protos"
 OUTPUT_DIR = ROOT / "object_detection_ext" / "protos"

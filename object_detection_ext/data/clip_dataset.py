@@ -287,11 +287,13 @@ def _draw_then_decode(
 
     Colours are changed last, in the part that was cut out.
     """
-    drawing = clip_drawing.Drawing(decoder.num_frames, transform)
+    drawing = clip_drawing.Drawing(decoder.num_frames, transform, decoder.max_frame_pixels)
 
     def size_of(keyframe):
         middle = clip_packing.middle_frame_index(decoder.num_frames)
-        return clip_decoder.frame_size(keyframe[clip_decoder.ENCODED_FRAMES][middle])
+        return clip_decoder.frame_size(
+            keyframe[clip_decoder.ENCODED_FRAMES][middle], decoder.max_frame_pixels
+        )
 
     # A keyframe whose frame has no size goes on, for it is decoding that says so.
     dataset = _attempt(
@@ -348,8 +350,9 @@ def _count_broken(state, element):
 
     def warn():
         text = tf.strings.format(
-            "WARNING: clip skipped: a frame of {} (record {} of {}) cannot be decoded, or its "
-            "frames differ in size. Clips skipped so far: {}",
+            "WARNING: clip skipped: a frame of {} (record {} of {}) cannot be decoded, has more "
+            "pixels than clip {{ max_frame_pixels }}, or its frames differ in size. Clips skipped "
+            "so far: {}",
             (name, number, path, skipped),
         )
         tf.print(text)

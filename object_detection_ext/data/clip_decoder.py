@@ -17,7 +17,7 @@ import tensorflow as tf
 from object_detection.core import standard_fields as fields
 from object_detection.data_decoders import tf_sequence_example_decoder
 
-from object_detection_ext.data import clip_features, clip_packing, clip_window
+from object_detection_ext.data import clip_features, clip_packing, clip_window, picture_size
 
 ENCODED_FRAMES = "clip_encoded_frames"
 
@@ -25,8 +25,6 @@ _Fields = fields.InputDataFields
 
 # Pixels around the part of a JPEG that are decoded with it.
 _MARGIN = 2
-
-_JPEG_START = b"\xff\xd8\xff"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +54,13 @@ NEIGHBOURS = FrameChoice()
 class ClipDecoder:
     """Decodes records into clips with the keyframe's boxes and actions."""
 
-    def __init__(self, label_map_path: str, num_frames: int, choice: FrameChoice = NEIGHBOURS):
+    def __init__(
+        self,
+        label_map_path: str,
+        num_frames: int,
+        choice: FrameChoice = NEIGHBOURS,
+        max_frame_pixels: int = picture_size.MAX_PIXELS,
+    ):
         """Creates the decoder.
 
         Args:
@@ -64,9 +68,11 @@ class ClipDecoder:
                 with another name are dropped (as with AVA's 60-class map on 80-class records).
             num_frames: T.
             choice: which frames around the keyframe these are.
+            max_frame_pixels: frames of more pixels are refused before they are decoded.
         """
         self._stock = tf_sequence_example_decoder.TfSequenceExampleDecoder(label_map_path)
         self.num_frames = num_frames
+        self.max_frame_pixels = max_frame_pixels
         self._choice = choice
 
     def keyframes(self, record: tf.Tensor) -> tf.data.Dataset:
@@ -116,11 +122,12 @@ class ClipDecoder:
         """Replaces a keyframe's encoded frames by the packed clip, uint8 [H, W, 3 T].
 
         Raises:
-            tf.errors.InvalidArgumentError: if a frame cannot be decoded, or frames differ in size.
+            tf.errors.InvalidArgumentError: if a frame cannot be decoded or has too many pixels, or
+                frames differ in size.
         """
         tensors = dict(keyframe)
         clip = tf.map_fn(
-            lambda frame: tf.io.decode_jpeg(frame, channels=3),
+            lambda frame: _decoded(frame, self.max_frame_pixels),
             tensors.pop(ENCODED_FRAMES),
             fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
             parallel_iterations=self.num_frames,
@@ -176,17 +183,26 @@ def frames_around_keyframe(record: tf.Tensor, num_frames: int, stride: int = 1) 
     return tf.ensure_shape(frames, [num_frames])
 
 
-def frame_size(encoded: tf.Tensor) -> tf.Tensor:
-    """Height and width of an encoded frame, int32 [2].
+def frame_size(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Height and width of an encoded frame, int32 [2]; it is not decoded.
 
     Raises:
-        tf.errors.InvalidArgumentError: if it is none.
+        tf.errors.InvalidArgumentError: if it is not a picture, or has more than `max_pixels`.
     """
-    return tf.cond(
-        _is_jpeg(encoded),
-        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(tf.io.decode_jpeg(encoded, channels=3))[:2],
-    )
+    size = picture_size.header_size(encoded)
+    with _checked(size, max_pixels):
+        return tf.identity(size)
+
+
+def _checked(sizes: tf.Tensor, max_pixels: int):
+    """A context whose operations run after the check."""
+    return tf.control_dependencies([picture_size.check_pixels(sizes, max_pixels)])
+
+
+def _decoded(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """A frame, uint8 [H, W, 3], unless it has more than `max_pixels`."""
+    with _checked(picture_size.header_size(encoded), max_pixels):
+        return tf.io.decode_jpeg(encoded, channels=3)
 
 
 def decode_whole(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -202,9 +218,8 @@ def decode_whole(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: if it cannot be decoded, or has another size.
     """
-    frame = tf.io.decode_jpeg(encoded, channels=3)
-    _check_sizes(tf.shape(frame)[tf.newaxis, :2], size)
-    return frame
+    with tf.control_dependencies([_check_sizes(picture_size.header_size(encoded)[tf.newaxis], size)]):
+        return tf.io.decode_jpeg(encoded, channels=3)
 
 
 class Parts(NamedTuple):
@@ -215,7 +230,11 @@ class Parts(NamedTuple):
 
 
 def decode_parts(
-    encoded: tf.Tensor, size: tf.Tensor, window: clip_window.Window, num_frames: int
+    encoded: tf.Tensor,
+    size: tf.Tensor,
+    window: clip_window.Window,
+    num_frames: int,
+    max_frame_pixels: int = picture_size.MAX_PIXELS,
 ) -> Parts:
     """Decodes what a window needs of the frames of a clip.
 
@@ -224,9 +243,11 @@ def decode_parts(
         size: int32 [2], height and width that whole frames must have.
         window: the part; its flips are not done.
         num_frames: T.
+        max_frame_pixels: that whole frames may have.
 
     Raises:
-        tf.errors.InvalidArgumentError: if one cannot be decoded, or has another size.
+        tf.errors.InvalidArgumentError: if one cannot be decoded, has too many pixels, or another
+            size.
     """
     corner, extent = window.box[:2], window.box[2:]
     frames = tf.unstack(encoded, num_frames)
@@ -234,16 +255,21 @@ def decode_parts(
     first = tf.maximum(corner - _MARGIN, 0)
     end = tf.minimum(corner + extent + _MARGIN, size)
 
+    def checks(size_of):
+        sizes = tf.stack([size_of(frame) for frame in frames])
+        return picture_size.check_pixels(sizes, max_frame_pixels), _check_sizes(sizes, size)
+
     def from_jpegs():
-        _check_sizes(tf.stack([tf.io.extract_jpeg_shape(frame)[:2] for frame in frames]), size)
-        box = tf.concat([first, end - first], axis=0)
-        parts = [tf.io.decode_and_crop_jpeg(frame, box, channels=3) for frame in frames]
-        return Parts(parts, corner - first)
+        with tf.control_dependencies(checks(lambda frame: tf.io.extract_jpeg_shape(frame)[:2])):
+            box = tf.concat([first, end - first], axis=0)
+            parts = [tf.io.decode_and_crop_jpeg(frame, box, channels=3) for frame in frames]
+            return Parts(parts, corner - first)
 
     def from_others():
-        return Parts([decode_whole(frame, size) for frame in frames], corner)
+        with tf.control_dependencies(checks(picture_size.header_size)):
+            return Parts([tf.io.decode_jpeg(frame, channels=3) for frame in frames], corner)
 
-    return tf.cond(tf.reduce_all(_is_jpeg(encoded)), from_jpegs, from_others)
+    return tf.cond(tf.reduce_all(picture_size.is_jpeg(encoded)), from_jpegs, from_others)
 
 
 def cut_out(picture: tf.Tensor, offset: tf.Tensor, window: clip_window.Window) -> tf.Tensor:
@@ -252,10 +278,8 @@ def cut_out(picture: tf.Tensor, offset: tf.Tensor, window: clip_window.Window) -
     return clip_window.flip(tf.slice(picture, tf.pad(offset, [[0, 1]]), extent), window)
 
 
-def _check_sizes(sizes: tf.Tensor, expected: tf.Tensor) -> None:
+def _check_sizes(sizes: tf.Tensor, expected: tf.Tensor) -> tf.Operation | None:
     """`sizes` is int32 [n, 2]."""
-    tf.debugging.assert_equal(sizes, expected[tf.newaxis], "Frames of a record differ in size.")
-
-
-def _is_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.equal(tf.strings.substr(encoded, 0, len(_JPEG_START)), _JPEG_START)
+    return tf.debugging.assert_equal(
+        sizes, expected[tf.newaxis], "Frames of a record differ in size."
+    )

@@ -19,8 +19,8 @@ from object_detection_ext import errors
 from object_detection_ext.data import record_writer
 
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
-_HEADER, _FOOTER = 12, 4
-FRAME_BYTES = _HEADER + _FOOTER
+HEADER_BYTES, _FOOTER = 12, 4
+FRAME_BYTES = HEADER_BYTES + _FOOTER
 # Up to this part of it, a measured frame rate is told as the plain number that it is next to.
 _PLAIN_RATE_WITHIN = 0.01
 
@@ -51,9 +51,9 @@ def _find_records(path: str, size: int, stamp: int) -> WholeRecords:
     position, positions = 0, []
     with open(path, "rb", buffering=0) as file:
         while position < size:
-            header = os.pread(file.fileno(), _HEADER, position)
-            length, is_intact = _length(header)
-            end = position + _HEADER + length + _FOOTER
+            header = os.pread(file.fileno(), HEADER_BYTES, position)
+            length, is_intact = record_length(header)
+            end = position + HEADER_BYTES + length + _FOOTER
             if not is_intact or end > size:
                 break
             positions.append(position)
@@ -61,9 +61,9 @@ def _find_records(path: str, size: int, stamp: int) -> WholeRecords:
     return WholeRecords(np.array(positions, np.int64), position < size)
 
 
-def _length(header: bytes) -> tuple[int, bool]:
-    """A record's length, and whether it is the one that was written."""
-    if len(header) < _HEADER:
+def record_length(header: bytes) -> tuple[int, bool]:
+    """From the first `HEADER_BYTES` of a record: its length, and whether it was written like that."""
+    if len(header) < HEADER_BYTES:
         return 0, False
     length = header[:8]
     return struct.unpack("<Q", length)[0], record_writer.masked_checksum(length) == header[8:]
@@ -77,7 +77,7 @@ def read_record(path: str, position: int) -> bytes | None:
 
 
 def _read_record(file: BinaryIO) -> bytes | None:
-    length, _ = _length(file.read(_HEADER))
+    length, _ = record_length(file.read(HEADER_BYTES))
     record, checksum = file.read(length), file.read(_FOOTER)
     return record if record_writer.masked_checksum(record) == checksum else None
 

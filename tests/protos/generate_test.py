@@ -2,6 +2,8 @@
 """The committed *_pb2.py are compiled from the .proto sources beside them."""
 
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from google.protobuf import descriptor_pool
@@ -46,9 +48,22 @@ def test_stock_descriptors_are_complete_and_in_order() -> None:
     assert pipeline.fields_by_name["model"].message_type.name == "DetectionModel"
 
 
-def test_a_refused_source_shows_what_the_compiler_said(tmp_path: pathlib.Path) -> None:
+@pytest.fixture
+def refusing_compiler(tmp_path: pathlib.Path) -> str:
     compiler = tmp_path / "protoc"
     compiler.write_text("#!/bin/sh\necho 'x.proto:3:1: Expected top-level statement' >&2\nexit 1\n")
     compiler.chmod(0o755)
+    return str(compiler)
+
+
+def test_a_refused_source_shows_what_the_compiler_said(refusing_compiler, tmp_path) -> None:
     with pytest.raises(RuntimeError, match="x.proto:3:1: Expected"):
-        generate.compile_protos([str(compiler)], tmp_path)
+        generate.compile_protos([refusing_compiler], tmp_path)
+
+
+def test_the_command_reaches_the_compiler(refusing_compiler) -> None:
+    """In a process of its own, where nothing has prepared the stock modules."""
+    command = [sys.executable, generate.__file__, "--protoc", refusing_compiler]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "x.proto:3:1: Expected" in done.stderr and "Traceback" not in done.stderr
