@@ -226,6 +226,8 @@ def build_dataset(
         choice=frame_choice(options.clip, is_training),
         fps=options.clip.fps if options.clip.HasField("fps") else None,
         excluded=frozenset() if is_training else _excluded_frames(options.evaluation),
+        max_frame_pixels=options.clip.max_frame_pixels,
+        drops_unknown_labels=options.clip.drop_unknown_labels,
     )
 
 

@@ -10,18 +10,24 @@ Shapes: N frames of a record, T frames of a clip, H W pixels, h w pixels of a pa
 rows (one per box and action).
 """
 
+import collections
 import dataclasses
+import logging
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from object_detection.core import standard_fields as fields
 from object_detection.data_decoders import tf_sequence_example_decoder
+from tf_slim import tfexample_decoder as slim_example_decoder
 
 from object_detection_ext.data import clip_features, clip_packing, clip_window, picture_size
 
 ENCODED_FRAMES = "clip_encoded_frames"
 
 _Fields = fields.InputDataFields
+# The stock loops' own logger, whose messages they let through.
+_log = logging.getLogger("tensorflow")
 
 # Pixels around the part of a JPEG that are decoded with it.
 _MARGIN = 2
@@ -51,6 +57,53 @@ class FrameChoice:
 NEIGHBOURS = FrameChoice()
 
 
+class _StockDecoder(tf_sequence_example_decoder.TfSequenceExampleDecoder):
+    """The stock decoder, which also gives the labels' names."""
+
+    def __init__(self, label_map_path: str):
+        super().__init__(label_map_path)
+        name = clip_features.LABEL_STRING
+        self._items_to_handlers[name] = slim_example_decoder.Tensor(name, default_value="")
+
+
+class DroppedLabels:
+    """Counts the rows that are dropped for their label, and warns at 1, 10, 100, ... of them."""
+
+    def __init__(self, label_map_path: str):
+        """Takes the label map, for the warning."""
+        self._label_map_path = label_map_path
+        self._counts: collections.Counter = collections.Counter()
+        self._next = 1
+
+    def reported(self, is_known: tf.Tensor, names: tf.Tensor) -> tf.Tensor:
+        """Hands on `is_known`, bool [G]; names, string [G], of other rows are counted first."""
+
+        def count():
+            return tf.numpy_function(self.count, [tf.boolean_mask(names, ~is_known)], tf.int64)
+
+        total = tf.cond(tf.reduce_all(is_known), lambda: tf.constant(0, tf.int64), count)
+        with tf.control_dependencies([total]):
+            return tf.identity(is_known)
+
+    def count(self, names: np.ndarray) -> np.int64:
+        """Adds labels, bytes each; returns how many there were so far."""
+        self._counts.update(name.decode("utf-8", "backslashreplace") for name in names)
+        total = self._counts.total()
+        if total >= self._next:
+            while self._next <= total:
+                self._next *= 10
+            texts = [f"{name!r} ({count:,})" for name, count in self._counts.most_common(5)]
+            _log.warning(
+                "label rows dropped so far: %s. '%s' does not have their labels (with their "
+                "rows): %s%s",
+                f"{total:,}",
+                self._label_map_path,
+                ", ".join(texts),
+                ", ..." if len(self._counts) > len(texts) else "",
+            )
+        return np.int64(total)
+
+
 class ClipDecoder:
     """Decodes records into clips with the keyframe's boxes and actions."""
 
@@ -60,6 +113,7 @@ class ClipDecoder:
         num_frames: int,
         choice: FrameChoice = NEIGHBOURS,
         max_frame_pixels: int = picture_size.MAX_PIXELS,
+        reports_unknown_labels: bool = False,
     ):
         """Creates the decoder.
 
@@ -69,8 +123,10 @@ class ClipDecoder:
             num_frames: T.
             choice: which frames around the keyframe these are.
             max_frame_pixels: frames of more pixels are refused before they are decoded.
+            reports_unknown_labels: whether a counted warning names the labels of dropped rows.
         """
-        self._stock = tf_sequence_example_decoder.TfSequenceExampleDecoder(label_map_path)
+        self._stock = _StockDecoder(label_map_path)
+        self._dropped = DroppedLabels(label_map_path) if reports_unknown_labels else None
         self.num_frames = num_frames
         self.max_frame_pixels = max_frame_pixels
         self._choice = choice
@@ -89,7 +145,11 @@ class ClipDecoder:
     def _keyframe_fields(self, sequence: dict, keyframe: tf.Tensor) -> dict:
         num_rows = sequence[_Fields.num_groundtruth_boxes][keyframe]
         classes = sequence[_Fields.groundtruth_classes][keyframe][:num_rows]
-        known = tf.where(classes > 0)[:, 0]  # the stock decoder gives -1 to unknown names
+        is_known = classes > 0  # the stock decoder gives -1 to unknown names
+        if self._dropped is not None:
+            names = sequence[clip_features.LABEL_STRING][keyframe][:num_rows]
+            is_known = self._dropped.reported(is_known, names)
+        known = tf.where(is_known)[:, 0]
 
         def rows(key):
             return tf.gather(sequence[key][keyframe][:num_rows], known)
@@ -218,7 +278,8 @@ def decode_whole(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: if it cannot be decoded, or has another size.
     """
-    with tf.control_dependencies([_check_sizes(picture_size.header_size(encoded)[tf.newaxis], size)]):
+    sizes = picture_size.header_size(encoded)[tf.newaxis]
+    with tf.control_dependencies([_check_sizes(sizes, size)]):
         return tf.io.decode_jpeg(encoded, channels=3)
 
 

@@ -168,7 +168,7 @@ def _check_lengths(lists: Mapping[str, tf.train.FeatureList]) -> None:
 
 
 def _names(fields: Mapping) -> str:
-    """The first names of a message's fields, as Python has texts, which has no control characters."""
+    """The first names of a message's fields, in quotes and without control characters."""
     names = sorted(fields)
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
     return ", ".join(map(repr, names[:_MAX_LISTED])) + more

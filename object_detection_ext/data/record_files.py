@@ -62,7 +62,7 @@ def _find_records(path: str, size: int, stamp: int) -> WholeRecords:
 
 
 def record_length(header: bytes) -> tuple[int, bool]:
-    """From the first `HEADER_BYTES` of a record: its length, and whether it was written like that."""
+    """A record's length, from its first `HEADER_BYTES`, and whether it is the one written."""
     if len(header) < HEADER_BYTES:
         return 0, False
     length = header[:8]
