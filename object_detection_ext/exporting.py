@@ -301,7 +301,8 @@ def restored_module(
     _check_input_type(input_type, pipeline)
     configs = config_util.create_configs_from_pipeline_proto(pipeline)
     model = model_builder.build(configs["model"], is_training=False)
-    module = MODULES[input_type](model)
+    clip = pipeline.Extensions[options_lib.EXTENSION].clip
+    module = MODULES[input_type](model, max_frame_pixels=clip.max_frame_pixels)
     status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
     module.__call__.get_concrete_function()  # makes the variables
     try:

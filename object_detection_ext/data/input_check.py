@@ -208,7 +208,7 @@ def _foreign_faults(reader: Reader, contents: Sequence[FileContents]) -> Iterato
     elif foreign:
         texts = [f"{file.path}, {text}" for file in foreign for text in file.foreign]
         _log.warning(
-            "%s: %s %s not SequenceExamples of clips, and left out: %s",
+            "%s: %s %s without what clips need, left out: %s",
             reader.path_field,
             _count(sum(file.num_foreign for file in foreign), "record"),
             _looked_at(contents),
@@ -231,10 +231,9 @@ def _keyframe_faults(reader: Reader, contents: Sequence[FileContents]) -> Iterat
         )
     elif without:
         _log.warning(
-            "%s: %s of %d %s have no annotated frame (%s) and give no clip, in %s",
+            "%s: %s %s without an annotated frame (%s), which give no clip, in %s",
             reader.path_field,
             _count(sum(file.num_without_keyframe for file in without), "record"),
-            sum(map(usable, contents)),
             _looked_at(contents),
             clip_features.IS_ANNOTATED,
             _listed([file.path for file in without]),
@@ -356,7 +355,7 @@ def _looked_at(contents: Sequence[FileContents]) -> str:
     """How many records were looked at, in brackets."""
     num_read = sum(file.num_read for file in contents)
     if all(file.is_complete for file in contents):
-        return "(of all records)" if num_read != 1 else "(of one record)"
+        return f"(of all {_count(num_read, 'record')})"
     total = sum(file.num_records or 0 for file in contents)
     of_all = f" of {total:,}" if total else ""
     return f"(of {num_read:,}{of_all} records that were looked at)"

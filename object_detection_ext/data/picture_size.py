@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The size of an encoded picture, from its first bytes.
 
-A picture of a few kilobytes can claim 65,535 x 65,535 pixels, and decoding makes room for all of
+A picture of a few kilobytes can claim 65,500 x 65,500 pixels, and decoding makes room for all of
 them. So the size is looked at, and compared with a limit, before anything is decoded.
 """
 

@@ -34,7 +34,7 @@ _MAX_LISTED = 5
 _FEATURE_LISTS, _FEATURE_LIST, _KEY, _VALUE = 2, 1, 1, 2
 _LENGTH_DELIMITED = 2
 
-_BOX_SIDES = (
+BOX_SIDES = (
     clip_features.BOX_YMIN,
     clip_features.BOX_XMIN,
     clip_features.BOX_YMAX,
@@ -45,11 +45,15 @@ _PER_FRAME = (
     clip_features.IMAGE_SOURCE_ID,
     clip_features.IS_ANNOTATED,
 )
-_ROWS = (*_BOX_SIDES, clip_features.LABEL_STRING)
+_ROWS = (*BOX_SIDES, clip_features.LABEL_STRING)
 
 
 class NotAClipError(ValueError):
     """A record that is not a SequenceExample of clips; the text says what is missing."""
+
+
+class ListLengthError(NotAClipError):
+    """Lists of a record that should be of one length differ."""
 
 
 class RecordContents(NamedTuple):
@@ -95,13 +99,18 @@ class FileContents(NamedTuple):
         return self.num_read == self.num_records
 
 
-def examine(example: tf.train.SequenceExample) -> RecordContents:
-    """Looks at a record, with its pictures or without (see `read_outline`).
+def examine(example: tf.train.SequenceExample, *, has_pictures: bool = False) -> RecordContents:
+    """Looks at a record.
+
+    Args:
+        example: the record.
+        has_pictures: whether it is whole; else its pictures were left out (see `read_outline`).
 
     Raises:
-        NotAClipError: if it cannot be read as clips.
+        NotAClipError: if it cannot be read as clips, naming the field.
     """
-    check_lists(example)
+    _check_fields(example)
+    _check_lengths(example.feature_lists.feature_list, has_pictures)
     lists = example.feature_lists.feature_list
     annotated = lists[clip_features.IS_ANNOTATED].feature
     keyframes = tuple(index for index, f in enumerate(annotated) if f.int64_list.value[0])
@@ -119,14 +128,8 @@ def examine(example: tf.train.SequenceExample) -> RecordContents:
     return RecordContents(keyframes, labels, (height, width))
 
 
-def check_lists(example: tf.train.SequenceExample) -> None:
-    """Checks that a record has the fields that reading needs, and lists of one length.
-
-    `image/encoded` may be empty: its pictures may have been left out.
-
-    Raises:
-        NotAClipError: naming the field.
-    """
+def _check_fields(example: tf.train.SequenceExample) -> None:
+    """Checks that a record has the fields that reading needs."""
     context, lists = example.context.feature, example.feature_lists.feature_list
     if not lists:
         if context:
@@ -140,29 +143,33 @@ def check_lists(example: tf.train.SequenceExample) -> None:
     for name in (clip_features.IMAGE_HEIGHT, clip_features.IMAGE_WIDTH):
         if name not in context or len(context[name].int64_list.value) != 1:
             raise NotAClipError(f"its context has no feature {name} with one integer")
-    _check_lengths(lists)
-    for index, step in enumerate(lists[clip_features.IS_ANNOTATED].feature):
-        if len(step.int64_list.value) != 1:
-            raise NotAClipError(f"{clip_features.IS_ANNOTATED} of frame {index} is not one integer")
+    for name, kind in (
+        (clip_features.IMAGE_ENCODED, "bytes"),
+        (clip_features.IS_ANNOTATED, "int64"),
+    ):
+        for index, step in enumerate(lists[name].feature):
+            if len(getattr(step, f"{kind}_list").value) != 1:
+                raise NotAClipError(f"{name} of frame {index} is not one value of type {kind}")
 
 
-def _check_lengths(lists: Mapping[str, tf.train.FeatureList]) -> None:
+def _check_lengths(lists: Mapping[str, tf.train.FeatureList], has_pictures: bool) -> None:
+    """Checks that lists have one entry for each frame, and a frame's rows are complete."""
     lengths = {name: len(lists[name].feature) for name in (*_PER_FRAME, *_ROWS) if name in lists}
-    if not lengths[clip_features.IMAGE_ENCODED]:
+    if not has_pictures:
         del lengths[clip_features.IMAGE_ENCODED]
     if len(set(lengths.values())) > 1:
         texts = (f"{name} {length}" for name, length in lengths.items())
-        raise NotAClipError(f"its lists differ in length (in frames): {', '.join(texts)}")
+        raise ListLengthError(f"its lists differ in length (in frames): {', '.join(texts)}")
     present = [name for name in _ROWS if name in lists]
     if present and len(present) < len(_ROWS):
         missing = ", ".join(name for name in _ROWS if name not in lists)
         raise NotAClipError(f"it has no feature list {missing}, but {', '.join(present)}")
     for index in range(lengths[clip_features.IS_ANNOTATED] if present else 0):
-        counts = [len(lists[name].feature[index].float_list.value) for name in _BOX_SIDES]
+        counts = [len(lists[name].feature[index].float_list.value) for name in BOX_SIDES]
         counts.append(len(lists[clip_features.LABEL_STRING].feature[index].bytes_list.value))
         if len(set(counts)) > 1:
             texts = (f"{name} {n}" for name, n in zip(_ROWS, counts, strict=True))
-            raise NotAClipError(
+            raise ListLengthError(
                 f"frame {index} has lists of different lengths (in rows): {', '.join(texts)}"
             )
 

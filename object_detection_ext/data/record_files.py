@@ -16,7 +16,7 @@ import tensorflow as tf
 from google.protobuf import message as protobuf_message
 
 from object_detection_ext import errors
-from object_detection_ext.data import record_writer
+from object_detection_ext.data import picture_size, record_writer
 
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
 HEADER_BYTES, _FOOTER = 12, 4
@@ -82,12 +82,17 @@ def _read_record(file: BinaryIO) -> bytes | None:
     return record if record_writer.masked_checksum(record) == checksum else None
 
 
-def damaged_records(path: str, tell: Callable[[int], None] | None = None) -> list[int]:
+def damaged_records(
+    path: str,
+    tell: Callable[[int], None] | None = None,
+    look: Callable[[int, bytes], None] | None = None,
+) -> list[int]:
     """Reads a whole local file and compares the checksum of each record.
 
     Args:
       path: the file.
       tell: takes the bytes read so far, after each record.
+      look: takes the number, from 0, and the bytes of each record that is what was written.
 
     Returns:
       Numbers, from 0, of the whole records that are not what was written.
@@ -95,8 +100,11 @@ def damaged_records(path: str, tell: Callable[[int], None] | None = None) -> lis
     damaged, positions = [], find_records(path).positions
     with open(path, "rb") as file:
         for number in range(len(positions)):
-            if _read_record(file) is None:
+            record = _read_record(file)
+            if record is None:
                 damaged.append(number)
+            elif look is not None:
+                look(number, record)
             if tell is not None:
                 tell(file.tell())
     return damaged
@@ -339,7 +347,7 @@ def _facts(path: str, number: int, example: tf.train.SequenceExample) -> RecordF
 def _frame_size(encoded: bytes, example: tf.train.SequenceExample) -> tuple[int, int]:
     """Height and width of an encoded picture; as the header has them if it cannot be read."""
     try:
-        height, width, _ = tf.io.decode_image(encoded, expand_animations=False).shape
+        height, width = picture_size.header_size(tf.constant(encoded)).numpy()
     except tf.errors.OpError:
         header = example.context.feature
         height, width = (

@@ -53,4 +53,4 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _OPTIONSENVELOPE._serialized_start=2078
   _OPTIONSENVELOPE._serialized_end=2202
 # @@protoc_insertion_point(module_scope)
-# sha256 of the source: 506dc96771d6b013638797aec17dbf03eb9f69f1e9a1c112cf5b8af78c6873ae
+# sha256 of the source: 6b8c70d78fe6e99e90a23f9dec5ddb2f4322427a7ecfc56defc49f1e260ebcb6
