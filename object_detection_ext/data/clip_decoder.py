@@ -243,7 +243,7 @@ def frames_around_keyframe(record: tf.Tensor, num_frames: int, stride: int = 1) 
     return tf.ensure_shape(frames, [num_frames])
 
 
-def frame_size(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def frame_size(encoded: tf.Tensor, max_pixels: int = picture_size.MAX_PIXELS) -> tf.Tensor:
     """Height and width of an encoded frame, int32 [2]; it is not decoded.
 
     Raises:

@@ -310,13 +310,12 @@ def _resized_sizes(reader: Reader, contents: Sequence[FileContents]) -> dict[tup
     _, is_set = clip_augmentation.steps_that_draw_sizes(reader.transform.steps.others)
     if is_set:
         return {}
+    sizes: dict[tuple[int, int], str] = {}
+    for file in contents:
+        for size, record in file.sizes.items():
+            sizes.setdefault(size, f"{size[0]} x {size[1]} in record {record} of {file.path}")
     resizer, found = reader.transform.build_resizer(), {}
-    sizes = {
-        size: f"{size[0]} x {size[1]} in record {record} of {file.path}"
-        for file in reversed(contents)
-        for size, record in file.sizes.items()
-    }
-    for size, where in reversed(sizes.items()):
+    for size, where in sizes.items():
         with tf.Graph().as_default():
             frame = tf.compat.v1.placeholder(tf.float32, [*size, 3])
             height, width, _ = resizer(frame)[0].shape

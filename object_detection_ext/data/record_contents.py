@@ -153,7 +153,11 @@ def _check_fields(example: tf.train.SequenceExample) -> None:
 
 
 def _check_lengths(lists: Mapping[str, tf.train.FeatureList], has_pictures: bool) -> None:
-    """Checks that lists have one entry for each frame, and a frame's rows are complete."""
+    """Checks that lists have one entry for each frame, and that frames' rows are complete.
+
+    In a record without its pictures, only those of annotated frames: all of a hundred frames would
+    cost as much as everything else.
+    """
     lengths = {name: len(lists[name].feature) for name in (*_PER_FRAME, *_ROWS) if name in lists}
     if not has_pictures:
         del lengths[clip_features.IMAGE_ENCODED]
@@ -164,7 +168,10 @@ def _check_lengths(lists: Mapping[str, tf.train.FeatureList], has_pictures: bool
     if present and len(present) < len(_ROWS):
         missing = ", ".join(name for name in _ROWS if name not in lists)
         raise NotAClipError(f"it has no feature list {missing}, but {', '.join(present)}")
-    for index in range(lengths[clip_features.IS_ANNOTATED] if present else 0):
+    annotated = lists[clip_features.IS_ANNOTATED].feature
+    for index, mark in enumerate(annotated if present else ()):
+        if not (has_pictures or mark.int64_list.value[0]):
+            continue
         counts = [len(lists[name].feature[index].float_list.value) for name in BOX_SIDES]
         counts.append(len(lists[clip_features.LABEL_STRING].feature[index].bytes_list.value))
         if len(set(counts)) > 1:

@@ -25,7 +25,9 @@ def project(data) -> Project:
     return made
 
 
-def _edit(project: Project, edit: Callable[[tf.train.SequenceExample], None], *numbers: int) -> None:
+def _edit(
+    project: Project, edit: Callable[[tf.train.SequenceExample], None], *numbers: int
+) -> None:
     """Changes records far behind the first of the training."""
     records = [raw.numpy() for raw in tf.data.TFRecordDataset(project.train)]
     for number in numbers or (_NUMBER,):
@@ -93,7 +95,9 @@ def test_frames_of_too_many_pixels_are_not_decoded(project, bomb):
 
 
 def test_limit_of_pixels_is_the_configs(project):
-    limit = "[object_detection_ext.protos.video_action_transformer] { clip { max_frame_pixels: %d } }"
+    limit = (
+        "[object_detection_ext.protos.video_action_transformer] { clip { max_frame_pixels: %d } }"
+    )
     found = project.findings(limit % 4095, annotations=None)
     assert [(finding.code, finding.count) for finding in found] == [
         ("record_frame_pixels", 4 * _COUNT),
@@ -157,7 +161,11 @@ def test_labels_of_all_records_are_compared_with_the_label_map(project):
 
     _edit(project, edit, _NUMBER, _NUMBER + 2)
     finding = _finding(project)
-    assert (finding.code, finding.severity, finding.value) == ("record_label_unknown", ERROR, "Stand")
+    assert (finding.code, finding.severity, finding.value) == (
+        "record_label_unknown",
+        ERROR,
+        "Stand",
+    )
     assert "'Stand' (2 rows; nearest: 'stand')" in finding.message
     dropping = (
         "[object_detection_ext.protos.video_action_transformer] "
