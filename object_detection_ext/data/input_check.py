@@ -260,7 +260,7 @@ def _label_faults(reader: Reader, contents: Sequence[FileContents]) -> Iterator[
         f"{_looked_at(contents)}: {_listed(texts)}."
     )
     if reader.drops_unknown_labels:
-        _log.warning("%s These rows are dropped (clip { drop_unknown_labels }).", text)
+        _log.warning("%s These rows are dropped.", text)
         return
     yield (
         f"{text} Use the label map of the conversion, or convert again. If such rows are to be "

@@ -37,7 +37,9 @@ def header_size(encoded: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.ensure_shape(both, [2]), tf.int32)
 
     def unknown():
-        error = tf.debugging.Assert(False, ["A frame is not a JPEG, PNG, GIF or BMP."])
+        error = tf.debugging.Assert(
+            False, ["Unknown image file format: a frame is not a JPEG, PNG, GIF or BMP."]
+        )
         with tf.control_dependencies([error]):
             return tf.zeros([2], tf.int32)
 
