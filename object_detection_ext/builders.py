@@ -333,6 +333,8 @@ def build_dataset(
         fps=options.clip.fps if options.clip.HasField("fps") else None,
         excluded=frozenset() if is_training else _excluded_frames(options.evaluation),
         balance=balance,
+        max_frame_pixels=options.clip.max_frame_pixels,
+        drops_unknown_labels=options.clip.drop_unknown_labels,
     )
 
 

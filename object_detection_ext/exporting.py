@@ -24,7 +24,7 @@ from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 from object_detection_ext import errors, pipeline_check
 from object_detection_ext import options as options_lib
 from object_detection_ext.checkpoints import averages, files, matching
-from object_detection_ext.data import clip_decoder
+from object_detection_ext.data import clip_decoder, picture_size
 from object_detection_ext.detection.video_meta_arch import ClipFeatures
 from object_detection_ext.input_types import (
     BOXES,
@@ -76,6 +76,7 @@ class _ClipModule(exporter_lib_v2.DetectionInferenceModule):
         zipped_side_inputs=None,
         assets: dict[str, str] | None = None,
         record_stride: int = 1,
+        max_frame_pixels: int = picture_size.MAX_PIXELS,
     ):
         """Creates the module.
 
@@ -85,9 +86,11 @@ class _ClipModule(exporter_lib_v2.DetectionInferenceModule):
             zipped_side_inputs: the stock exporter's; not used.
             assets: paths of files that travel in the SavedModel, by the attribute that finds them.
             record_stride: see `ClipDescription`.
+            max_frame_pixels: encoded frames of more pixels are refused before they are decoded.
         """
         super().__init__(detection_model, use_side_inputs, zipped_side_inputs)
         self._record_stride = record_stride
+        self._max_frame_pixels = max_frame_pixels
         for name, path in (assets or {}).items():
             setattr(self, name, tf.saved_model.Asset(path))
         self.__call__ = tf.function(self._detect, input_signature=self._signature())
@@ -205,6 +208,8 @@ class DetectionFromClipModule(_ClipModule):
 class DetectionFromEncodedClipModule(_ClipModule):
     """Takes clips of encoded frames, strings [B, T]: JPEGs, or what `tf.io.decode_image` takes.
 
+    A frame of more than `max_frame_pixels`, by its header, is an error; it is not decoded.
+
     Where the resizer keeps the aspect ratio and does not pad, all frames must be of one size.
     """
 
@@ -212,7 +217,12 @@ class DetectionFromEncodedClipModule(_ClipModule):
         return [tf.TensorSpec([None, self._num_frames], tf.string, name=INPUT)]
 
     def _detect(self, input_tensor):
-        return self._detect_in(input_tensor, _decoded)
+        return self._detect_in(input_tensor, self._decoded)
+
+    def _decoded(self, encoded: tf.Tensor) -> tf.Tensor:
+        check = picture_size.check_pixels(picture_size.header_size(encoded), self._max_frame_pixels)
+        with tf.control_dependencies([check]):
+            return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 class DetectionFromSequenceExampleModule(DetectionFromEncodedClipModule):
@@ -259,10 +269,6 @@ MODULES = {
     TF_SEQUENCE_EXAMPLE: DetectionFromSequenceExampleModule,
     CLIP_AND_BOXES: DetectionFromClipAndBoxesModule,
 }
-
-
-def _decoded(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
@@ -317,7 +323,8 @@ def restored_module(
     _check_input_type(input_type, pipeline)
     configs = config_util.create_configs_from_pipeline_proto(pipeline)
     model = model_builder.build(configs["model"], is_training=False)
-    module = MODULES[input_type](model)
+    clip = pipeline.Extensions[options_lib.EXTENSION].clip
+    module = MODULES[input_type](model, max_frame_pixels=clip.max_frame_pixels)
     with averages.folder_to_export(pipeline, contents) as folder:
         checkpoint = tf.train.latest_checkpoint(folder)
         status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
@@ -399,7 +406,10 @@ def _with_assets(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str
             tf.io.gfile.copy(label_map, assets["label_map"])
         module = MODULES[input_type]
         stock_map[input_type] = functools.partial(
-            module, assets=assets, record_stride=description.record_stride
+            module,
+            assets=assets,
+            record_stride=description.record_stride,
+            max_frame_pixels=pipeline.Extensions[options_lib.EXTENSION].clip.max_frame_pixels,
         )
         try:
             yield

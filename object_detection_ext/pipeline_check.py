@@ -130,6 +130,11 @@ def _clip_faults(clip: vat_pb2.Clip) -> Iterator[str]:
             f"{_EXTENSION_NAME}.clip.fps: {clip.fps:g}; frames per second, greater than 0. Take "
             "the field out if it is not known."
         )
+    if clip.max_frame_pixels < 1:
+        yield (
+            f"{_EXTENSION_NAME}.clip.max_frame_pixels: {clip.max_frame_pixels}; at least 1. Take "
+            "the field out for the default."
+        )
     for field in ("frame_stride", "min_frame_stride", "max_frame_stride"):
         if getattr(clip, field) < 1 and (field == "frame_stride" or clip.HasField(field)):
             yield (

@@ -14,6 +14,7 @@ from object_detection import exporter_lib_v2
 
 from object_detection_ext import errors, exporting, registration
 from tests import tiny_pipeline
+from tests.data.picture_size_test import jpeg_bomb, png_bomb
 
 registration.register()
 
@@ -125,6 +126,31 @@ def test_broken_frame_is_an_error(model):
     encoded[1][2] = b"no picture"
     with pytest.raises(tf.errors.InvalidArgumentError, match="image file format"):
         _detect(model, "encoded_clip", encoded)
+
+
+@pytest.mark.parametrize("input_type", ["encoded_clip", "tf_sequence_example"])
+@pytest.mark.parametrize("bomb", [jpeg_bomb, png_bomb])
+def test_frames_of_too_many_pixels_are_refused_before_they_are_decoded(model, input_type, bomb):
+    frames = [tiny_pipeline.encode_png(frame) for frame in _clips(1)[0]]
+    frames[3] = bomb(65000, 65000)
+    given = [frames]
+    if input_type == "tf_sequence_example":
+        given = [tiny_pipeline.make_record(frames, {2: []})]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)max_frame_pixels.*65000, 65000"):
+        _detect(model, input_type, given)
+
+
+def test_limit_of_pixels_is_the_pipelines(model):
+    encoded = [[tiny_pipeline.encode_png(frame) for frame in clip] for clip in _clips()]
+    _detect(model, "encoded_clip", encoded, max_frame_pixels=48 * 80)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="max_frame_pixels"):
+        _detect(model, "encoded_clip", encoded, max_frame_pixels=48 * 80 - 1)
+    option = (
+        "[object_detection_ext.protos.video_action_transformer] { clip { max_frame_pixels: 7 } }"
+    )
+    with exporting._with_assets(tiny_pipeline.make_pipeline(option), "encoded_clip"):
+        module = exporter_lib_v2.DETECTION_MODULE_MAP["encoded_clip"]
+        assert module.keywords["max_frame_pixels"] == 7
 
 
 def test_boxes_of_each_clip_are_its_own(model):

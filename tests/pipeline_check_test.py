@@ -192,6 +192,11 @@ def test_pipelines_of_the_repository_have_no_fault_but_places_to_fill_in(path, m
         ),
         (_ours("clip { fps: 0 }"), f"{_EXTENSION}.clip.fps", "0; .* greater than 0"),
         (_ours("clip { fps: inf }"), f"{_EXTENSION}.clip.fps", "greater than 0"),
+        (
+            _ours("clip { max_frame_pixels: 0 }"),
+            f"{_EXTENSION}.clip.max_frame_pixels",
+            "0; at least 1",
+        ),
         (_ours("clip { frame_stride: 0 }"), f"{_EXTENSION}.clip.frame_stride", "0; at least 1"),
         (
             _ours("clip { min_frame_stride: 0 }"),

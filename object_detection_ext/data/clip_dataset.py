@@ -14,6 +14,7 @@ records whose checksum is wrong; in files that are not local, what follows is lo
 Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +30,8 @@ from object_detection_ext.data import (
     clip_decoder,
     clip_drawing,
     clip_packing,
+    input_check,
+    picture_size,
     random_draws,
     record_files,
     stock_transform,
@@ -66,6 +69,8 @@ def build(
     fps: float | None = None,
     excluded: frozenset[Frame] = frozenset(),
     balance: Callable[[Sequence[str]], Sequence[float]] | None = None,
+    max_frame_pixels: int = picture_size.MAX_PIXELS,
+    drops_unknown_labels: bool = False,
 ) -> tf.data.Dataset:
     """Builds the dataset of clips for the stock train and eval loops.
 
@@ -82,6 +87,10 @@ def build(
             `video_id,timestamp`. With any, a record that names a keyframe otherwise is an error.
         balance: from the record files to the repeat factors of actions by id (see
             `class_balance`); None: each keyframe once in a pass.
+        max_frame_pixels: a frame of more pixels costs its clip, as one that cannot be decoded does.
+        drops_unknown_labels: whether rows with labels that the label map does not have are dropped.
+            Otherwise they are an error where they are found before reading begins, and reported
+            where they are met later.
 
     Returns:
         A dataset of (features, labels) as the stock builder gives it, with two differences if
@@ -90,7 +99,8 @@ def build(
         pictures use, holds the clip's middle frame, [h, w, 3].
 
     Raises:
-        RecordFileError: if there is nothing to read, or its frame rate is another.
+        RecordFileError: if there is nothing to read, its frame rate is another, or for any other
+            fault that `input_check` finds.
         ValueError: if the reader's kind or its label map is missing.
     """
     if input_reader.WhichOneof("input_reader") != "tf_record_input_reader":
@@ -99,11 +109,27 @@ def build(
         raise ValueError("label_map_path is missing from the input reader.")
     patterns = list(input_reader.tf_record_input_reader.input_path)
     paths = record_files.check_record_files(patterns)
+    is_stock = isinstance(transform, stock_transform.StockTransform)
+    checked = input_check.check(
+        input_check.Reader(
+            input_reader,
+            paths,
+            input_check.Batch.of(batch_size, input_context),
+            transform if is_stock else None,
+            drops_unknown_labels,
+        )
+    )
     look = record_files.look_at_records(paths, _RECORDS_LOOKED_AT)
     record_files.check_frame_rate(look, fps)
     record_files.warn_of_repeated_frames(look, *choice.reach(num_frames))
-    factors = None if balance is None else balance(paths)
-    decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice, factors)
+    decoder = clip_decoder.ClipDecoder(
+        input_reader.label_map_path,
+        num_frames,
+        choice,
+        max_frame_pixels=max_frame_pixels,
+        reports_unknown_labels=not checked.saw_all_records,
+        repeat_factors=None if balance is None else balance(paths),
+    )
     dataset = _read_records(patterns, _Rescue(paths), input_reader, input_context)
     dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
     if excluded:
@@ -111,18 +137,40 @@ def build(
     if balance is not None:
         # The copies of a keyframe come one after the other.
         dataset = dataset.shuffle(_KEYFRAMES_SHUFFLED)
-    if isinstance(transform, stock_transform.StockTransform):
+    if is_stock:
         build_clips = _draw_then_decode if transform.steps.only_crop_and_flip else _decode_then_draw
         dataset = build_clips(dataset, decoder, transform)
     else:
         dataset = _whole_clips(dataset, decoder)
         if transform is not None:
             dataset = dataset.map(transform, tf.data.AUTOTUNE)
+    if checked.picture_size is not None:
+        dataset = dataset.map(functools.partial(_checked_size, num_frames, checked.picture_size))
     if batch_size:
         if input_context is not None:
             batch_size = input_context.get_per_replica_batch_size(batch_size)
         dataset = dataset.batch(batch_size, drop_remainder=input_reader.drop_remainder)
     return dataset.prefetch(input_reader.num_prefetch_batches)
+
+
+def _checked_size(num_frames: int, size: tuple[int, int], features: dict, labels: dict):
+    """The same clip, if its frames have the size that all of a batch must have."""
+    image = features[_Fields.image]
+    rows = tf.shape(image)[0] // (num_frames if image.dtype == tf.uint8 else 1)
+    actual = tf.stack([rows, tf.shape(image)[1]])
+    fits = tf.debugging.Assert(
+        tf.reduce_all(tf.equal(actual, size)),
+        [
+            "model.faster_rcnn.image_resizer: the clips of a batch must have one shape, but the "
+            f"first records' frames are {size[0]} x {size[1]} pixels after resizing, and",
+            "another record's are",
+            actual,
+            "Set pad_to_max_dimension: true in keep_aspect_ratio_resizer, or fixed_shape_resizer, "
+            "or a batch_size of 1.",
+        ],
+    )
+    with tf.control_dependencies([fits]):
+        return {**features, _Fields.image: tf.identity(image)}, labels
 
 
 def _read_records(patterns, rescue: "_Rescue", input_reader, input_context) -> tf.data.Dataset:
@@ -301,11 +349,13 @@ def _draw_then_decode(
 
     Colours are changed last, in the part that was cut out.
     """
-    drawing = clip_drawing.Drawing(decoder.num_frames, transform)
+    drawing = clip_drawing.Drawing(decoder.num_frames, transform, decoder.max_frame_pixels)
 
     def size_of(keyframe):
         middle = clip_packing.middle_frame_index(decoder.num_frames)
-        return clip_decoder.frame_size(keyframe[clip_decoder.ENCODED_FRAMES][middle])
+        return clip_decoder.frame_size(
+            keyframe[clip_decoder.ENCODED_FRAMES][middle], decoder.max_frame_pixels
+        )
 
     # A keyframe whose frame has no size goes on, for it is decoding that says so.
     dataset = _attempt(
@@ -368,8 +418,9 @@ def _count_broken(state, element):
 
     def warn():
         text = tf.strings.format(
-            "WARNING: clip skipped: a frame of {} (record {} of {}) cannot be decoded, or its "
-            "frames differ in size. Clips skipped so far: {}",
+            "WARNING: clip skipped: a frame of {} (record {} of {}) cannot be decoded, has more "
+            "pixels than clip { max_frame_pixels }, or its frames differ in size. Clips skipped "
+            "so far: {}",
             (name, number, path, skipped),
         )
         tf.print(text)

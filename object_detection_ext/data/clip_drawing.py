@@ -20,6 +20,7 @@ from object_detection_ext.data import (
     clip_packing,
     clip_resizing,
     clip_window,
+    picture_size,
     stock_transform,
 )
 
@@ -43,9 +44,21 @@ class Drawn(NamedTuple):
 class Drawing:
     """The stock transformation in two halves, where it only crops, flips and changes colours."""
 
-    def __init__(self, num_frames: int, transform: stock_transform.StockTransform):
-        """Takes T and the transformation."""
+    def __init__(
+        self,
+        num_frames: int,
+        transform: stock_transform.StockTransform,
+        max_frame_pixels: int = picture_size.MAX_PIXELS,
+    ):
+        """Creates the two halves.
+
+        Args:
+            num_frames: T.
+            transform: of the stock input function.
+            max_frame_pixels: frames of more pixels are refused before they are decoded.
+        """
         self._num_frames = num_frames
+        self._max_frame_pixels = max_frame_pixels
         self._transform = transform
         self._steps = transform.steps
         self._resizer = transform.build_resizer()
@@ -147,7 +160,9 @@ class Drawing:
     def _decode_clip(self, drawn: Drawn) -> tf.Tensor:
         """The clip as `decode` gives it."""
         window = drawn.window
-        parts = clip_decoder.decode_parts(drawn.encoded, drawn.size, window, self._num_frames)
+        parts = clip_decoder.decode_parts(
+            drawn.encoded, drawn.size, window, self._num_frames, self._max_frame_pixels
+        )
         if self.resizes_bytes:
             return clip_resizing.stacked_clip(parts, window, self._height, self._width)
         pictures = tf.stack(

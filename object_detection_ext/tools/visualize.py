@@ -301,7 +301,7 @@ def record_clips(options: Options, model: model_lib.ClipModel, pipeline) -> Iter
     reader = input_reader_pb2.InputReader(label_map_path=label_map, shuffle=False, num_epochs=1)
     reader.tf_record_input_reader.input_path.append(options.records)
     choice = clip_decoder.FrameChoice(min_stride=stride, max_stride=stride)
-    dataset = clip_dataset.build(reader, model.num_frames, choice=choice)
+    dataset = clip_dataset.build(reader, model.num_frames, choice=choice, drops_unknown_labels=True)
     for number, fields in enumerate(dataset.take(options.max_keyframes), start=1):
         print(f"visualize: keyframe {number} of at most {options.max_keyframes}", flush=True)
         yield _record_clip(fields, model.label_map, None if fps is None else fps / stride)

@@ -14,6 +14,7 @@ from object_detection.utils import config_util
 from object_detection_ext import registration
 from object_detection_ext.data import clip_dataset, clip_packing, record_files
 from tests import tiny_pipeline
+from tests.data.picture_size_test import jpeg_bomb, png_bomb
 
 registration.register()
 
@@ -247,6 +248,41 @@ def test_broken_clips_are_skipped_counted_and_named(tmp_path, label_map, capfd, 
         assert f'clip skipped: a frame of "{name},2" (record {2 * number + 2} of "{path}")' in said
         assert f"Clips skipped so far: {number + 1}" in said
     assert said.count("WARNING: clip skipped") == len(broken)
+
+
+@pytest.mark.parametrize("bomb", [jpeg_bomb, png_bomb])
+@pytest.mark.parametrize("path", ["crop and flip", "whole", "no transform"])
+def test_frames_of_too_many_pixels_cost_their_clips(tmp_path, label_map, capfd, bomb, path):
+    """A picture of 65,000 x 65,000 would take 12 GB; here the whole test takes what others take."""
+    more = "train_config { data_augmentation_options { random_image_scale { } } }"
+    configs, model = _train_input(tmp_path, label_map, more if path == "whole" else "")
+    frames = tiny_pipeline.gray_frames(4)
+    records = [
+        _record("keyframe", [*frames[:2], bomb(65000, 65000), frames[3]]),
+        _record("other", [*frames[:3], bomb(65000, 65000)]),
+        _record("fine"),
+    ]
+    tiny_pipeline.write_records(tmp_path / "train", records)
+    reader = configs["train_input_config"]
+    reader.num_epochs = 1
+    if path == "no transform":
+        assert _names(reader) == ["fine,2"]
+    else:
+        dataset = inputs.train_input(configs["train_config"], reader, configs["model"], model=model)
+        assert len(list(dataset)) == 1
+    said = capfd.readouterr().err
+    for name in ("keyframe", "other"):
+        assert f'clip skipped: a frame of "{name},2"' in said
+    assert "has more pixels than clip { max_frame_pixels }" in said
+    assert "Clips skipped so far: 2" in said
+    assert "65000" in said  # of TensorFlow's own line
+
+
+def test_limit_of_pixels_is_the_option(tmp_path, label_map):
+    path = tiny_pipeline.write_records(tmp_path / "records", [_record("v")])
+    reader = _reader(label_map, path)
+    assert _names(reader, max_frame_pixels=64 * 64) == ["v,2"]
+    assert _names(reader, max_frame_pixels=64 * 64 - 1) == []
 
 
 def test_nothing_but_broken_clips_is_an_error_not_an_endless_loop(tmp_path, label_map, monkeypatch):
