@@ -21,7 +21,7 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 
-from object_detection_ext import errors, pipeline_check
+from object_detection_ext import errors, files, pipeline_check
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_decoder
 from object_detection_ext.detection.video_meta_arch import ClipFeatures
@@ -367,8 +367,7 @@ def _with_assets(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str
     stock_map = exporter_lib_v2.DETECTION_MODULE_MAP
     with tempfile.TemporaryDirectory() as folder:
         clip = os.path.join(folder, CLIP_ASSET)
-        with open(clip, "w", encoding="utf-8") as file:
-            file.write(description.to_json())
+        files.write_text(clip, description.to_json())
         assets = {"clip_description": clip}
         label_map = label_map_path(pipeline)
         if label_map:

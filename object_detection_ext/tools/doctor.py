@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import errors
+from object_detection_ext import command_line, errors
 from object_detection_ext.conversion import jpeg
 from object_detection_ext.conversion.options import Options as Converter
 from object_detection_ext.doctor import contact_sheet, estimates, gathering
@@ -127,18 +127,15 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     options = {field.name: values[field.name].value for field in dataclasses.fields(Inputs)}
-    try:
+    with command_line.ending():
         if len(argv) > 1:
             raise errors.InputError(f"unexpected arguments: {' '.join(argv[1:])}")
         result = examine(Inputs(**options), values.contact_sheet, values.contact_sheet_keyframes)
-    except (errors.InputError, OSError) as error:
-        _say(f"error: {error}")
-        sys.exit(2)
-    from object_detection_ext.doctor import findings, report
+        from object_detection_ext.doctor import findings, report
 
-    print(report.to_json(result) if values.json else report.to_text(result))
-    if result.count(findings.ERROR):
-        sys.exit(1)
+        print(report.to_json(result) if values.json else report.to_text(result))
+        if result.count(findings.ERROR):
+            sys.exit(1)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from absl import app, flags
 
-from object_detection_ext import errors, input_types
+from object_detection_ext import command_line, errors, files, input_types
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.inference import sources
@@ -293,8 +293,7 @@ def _video_id(options: Options) -> str:
 def _write(path: str, options: Options, found, known_ids) -> tuple[int, int]:
     """Writes what `detect` yields as it comes; returns the numbers of rows and of keyframes."""
     num_rows = num_keyframes = 0
-    # Under its own name only when it is whole.
-    with open(f"{path}.partial", "w", newline="", encoding="utf-8") as file:
+    with files.replaced_when_complete(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for seconds, detections in found:
             of_keyframe = rows(
@@ -303,9 +302,8 @@ def _write(path: str, options: Options, found, known_ids) -> tuple[int, int]:
             )  # fmt: skip
             writer.writerows(of_keyframe)
             num_rows, num_keyframes = num_rows + len(of_keyframe), num_keyframes + 1
-    if not num_keyframes:
-        raise inputs_lib.ServingError(f"{options.video}: no clip of the video could be read.")
-    os.replace(f"{path}.partial", path)
+        if not num_keyframes:
+            raise errors.InputError(f"{options.video}: no clip of the video could be read.")
     return num_rows, num_keyframes
 
 
@@ -347,10 +345,8 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     options = {field.name: values[field.name].value for field in dataclasses.fields(Options)}
-    try:
+    with command_line.ending():
         run(Options(**options))
-    except (errors.InputError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def _quiet() -> None:
