@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from object_detection_ext import input_types
+from object_detection_ext import errors, input_types
 from object_detection_ext.serving import answers, http_question, rest_messages
 from object_detection_ext.serving.inputs import Inputs, ServingError, TensorInfo
 
@@ -87,7 +87,8 @@ class GrpcClient:
             certificate; None trusts those that gRPC brings.
 
         Raises:
-          ServingError: if tensorflow-serving-api is not installed, or the file is no certificate.
+          ServingError: if tensorflow-serving-api is not installed.
+          errors.InputError: if the file is not a certificate.
         """
         try:
             import grpc
@@ -185,7 +186,7 @@ class RestClient:
             certificate; None trusts those of this machine.
 
         Raises:
-          ServingError: if the file is no certificate.
+          errors.InputError: if the file is not a certificate.
         """
         self._address, self._model_name, self._timeout = address.rstrip("/"), model_name, timeout
         self._max_answer_bytes = max_answer_bytes
@@ -270,14 +271,14 @@ def _tls_context(ca_certificate: str) -> ssl.SSLContext:
     """What trusts this authority alone.
 
     Raises:
-      ServingError: if the file cannot be read, or holds no certificate.
+      errors.InputError: if the file cannot be read, or holds no certificate.
     """
     try:
         return ssl.create_default_context(cafile=ca_certificate)
     except ssl.SSLError:
-        raise ServingError(f"{ca_certificate}: holds no certificate in PEM form.") from None
+        raise errors.InputError(f"{ca_certificate}: holds no certificate in PEM form.") from None
     except OSError as error:
-        raise ServingError(
+        raise errors.InputError(
             f"{ca_certificate}: the certificate cannot be read: {error.strerror}."
         ) from None
 

@@ -591,7 +591,8 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
             f"eval.csv ({counts['eval']} rows), label_map.pbtxt.\nNext: python -m "
             "object_detection_ext.tools.create_ava_records "
             f"--annotations {values.output}/train.csv --videos {values.output}/videos "
-            f"--label_map {values.output}/label_map.pbtxt --output {values.output}/train.tfrecord@4 --num_frames 16 --fps 12.5"
+            f"--label_map {values.output}/label_map.pbtxt "
+            f"--output {values.output}/train.tfrecord@4 --num_frames 16 --fps 12.5"
         )
 
 
