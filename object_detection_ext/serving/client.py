@@ -16,7 +16,7 @@ from object_detection_ext.serving.inputs import Inputs, ServingError, TensorInfo
 DEFAULT_TIMEOUT = 120.0
 # The detections of a hundred clips take less than 1 MB; what a REST server sends besides them
 # (scores of every class for every proposal) some MB for each clip.
-DEFAULT_MAX_ANSWER_BYTES = 64 * 2**20
+DEFAULT_MAX_ANSWER_BYTES = 32 * 2**20
 
 # Protobuf's limit, which TF Serving sets as its own.
 MAX_MESSAGE_BYTES = 2**31 - 1
@@ -139,12 +139,14 @@ class GrpcClient:
         try:
             return method(request, timeout=self._timeout)
         except self._grpc.RpcError as error:
-            details = answers.shown(error.details() or "")
-            raise ServingError(self._explained(error.code(), details)) from error
+            raise ServingError(self._explained(error.code(), error.details() or "")) from error
 
     def _explained(self, code, details: str) -> str:
         codes = self._grpc.StatusCode
-        if code == codes.UNAVAILABLE and any(words in details for words in _NOT_TRUSTED):
+        is_not_trusted = any(words in details for words in _NOT_TRUSTED)
+        is_too_long = "larger than max" in details
+        details = answers.shown(details)
+        if code == codes.UNAVAILABLE and is_not_trusted:
             return _not_trusted(self._address, details)
         if code == codes.UNAVAILABLE:
             return f"no server answers at {self._address}. {_START_HINT} gRPC says: {details}"
@@ -152,7 +154,7 @@ class GrpcClient:
             return _too_late(self._address, self._timeout)
         if code == codes.NOT_FOUND:
             return _no_model(self._address, self._model_name, details)
-        if code == codes.RESOURCE_EXHAUSTED and "larger than max" in details:
+        if code == codes.RESOURCE_EXHAUSTED and is_too_long:
             return _too_long(self._address, self._max_answer_bytes)
         if code == codes.RESOURCE_EXHAUSTED:
             return (

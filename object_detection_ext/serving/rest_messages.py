@@ -129,7 +129,7 @@ def _parsed(body: bytes) -> dict:
     try:
         answer = json_text.parsed(body, any_number=True)
     except ValueError as error:
-        raise ServingError(f"the answer is no JSON object ({error}): {_beginning(body)}") from None
+        raise ServingError(f"the answer is no JSON object: {_beginning(body)} ({error})") from None
     if not isinstance(answer, dict):
         raise ServingError(f"the answer is no JSON object: {_beginning(body)}")
     return answer
