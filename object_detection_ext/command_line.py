@@ -31,6 +31,11 @@ def ending(*of_the_input: type[Exception], wrong_input: int = WRONG_INPUT) -> It
         except (errors.InputError, errors.OutsideError, OSError, *of_the_input) as error:
             tell(error)
             sys.exit(FAILED if is_outside(error) else wrong_input)
+        except Exception as error:
+            if not is_outside(error):
+                raise
+            tell(" ".join(str(error).split()))
+            sys.exit(FAILED)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 
-from object_detection_ext import errors, files, pipeline_check
+from object_detection_ext import errors, export_folder, files, pipeline_check
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_decoder
 from object_detection_ext.detection.video_meta_arch import ClipFeatures
@@ -324,15 +324,14 @@ def wrap_export(stock_export: Callable) -> Callable:
         pipeline = pipeline_pb2.TrainEvalPipelineConfig()
         pipeline.CopyFrom(pipeline_config)
         with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(export_folder.replaced(output_directory))
             if pipeline_check.is_video_pipeline(pipeline):
                 options_lib.attach_to_pipeline(pipeline)
                 stack.enter_context(_with_assets(pipeline, input_type))
                 stack.enter_context(_without_functions_of_layers())
-            stock_export(
-                input_type, pipeline, trained_checkpoint_dir, output_directory, *args, **kwargs
-            )
-        if input_type in MODULES:
-            _write_warmup(pipeline, input_type, output_directory)
+            stock_export(input_type, pipeline, trained_checkpoint_dir, folder, *args, **kwargs)
+            if input_type in MODULES:
+                _write_warmup(pipeline, input_type, folder)
 
     return export_inference_graph
 

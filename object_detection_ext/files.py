@@ -33,6 +33,9 @@ class FileSystem(Protocol):
     def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
 
+    def isdir(self, path: str) -> bool:
+        """Whether it is a folder."""
+
     def size(self, path: str) -> int:
         """Bytes of a file."""
 
@@ -65,6 +68,7 @@ class LocalFiles:
     """A `FileSystem` of the operating system's."""
 
     exists = staticmethod(os.path.exists)
+    isdir = staticmethod(os.path.isdir)
     size = staticmethod(os.path.getsize)
     listdir = staticmethod(os.listdir)
     rename = staticmethod(os.replace)
@@ -104,7 +108,7 @@ class TensorFlowFiles:
         import tensorflow as tf
 
         self._gfile: Any = tf.io.gfile
-        self.exists = self._gfile.exists
+        self.exists, self.isdir = self._gfile.exists, self._gfile.isdir
         self.listdir, self.makedirs = self._gfile.listdir, self._gfile.makedirs
         self.remove, self.rmtree = self._gfile.remove, self._gfile.rmtree
         self.open = self._gfile.GFile
@@ -253,44 +257,53 @@ def journal(path: str | os.PathLike, *, anew: bool = False) -> Iterator[IO[str]]
 
 @contextlib.contextmanager
 def replaced_folder(path: str | os.PathLike) -> Iterator[str]:
-    """Gives a new empty folder, which takes the place of a folder when the body succeeds.
+    """Gives a new empty folder, which takes the place of a local folder when the body succeeds.
 
     On Linux the two change places in one step. Where the file system cannot do that, the old one is
     renamed just before; if the process is killed in between, the next call gives it its name back.
-    On object stores, which cannot rename a folder, it is removed when the new one is whole.
     """
-    path = os.path.normpath(path) if is_local(os.fspath(path)) else os.fspath(path).rstrip("/")
-    system = system_of(path)
-    temporary, old = path + INCOMPLETE, path + _OLD
-    if is_local(path) and system.exists(old):
-        if not system.exists(path):
-            system.rename(old, path)
+    path = os.path.normpath(path)
+    if os.path.exists(path + _OLD):
+        if os.path.exists(path):
+            shutil.rmtree(path + _OLD)
         else:
-            system.rmtree(old)
-    if system.exists(temporary):
-        system.rmtree(temporary)
-    system.makedirs(temporary)
-    try:
+            os.rename(path + _OLD, path)
+    with new_folder(path + INCOMPLETE) as temporary:
         yield temporary
-        if is_local(path):
-            _synchronize_all(temporary)
-        _exchange(system, temporary, path)
+        synchronize(temporary)
+        exchange(temporary, path)
+
+
+@contextlib.contextmanager
+def new_folder(path: str) -> Iterator[str]:
+    """Makes a folder, without what is left of an earlier one, and removes it at the end."""
+    system = system_of(path)
+    if system.exists(path):
+        system.rmtree(path)
+    system.makedirs(path)
+    try:
+        yield path
     finally:
-        if system.exists(temporary):
-            system.rmtree(temporary)
+        if system.exists(path):
+            system.rmtree(path)
 
 
-def _exchange(system: FileSystem, new: str, path: str) -> None:
-    """Puts a folder or a file in the place of another, if there is one; that is then at `new`."""
+def exchange(new: str, path: str) -> None:
+    """Puts a file or a folder in the place of another, which is then at `new`, if there was one.
+
+    On object stores, which cannot rename a folder, the old one is removed before.
+    """
+    system = system_of(path)
     if not system.exists(path):
         system.rename(new, path)
     elif not is_local(path):
-        system.rmtree(path)
+        if system.isdir(path):
+            system.rmtree(path)
         system.rename(new, path)
     elif not exchanged(new, path):
-        system.rename(path, path + _OLD)
-        system.rename(new, path)
-        system.rename(path + _OLD, new)
+        os.replace(path, path + _OLD)
+        os.replace(new, path)
+        os.replace(path + _OLD, new)
 
 
 def exchanged(first: str, second: str) -> bool:
@@ -325,7 +338,8 @@ def _synchronize(path: str) -> None:
         os.close(descriptor)
 
 
-def _synchronize_all(folder: str) -> None:
+def synchronize(folder: str) -> None:
+    """Has all of a local folder on the disk before it gets its name; see `_synchronize`."""
     for root, names in LocalFiles.walk(folder):
         for name in names:
             _synchronize(os.path.join(root, name))
@@ -346,7 +360,12 @@ _OF_THE_DISK = tuple(
 
 def is_of_the_disk(error: BaseException) -> bool:
     """Whether an error of a file says that the disk is full, read-only or broken."""
-    return isinstance(error, errors()) and any(words in str(error) for words in _OF_THE_DISK)
+    return isinstance(error, errors()) and words_of_the_disk(str(error)) is not None
+
+
+def words_of_the_disk(text: str) -> str | None:
+    """The operating system's words for a full, read-only or broken disk, if a text has them."""
+    return next((words for words in _OF_THE_DISK if words in text), None)
 
 
 def errors() -> tuple[type[Exception], ...]:

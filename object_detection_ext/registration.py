@@ -22,6 +22,7 @@ from object_detection.utils import config_util
 from object_detection_ext import (
     builders,
     checkpoint_check,
+    command_line,
     errors,
     exporting,
     pipeline_check,
@@ -186,6 +187,7 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
             that has none itself.
     """
 
+    @command_line.ending()
     def main(argv):
         try:
             _check_required_flags()
@@ -201,7 +203,7 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
                     )
             stock_main(argv)
         except errors.InputError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            command_line.tell(error)
             sys.exit(2)
 
     app.run(main)
