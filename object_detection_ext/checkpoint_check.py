@@ -4,7 +4,7 @@
 import tensorflow as tf
 from object_detection.protos import faster_rcnn_pb2, pipeline_pb2, train_pb2
 
-from object_detection_ext import builders, errors, pipeline_check
+from object_detection_ext import builders, errors, files, pipeline_check
 from object_detection_ext import options as options_lib
 from object_detection_ext.trunks import pretrained
 
@@ -30,6 +30,7 @@ def check(pipeline: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> None:
     if not path or not pipeline_check.is_video_pipeline(pipeline):
         return
     where = f"{source}: train_config.fine_tune_checkpoint"
+    files.check_reachable(path)
     try:
         shapes = dict(tf.train.list_variables(path))
     except (tf.errors.OpError, ValueError) as error:

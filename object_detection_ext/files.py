@@ -148,14 +148,42 @@ def system_of(path: str) -> FileSystem:
     return LocalFiles() if is_local(path) else TensorFlowFiles()
 
 
+def exists(path: str) -> bool:
+    """Whether there is a file or a folder, wherever it is.
+
+    Raises:
+        errors.InputError: if that cannot be known, with the reason.
+    """
+    system = system_of(path)
+    try:
+        return system.exists(path)
+    except errors() as error:
+        raise error_types.InputError(f"{path}: cannot be read: {_in_one_line(error)}") from error
+
+
+def glob(pattern: str) -> list[str]:
+    """The paths that match a pattern, sorted, as TensorFlow has it.
+
+    Raises:
+        errors.InputError: if they cannot be known, with the reason.
+    """
+    import tensorflow as tf
+
+    check_reachable(pattern)
+    try:
+        return sorted(tf.io.gfile.glob(pattern))
+    except errors() as error:
+        raise error_types.InputError(f"{pattern}: cannot be read: {_in_one_line(error)}") from error
+
+
 def check_reachable(path: str) -> None:
     """Asks once for each bucket or server whether it answers; local paths always do.
 
     TensorFlow tries again and again, some minutes for each file, before it says that there is no
-    network or no permission.
+    network.
 
     Raises:
-        errors.InputError: if there is no answer within `REACH_SECONDS`, or it is an error.
+        errors.InputError: if there is no answer within `REACH_SECONDS`, or no way to ask.
     """
     if not is_local(path):
         scheme, _, rest = path.partition("://")
@@ -177,17 +205,26 @@ def _check_root(root: str) -> None:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(REACH_SECONDS)
-    if not answers:
-        raise error_types.InputError(
-            f"{root}: no answer within {REACH_SECONDS:g} s. Is there a network, and may this "
-            "machine use it (credentials)? Or copy the files to a local disk."
-        )
-    if answers[0] is not None:
-        reason = " ".join(str(answers[0]).split())
-        raise error_types.InputError(
-            f"{root}: cannot be reached: {reason}. Is there a network, and may this machine use it "
-            "(credentials)? Or copy the files to a local disk."
-        )
+    if answers and not _means_unreachable(answers[0]):
+        return
+    reason = _in_one_line(answers[0]) if answers else f"no answer within {REACH_SECONDS:g} s"
+    raise error_types.InputError(
+        f"{root}: cannot be reached: {reason.rstrip('.')}. Is there a network, and may this "
+        "machine use it (credentials)? Or copy the files to a local disk."
+    )
+
+
+def _means_unreachable(error: Exception | None) -> bool:
+    """Whether it is not an answer; who may read files, may not always look at their bucket."""
+    import tensorflow as tf
+
+    of_the_way = tf.errors.UnimplementedError, tf.errors.UnavailableError
+    of_the_way += tf.errors.FailedPreconditionError, tf.errors.AbortedError
+    return isinstance(error, (*of_the_way, tf.errors.DeadlineExceededError, tf.errors.UnknownError))
+
+
+def _in_one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 # --- Results are written beside their place, and get their names when they are whole -------------

@@ -11,12 +11,11 @@ import math
 import os
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
 from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2, post_processing_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import builders, errors
+from object_detection_ext import builders, errors, files
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_augmentation
 from object_detection_ext.evaluation import ava_evaluator, csv_io, match_log
@@ -292,7 +291,7 @@ def _label_map_faults(pipeline, options) -> Iterator[str]:
 
 def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
     path = reader.label_map_path
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         yield f"{field}: there is no file '{path}' (from {os.getcwd()})."
         return
     try:

@@ -25,6 +25,7 @@ from object_detection_ext import (
     command_line,
     errors,
     exporting,
+    files,
     pipeline_check,
     training,
 )
@@ -35,6 +36,15 @@ from object_detection_ext.evaluation import ava_evaluator
 AVA_METRICS = ava_evaluator.METRICS_SET
 
 _registered = False
+
+# Flags of the stock mains that name files or folders.
+_PLACES = (
+    "pipeline_config_path",
+    "model_dir",
+    "checkpoint_dir",
+    "trained_checkpoint_dir",
+    "output_directory",
+)
 
 
 def register() -> None:
@@ -150,7 +160,7 @@ def parse_pipeline(path: str, override: str | None = None) -> pipeline_pb2.Train
         PipelineError: naming the file and the line.
     """
     pipeline = pipeline_pb2.TrainEvalPipelineConfig()
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise pipeline_check.PipelineError(f"There is no pipeline.config at '{path}'.")
     try:
         with tf.io.gfile.GFile(path, "r") as file:
@@ -176,6 +186,9 @@ def _check_required_flags() -> None:
     for name in ("pipeline_config_path", "model_dir"):
         if name in flags.FLAGS and not flags.FLAGS[name].value:
             raise errors.InputError(f"The flag --{name} is missing.")
+    for name in _PLACES:
+        if name in flags.FLAGS and flags.FLAGS[name].value:
+            files.check_reachable(flags.FLAGS[name].value)
 
 
 def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = None) -> None:

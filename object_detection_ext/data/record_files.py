@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message as protobuf_message
 
-from object_detection_ext import errors
+from object_detection_ext import errors, files
 from object_detection_ext.data import record_writer
 
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
@@ -104,7 +104,7 @@ def damaged_records(path: str, tell: Callable[[int], None] | None = None) -> lis
 
 def check_exists(path: str) -> None:
     """Raises RecordFileError if a record file that was there is gone."""
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise RecordFileError(
             f"{path} is gone: it was there when reading began. Training and evaluation read their "
             "record files again and again, so they must stay."
@@ -127,7 +127,7 @@ def check_record_files(patterns: Iterable[str]) -> Sequence[str]:
     """
     paths = []
     for pattern in patterns:
-        matches = sorted(tf.io.gfile.glob(pattern))
+        matches = files.glob(pattern)
         if not matches:
             raise RecordFileError(
                 f"No record file matches '{pattern}' (tf_record_input_reader.input_path). "
