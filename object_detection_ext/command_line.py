@@ -2,8 +2,9 @@
 """How command lines end: each error in words, with a status; nothing that a terminal would obey."""
 
 import contextlib
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from absl import logging
 
@@ -42,10 +43,12 @@ def ending(*of_the_input: type[Exception], wrong_input: int = WRONG_INPUT) -> It
 def printing() -> Iterator[None]:
     """While this lasts, all that is printed or logged passes through `printable.in_lines`.
 
-    It stays so after an error that nobody foresaw, for the traceback that Python then prints.
+    Names of files on the command line, in which newlines are as unwanted, are kept in one line. It
+    stays so after an error that nobody foresaw, for the traceback that Python then prints.
     """
     streams, handler = (sys.stdout, sys.stderr), logging.get_absl_handler().python_handler
-    sys.stdout, sys.stderr = map(printable.PrintableStream, streams)
+    names = _names_in_lines(sys.argv)
+    sys.stdout, sys.stderr = (printable.PrintableStream(stream, names) for stream in streams)
     logged = handler.setStream(sys.stderr)
     is_foreseen = True
     try:
@@ -57,6 +60,12 @@ def printing() -> Iterator[None]:
         if is_foreseen:
             sys.stdout, sys.stderr = streams
             handler.setStream(logged or streams[1])
+
+
+def _names_in_lines(arguments: Sequence[str]) -> list[str]:
+    """The parts of paths that have newlines or tabs in them."""
+    parts = [part for each in arguments for part in re.split("[/=]", each)]
+    return [part for part in parts if printable.in_one_line(part) != printable.in_lines(part)]
 
 
 def tell(error: Exception | str) -> None:

@@ -7,6 +7,7 @@ beside them.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 # Control characters (C0 and C1), line and paragraph separators, marks of the direction of writing,
@@ -35,13 +36,22 @@ def in_lines(text: str) -> str:
 class PrintableStream:
     """A text stream that passes `in_lines` of what it is given on to another."""
 
-    def __init__(self, stream: Any):
-        """Takes the other stream, which answers all but `write` and `writelines`."""
+    def __init__(self, stream: Any, names: Iterable[str] = ()):
+        """Takes the other stream, which answers all but `write` and `writelines`.
+
+        Args:
+            stream: the other one.
+            names: what is written as `in_one_line` has it, wherever it stands in a text.
+        """
         self._stream = stream
+        self._names = {form: in_one_line(name) for name in names for form in (name, in_lines(name))}
 
     def write(self, text: str) -> int:
         """Writes printable text; returns the number of characters that it was given."""
-        self._stream.write(in_lines(text))
+        shown = text
+        for name, printed in self._names.items():
+            shown = shown.replace(name, printed)
+        self._stream.write(in_lines(shown))
         return len(text)
 
     def writelines(self, lines) -> None:

@@ -38,7 +38,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line
+from object_detection_ext import command_line, printable
 from object_detection_ext.conversion import convert as convert_lib
 from object_detection_ext.conversion import manifest, skips
 from object_detection_ext.conversion.options import Options
@@ -109,9 +109,11 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
     try:
         rest = values(list(argv), known_only=for_beam)
     except flags.Error as error:
-        raise SystemExit(f"error: {error}\n--help tells all options.") from error
+        told = printable.in_lines(str(error))
+        raise SystemExit(f"error: {told}\n--help tells all options.") from error
     if len(rest) > 1 and not for_beam:
-        raise SystemExit(f"error: unexpected arguments: {' '.join(rest[1:])}")
+        told = printable.in_one_line(" ".join(rest[1:]))
+        raise SystemExit(f"error: unexpected arguments: {told}")
     return rest
 
 

@@ -143,7 +143,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        _say(f"error: {error}")
+        command_line.tell(error)
         sys.exit(2)
 
 
