@@ -27,7 +27,7 @@ _COLUMNS = ("video_id", "timestamp", "x1", "y1", "x2", "y2", "action_id", "score
 _CHUNK_ROWS = 100_000
 _DEFAULT_SCORE = 1.0
 # Boxes are normalized; from about 1e154 on, their areas are not numbers.
-_MAX_CORNER = 1e6
+MAX_CORNER = 1e6
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _read_integer(text: str) -> int:
 
 def _read_corner(text: str) -> float:
     number = float(text)
-    if not abs(number) <= _MAX_CORNER:
+    if not abs(number) <= MAX_CORNER:
         raise ValueError(f"{text!r} is not finite, or too large")
     return number
 
@@ -116,7 +116,7 @@ def _read_score(text: str) -> float:
 
 _FIELD_READERS = (_read_corner,) * 4 + (_read_integer, _read_score)
 _FIELD_WANTS = (
-    f"a finite number, of a box that is normalized to [0, 1] ({_MAX_CORNER:,.0f} at most)",
+    f"a finite number, of a box that is normalized to [0, 1] ({MAX_CORNER:,.0f} at most)",
 ) * 4 + ("a whole number", "a number, not NaN")
 
 
@@ -183,7 +183,7 @@ def _read_labelled(
     except ValueError:
         _raise_for_field(name, rows, lines)
         raise
-    if not (np.abs(corners) <= _MAX_CORNER).all() or np.isnan(scores).any():
+    if not (np.abs(corners) <= MAX_CORNER).all() or np.isnan(scores).any():
         _raise_for_field(name, rows, lines)
     return LabelledBoxes(np.array(frame, np.int64), corners[:, [1, 0, 3, 2]], classes, scores)
 

@@ -17,7 +17,8 @@ and detections.csv the rows of all of them. A video that cannot be read does not
 run that was stopped goes on where it was. Of a camera there are lines of JSON and the CSV, named by
 the time of the start, until it ends or Ctrl-C.
 
-Ends with 0; with 1 if videos could not be used; with 2 if nothing could; with 130 after Ctrl-C.
+Ends with 0; with 1 if videos could not be used, or the disk is full; with 2 if nothing could be
+used; with 130 after Ctrl-C.
 """
 
 import dataclasses
