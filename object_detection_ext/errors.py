@@ -14,6 +14,10 @@ class InputError(ReportedError, ValueError):
     exit_status = 2
 
 
+class OutsideError(ReportedError):
+    """What no other input would make right: a full disk, a server that fails."""
+
+
 class NothingDoneError(ReportedError):
     """There was nothing to do; the message says what was looked for."""
 

@@ -21,7 +21,8 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 
-from object_detection_ext import errors, pipeline_check
+from object_detection_ext import errors, export_folder, pipeline_check
+from object_detection_ext import files as file_systems
 from object_detection_ext import options as options_lib
 from object_detection_ext.checkpoints import averages, files, matching
 from object_detection_ext.data import clip_decoder, picture_size
@@ -351,18 +352,19 @@ def wrap_export(stock_export: Callable) -> Callable:
         pipeline = pipeline_pb2.TrainEvalPipelineConfig()
         pipeline.CopyFrom(pipeline_config)
         with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(export_folder.replaced(output_directory))
             if pipeline_check.is_video_pipeline(pipeline):
                 options_lib.attach_to_pipeline(pipeline)
                 stack.enter_context(_with_assets(pipeline, input_type))
                 stack.enter_context(_without_functions_of_layers())
-                folder = stack.enter_context(averages.folder_to_export(pipeline, contents))
+                source = stack.enter_context(averages.folder_to_export(pipeline, contents))
                 # The exported weights are the averages: of those there are none.
                 pipeline.eval_config.use_moving_averages = False
             else:
-                folder = stack.enter_context(files.folder_of(contents.prefix))
-            stock_export(input_type, pipeline, folder, output_directory, *args, **kwargs)
-        if input_type in MODULES:
-            _write_warmup(pipeline, input_type, output_directory)
+                source = stack.enter_context(files.folder_of(contents.prefix))
+            stock_export(input_type, pipeline, source, folder, *args, **kwargs)
+            if input_type in MODULES:
+                _write_warmup(pipeline, input_type, folder)
 
     return export_inference_graph
 
@@ -397,8 +399,7 @@ def _with_assets(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str
     stock_map = exporter_lib_v2.DETECTION_MODULE_MAP
     with tempfile.TemporaryDirectory() as folder:
         clip = os.path.join(folder, CLIP_ASSET)
-        with open(clip, "w", encoding="utf-8") as file:
-            file.write(description.to_json())
+        file_systems.write_text(clip, description.to_json())
         assets = {"clip_description": clip}
         label_map = label_map_path(pipeline)
         if label_map:

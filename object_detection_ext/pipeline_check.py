@@ -12,12 +12,11 @@ import math
 import os
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
 from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2, post_processing_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import builders, errors
+from object_detection_ext import builders, errors, files
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_augmentation
 from object_detection_ext.evaluation import ava_evaluator, csv_io, match_log
@@ -334,7 +333,7 @@ def _rare_action_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> It
 
 def _named_weight_faults(named, where: str, label_map_path: str) -> Iterator[str]:
     known = None
-    if named and label_map_path and tf.io.gfile.exists(label_map_path):
+    if named and label_map_path and files.exists(label_map_path):
         # What is wrong with the file itself is reported elsewhere.
         with contextlib.suppress(Exception):
             known = set(label_map_util.get_label_map_dict(label_map_path))
@@ -394,7 +393,7 @@ def _label_map_faults(pipeline, options) -> Iterator[str]:
 
 def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
     path = reader.label_map_path
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         yield f"{field}: there is no file '{path}' (from {os.getcwd()})."
         return
     try:

@@ -6,7 +6,6 @@ After `register()`, stock calls (`model_lib_v2.train_loop`, `model_builder.build
 """
 
 import functools
-import sys
 from collections.abc import Callable
 
 from object_detection_ext import compat  # isort: skip  # before any module of the stock API
@@ -22,9 +21,11 @@ from official.modeling.optimization import ema_optimizer
 
 from object_detection_ext import (
     builders,
+    command_line,
     devices,
     errors,
     exporting,
+    files,
     pipeline_check,
     unused_fields,
 )
@@ -38,6 +39,15 @@ from object_detection_ext.loops import evaluate, messages, train, train_and_eval
 AVA_METRICS = ava_evaluator.METRICS_SET
 
 _registered = False
+
+# Flags of the stock mains that name files or folders.
+_PLACES = (
+    "pipeline_config_path",
+    "model_dir",
+    "checkpoint_dir",
+    "trained_checkpoint_dir",
+    "output_directory",
+)
 
 
 def register() -> None:
@@ -188,7 +198,7 @@ def parse_pipeline(path: str, override: str | None = None) -> pipeline_pb2.Train
         PipelineError: naming the file and the line.
     """
     pipeline = pipeline_pb2.TrainEvalPipelineConfig()
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise pipeline_check.PipelineError(f"There is no pipeline.config at '{path}'.")
     try:
         with tf.io.gfile.GFile(path, "r") as file:
@@ -214,6 +224,9 @@ def _check_required_flags() -> None:
     for name in ("pipeline_config_path", "model_dir"):
         if name in flags.FLAGS and not flags.FLAGS[name].value:
             raise errors.InputError(f"The flag --{name} is missing.")
+    for name in _PLACES:
+        if name in flags.FLAGS and flags.FLAGS[name].value:
+            files.check_reachable(flags.FLAGS[name].value)
 
 
 def _announce_start(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
@@ -251,23 +264,18 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
             that has none itself.
     """
 
+    @command_line.ending()
     def main(argv):
-        try:
-            _check_required_flags()
-            # The stock mains read the file too, but do not say which file is wrong.
-            pipeline = read_pipeline(
-                flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)
-            )
-            _announce_start(pipeline)
-            if override is not None:
-                for name in ("train_loop", "eval_continuously"):
-                    loop = getattr(model_lib_v2, name)
-                    setattr(
-                        model_lib_v2, name, functools.partial(loop, config_override=override.value)
-                    )
-            stock_main(argv)
-        except errors.ReportedError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(error.exit_status)
+        _check_required_flags()
+        # The stock mains read the file too, but do not say which file is wrong.
+        pipeline = read_pipeline(
+            flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)
+        )
+        _announce_start(pipeline)
+        if override is not None:
+            for name in ("train_loop", "eval_continuously"):
+                loop = getattr(model_lib_v2, name)
+                setattr(model_lib_v2, name, functools.partial(loop, config_override=override.value))
+        stock_main(argv)
 
     app.run(main)

@@ -60,6 +60,7 @@ def check(pipeline: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> None:
     path = train_config.fine_tune_checkpoint
     if not path or not pipeline_check.is_video_pipeline(pipeline):
         return
+    files.check_reachable(path)
     where = f"{source}: {_FIELD}"
     kind = _kind(train_config)
     if kind not in _KINDS:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message as protobuf_message
 
-from object_detection_ext import errors
+from object_detection_ext import errors, files
 from object_detection_ext.data import picture_size, record_writer
 
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
@@ -112,7 +112,7 @@ def damaged_records(
 
 def check_exists(path: str) -> None:
     """Raises RecordFileError if a record file that was there is gone."""
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise RecordFileError(
             f"{path} is gone: it was there when reading began. Training and evaluation read their "
             "record files again and again, so they must stay."
@@ -135,7 +135,7 @@ def check_record_files(patterns: Iterable[str]) -> Sequence[str]:
     """
     paths = []
     for pattern in patterns:
-        matches = sorted(tf.io.gfile.glob(pattern))
+        matches = files.glob(pattern)
         if not matches:
             raise RecordFileError(
                 f"No record file matches '{pattern}' (tf_record_input_reader.input_path). "

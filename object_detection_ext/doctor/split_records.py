@@ -6,8 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
-
+from object_detection_ext import files
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import picture_size, record_files
 from object_detection_ext.doctor import findings, whole_records
@@ -50,7 +49,7 @@ class SplitRecords:
         self.without_match: list[str] = []
         self.paths: list[str] = []
         for pattern in patterns:
-            found = sorted(tf.io.gfile.glob(pattern))
+            found = files.glob(pattern)
             self.paths += [path for path in found if path not in self.paths]
             if not found:
                 self.without_match.append(pattern)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from object_detection_ext import command_line
 from object_detection_ext.evaluation import csv_io, person_boxes, protocols
 from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
 from object_detection_ext.evaluation.frame_ap import (
@@ -555,8 +556,11 @@ def _print_json(results: Sequence[AvaResult], report: Report) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, 1 where there is no mAP, or 2 for unusable input."""
-    options = _parse_arguments(arguments)
+    with command_line.printing():
+        return _run(_parse_arguments(arguments))
 
+
+def _run(options: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 

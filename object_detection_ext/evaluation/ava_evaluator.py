@@ -14,8 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from object_detection_ext import compat  # noqa: F401  (must come before object_detection)
-from object_detection_ext.evaluation import ava_ap, frame_ap, person_boxes, protocols
+from object_detection_ext import (
+    compat,  # noqa: F401  (must come before object_detection)
+    errors,
+    printable,
+)
+from object_detection_ext.evaluation import ava_ap, csv_io, frame_ap, person_boxes, protocols
 from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes
 from object_detection_ext.evaluation.match_log import MatchLog
 
@@ -121,8 +125,16 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
 
         Raises:
           ValueError: for a box with ymin > ymax or xmin > xmax, or with NaN.
+          errors.InputError: for a box whose area would not be a number.
         """
         boxes = _as_boxes(groundtruth_dict[_Input.groundtruth_boxes])
+        huge = (np.abs(boxes) > csv_io.MAX_CORNER).any(axis=1)
+        if huge.any():
+            raise errors.InputError(
+                f"image {printable.in_one_line(image_id)}: ground-truth box "
+                f"{boxes[huge][0].tolist()} has corners beyond {csv_io.MAX_CORNER:,.0f}; boxes in "
+                "records are normalized to [0, 1]."
+            )
         classes = np.asarray(groundtruth_dict[_Input.groundtruth_classes]).reshape(-1)
         _check_same_length(image_id, boxes=boxes, classes=classes)
         wrong = ~(boxes[:, :2] <= boxes[:, 2:]).all(axis=1)

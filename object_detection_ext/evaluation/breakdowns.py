@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from object_detection_ext import command_line
 from object_detection_ext.errors import InputError
 from object_detection_ext.evaluation import (
     ava_ap,
@@ -293,8 +294,11 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, 1 where there is no mAP, or 2 for unusable input."""
-    options = _parse_arguments(arguments)
+    with command_line.printing():
+        return _run(_parse_arguments(arguments))
 
+
+def _run(options: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 

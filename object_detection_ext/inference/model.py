@@ -228,6 +228,9 @@ def load_saved_model(
         raise ModelError(f"{path}: cannot be loaded as a SavedModel: {error}") from error
     signature = model.signatures.get("serving_default")
     spec = _input_spec(path, signature)
+    takes_boxes = _BOXES in signature.structured_input_signature[1]
+    if description is not None:
+        _check_description(path, description, spec.shape[1], takes_boxes)
 
     def call(clips, *boxes):
         inputs = dict(zip((_INPUT, _BOXES), (clips, *boxes), strict=False))
@@ -244,7 +247,7 @@ def load_saved_model(
         label_map=names,
         outputs=signature.structured_outputs,
         takes_batches=spec.shape[0] is None,
-        takes_boxes=_BOXES in signature.structured_input_signature[1],
+        takes_boxes=takes_boxes,
         max_boxes=description and description.max_boxes,
         features=getattr(model, "features", None),
         detect_in_features=getattr(model, "detect_in_features", None),
@@ -302,6 +305,21 @@ def _input_spec(path: str, signature):
     if missing:
         raise ModelError(f"{path}: the model does not return {', '.join(missing)}.")
     return spec
+
+
+def _check_description(
+    path: str, description: input_types.ClipDescription, num_frames: int | None, takes_boxes: bool
+) -> None:
+    """Raises errors.InputError if the assets describe another model than the signature is of."""
+    found = input_types.CLIP_AND_BOXES if takes_boxes else input_types.CLIP_TENSOR
+    wrong = None
+    if description.input_type != found:
+        wrong = f"input_type is {description.input_type}, but the model's inputs are of {found}"
+    elif num_frames not in (None, description.num_frames):
+        wrong = f"num_frames is {description.num_frames}, but the model takes {num_frames} frames"
+    if wrong:
+        file = input_types.asset(path, input_types.CLIP_ASSET)
+        raise errors.InputError(f"{file}: {wrong}; export the model again.")
 
 
 def _clip_length(path: str, exported: int | None, asked: int | None) -> int:

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import app, flags
 
+from object_detection_ext import files
 from object_detection_ext.progress import format_seconds
 
 _CONFIG = pathlib.Path(__file__).parents[2] / "pipeline_configs" / "demo_toy_tx.config"
@@ -205,7 +206,7 @@ def run_stage(stage: Stage, output: pathlib.Path, title: str) -> pathlib.Path:
     print(f"\n{title} {stage.name}, about {format_seconds(stage.seconds)}\n$ {command}", flush=True)
     stamp.unlink(missing_ok=True)
     start = time.monotonic()
-    with log.open("w") as file:
+    with files.journal(log, anew=True) as file:
         process = subprocess.Popen(
             [sys.executable, "-u", *stage.command[1:]],
             stdout=subprocess.PIPE,
@@ -222,7 +223,7 @@ def run_stage(stage: Stage, output: pathlib.Path, title: str) -> pathlib.Path:
     if status:
         end = "".join(log.read_text().splitlines(keepends=True)[-30:])
         raise StageFailed(f"{stage.name} ended with status {status}. The end of {log}:\n{end}")
-    stamp.write_text(made_by)
+    files.write_text(stamp, made_by)
     print(f"  {stage.name}: done in {format_seconds(time.monotonic() - start)}", flush=True)
     return log
 
@@ -234,7 +235,7 @@ def write_config(output: pathlib.Path, num_steps: int) -> None:
     # A short run must not end while it warms up.
     warmup = min(_WARMUP_STEPS, num_steps // 2)
     text = re.sub(r"\bwarmup_steps: \d+", f"warmup_steps: {warmup}", text)
-    (output / "pipeline.config").write_text(text)
+    files.write_text(output / "pipeline.config", text)
 
 
 def read_metrics(log: pathlib.Path) -> dict[str, float]:
@@ -267,7 +268,7 @@ def run(output: pathlib.Path, seed: int, num_steps: int) -> dict[str, float]:
         left -= stage.seconds
         if stage.name == "evaluation":
             metrics = read_metrics(log)
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    files.write_text(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _print_results(output, metrics)
     return metrics
 
@@ -280,7 +281,7 @@ def _check_seed(output: pathlib.Path, seed: int) -> None:
             f"{output} holds a demo of seed {record.read_text().strip()}; give --output another "
             f"folder for seed {seed}."
         )
-    record.write_text(f"{seed}\n")
+    files.write_text(record, f"{seed}\n")
 
 
 def _print_results(output: pathlib.Path, metrics: dict[str, float]) -> None:

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import errors
+from object_detection_ext import command_line, errors
 from object_detection_ext.doctor import system
 
 try:
@@ -38,7 +38,7 @@ except ImportError as error:
     if __name__ != "__main__":
         raise
     # Data cannot be looked at; the installation can.
-    print(f"error: a library that the doctor needs is broken: {error}", file=sys.stderr)
+    command_line.tell(f"a library that the doctor needs is broken: {error}")
     system.run("--json" in sys.argv)
     sys.exit(1)
 
@@ -152,21 +152,18 @@ def _check_system_alone(values: flags.FlagValues) -> None:
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     options = {field.name: values[field.name].value for field in dataclasses.fields(Inputs)}
-    try:
+    with command_line.ending():
         if len(argv) > 1:
             raise errors.InputError(f"unexpected arguments: {' '.join(argv[1:])}")
         if values.system:
             _check_system_alone(values)
             sys.exit(system.run(values.json))
         result = examine(Inputs(**options), values.contact_sheet, values.contact_sheet_keyframes)
-    except (errors.InputError, OSError) as error:
-        _say(f"error: {error}")
-        sys.exit(2)
-    from object_detection_ext.doctor import findings, report
+        from object_detection_ext.doctor import findings, report
 
-    print(report.to_json(result) if values.json else report.to_text(result))
-    if result.count(findings.ERROR):
-        sys.exit(1)
+        print(report.to_json(result) if values.json else report.to_text(result))
+        if result.count(findings.ERROR):
+            sys.exit(1)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -174,7 +171,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        _say(f"error: {error}")
+        command_line.tell(error)
         sys.exit(2)
 
 

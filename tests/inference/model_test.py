@@ -211,3 +211,26 @@ def test_devices_are_set_up_before_a_model_is_loaded(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         model_lib.load_checkpoint("no.config", "no folder")
     assert works == [devices.INFERENCE, devices.INFERENCE]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_frames": 64}, "num_frames is 64, but the model takes 4 frames"),
+        ({"input_type": "clip_and_boxes"}, "input_type is clip_and_boxes, but .* of clip_tensor"),
+        ({"input_type": "encoded_clip"}, "input_type is encoded_clip, but"),
+    ],
+)
+def test_description_of_another_model_is_refused(tmp_path, changes, message):
+    path = fake_models.save(fake_models.Detector(), tmp_path / "m", {**_DESCRIPTION, **changes})
+    with pytest.raises(errors.InputError, match=f"clip.json: {message}.*; export the model again"):
+        model_lib.load_saved_model(path)
+
+
+@pytest.mark.parametrize("damage", ['"frame_size": [-1, -1]', '"fps": 0', '"a": ' + "[" * 100_000])
+def test_damaged_description_is_refused(tmp_path, damage):
+    path = fake_models.save(fake_models.Detector(), tmp_path / "m", _DESCRIPTION)
+    file = tmp_path / "m" / "assets" / "clip.json"
+    file.write_text(file.read_text().rstrip().removesuffix("}") + f", {damage} }}")
+    with pytest.raises(errors.InputError, match="clip.json: not a clip description: .{,200}$"):
+        model_lib.load_saved_model(path)
