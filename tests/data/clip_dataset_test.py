@@ -275,7 +275,6 @@ def test_frames_of_too_many_pixels_cost_their_clips(tmp_path, label_map, capfd, 
         assert f'clip skipped: a frame of "{name},2"' in said
     assert "has more pixels than clip { max_frame_pixels }" in said
     assert "Clips skipped so far: 2" in said
-    assert "65000" in said  # of TensorFlow's own line
 
 
 def test_limit_of_pixels_is_the_option(tmp_path, label_map):
