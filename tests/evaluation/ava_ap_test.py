@@ -226,6 +226,20 @@ def test_random_files_with_many_equals_agree_with_the_program_told_their_order(t
     _assert_counts_add_up(files.result, files.rows)
 
 
+@pytest.mark.parametrize("is_left_first", [True, False])
+def test_of_two_boxes_with_equal_overlap_a_detection_meets_the_one_the_program_takes(
+    tmp_path, is_left_first
+):
+    """Its heap has the left half first, wherever it stands in the file; the detection is both."""
+    halves = [["v", 902, 0, 0, 0.5, 1, 1], ["v", 902, 0.5, 0, 1, 1, 1]]
+    ground_truth = halves if is_left_first else halves[::-1]
+    detections = [["v", 902, 0, 0, 1, 1, 1, 0.9], ["v", 902, 0, 0, 0.5, 1, 1, 0.8]]
+    paths = [_write(tmp_path / "g.csv", ground_truth), _write(tmp_path / "d.csv", detections)]
+    result = ava_ap.evaluate(*map(csv_io.read_csv, paths), CATEGORIES)
+    assert result.average_precision[1] == 0.5
+    _assert_as_program(result, _program(*paths, break_ties=False))
+
+
 def _sort_at_random(rng):
     """An `np.argsort` that is as free with equals as that of a CPU nobody has seen yet."""
 
