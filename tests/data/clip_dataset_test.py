@@ -4,6 +4,8 @@
 `tf.print` and tf.data's log write to the process's stderr, so the tests read it with capfd.
 """
 
+import collections
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -82,6 +84,37 @@ def test_shuffled_clips_are_the_same_clips(tmp_path, label_map):
     path = tiny_pipeline.write_records(tmp_path / "records", records)
     reader = _reader(label_map, path, shuffle=True, shuffle_buffer_size=4)
     assert sorted(_names(reader)) == [f"v{index},{key}" for index in range(4) for key in (1, 2)]
+
+
+def test_balanced_keyframes_come_more_often_on_every_replica(tmp_path, label_map):
+    """'walk', id 2, three times; a replica reads its own files, with the factors of all."""
+    paths = []
+    for index in range(4):
+        people = {1: _PERSON, 2: [(_BOX, "walk"), (_BOX, "stand")] if index % 2 else _PERSON}
+        record = tiny_pipeline.make_record(
+            tiny_pipeline.gray_frames(4), people, video_id=f"v{index}"
+        )
+        paths.append(str(tiny_pipeline.write_records(tmp_path / f"part-{index}", [record])))
+    asked = []
+
+    def balance(files):
+        asked.append(list(files))
+        return [1.0, 1.0, 3.0, 1.0]
+
+    reader = _reader(label_map, tmp_path / "part-*", shuffle=True, filenames_shuffle_buffer_size=1)
+    shares = [
+        collections.Counter(
+            _names(reader, balance=balance, input_context=tf.distribute.InputContext(2, replica, 2))
+        )
+        for replica in range(2)
+    ]
+    assert asked == [paths, paths]
+    assert shares[0] + shares[1] == {
+        f"v{index},{key}": 3 if index % 2 and key == 2 else 1
+        for index in range(4)
+        for key in (1, 2)
+    }
+    assert all(shares)
 
 
 def test_one_of_n_records_and_replicas_share(tmp_path, label_map):
