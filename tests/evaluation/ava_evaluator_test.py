@@ -7,7 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from object_detection_ext import compat  # noqa: F401  (must come before object_detection)
+from object_detection_ext import (
+    compat,  # noqa: F401  (must come before object_detection)
+    errors,
+)
 from object_detection_ext.evaluation import ava_ap, csv_io, frame_ap, protocols
 from object_detection_ext.evaluation.ava_evaluator import AvaDetectionEvaluator
 from tests.evaluation.tie_breaking import distinct_scores
@@ -282,6 +285,11 @@ def test_bad_arguments_are_errors():
     with pytest.raises(ValueError, match="image 7: ground-truth box"):
         evaluator.add_single_ground_truth_image_info(
             7, {"groundtruth_boxes": reversed_box, "groundtruth_classes": np.array([1])}
+        )
+    huge = np.array([[0.5, 0, 0.6, 1e30]], np.float32)
+    with pytest.raises(errors.InputError, match=r"image 9: ground-truth box \[.* beyond 1,000,000"):
+        evaluator.add_single_ground_truth_image_info(
+            9, {"groundtruth_boxes": huge, "groundtruth_classes": np.array([1])}
         )
     with pytest.raises(ValueError, match="image 8: these must be of one length"):
         evaluator.add_single_ground_truth_image_info(
