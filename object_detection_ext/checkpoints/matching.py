@@ -92,11 +92,7 @@ def check(
         return
     found = of_contents(contents)
     if not found:
-        raise MismatchError(
-            f"The checkpoint '{contents.prefix}' holds no detector of this package (no variable "
-            f"starts with '{model_variables.MODEL}'). Weights that a training starts from are "
-            "named in train_config.fine_tune_checkpoint."
-        )
+        raise MismatchError(_describe_without_weights(contents))
     wanted = model_variables.of_pipeline(pipeline)
     differing = differences(wanted, found)
     if differing:
@@ -116,6 +112,16 @@ def of_contents(contents: files.Contents) -> dict[str, tuple[int, ...]]:
         and key.endswith(files.VALUE_SUFFIX)
         and "/.OPTIMIZER_SLOT/" not in key
     }
+
+
+def _describe_without_weights(contents: files.Contents) -> str:
+    text = f"The checkpoint '{contents.prefix}' holds no weights of a detector"
+    if files.STEP_KEY in contents.shapes:
+        return f"{text}: it was written before the first step of a training."
+    return (
+        f"{text}: no variable's name starts with '{model_variables.MODEL}'. Weights of a trunk, "
+        "that a training starts from, are named in train_config.fine_tune_checkpoint."
+    )
 
 
 def _describe(

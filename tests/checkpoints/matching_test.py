@@ -216,7 +216,15 @@ def test_pipeline_config_that_is_not_readable_does_not_matter(tmp_path, contents
 def test_weights_of_a_trunk_are_not_a_model(tmp_path):
     prefix = tf.train.Checkpoint(feature_extractor=tf.Variable(1.0)).write(str(tmp_path / "i3d"))
     text = _refusal("", files.read(prefix))
-    assert "holds no detector" in text and "fine_tune_checkpoint" in text
+    assert "holds no weights of a detector: no variable" in text
+    assert "fine_tune_checkpoint" in text
+
+
+def test_checkpoint_of_step_0_has_no_weights(tmp_path):
+    """The stock train loop saves one before the model has made its variables."""
+    saved = tf.train.Checkpoint(step=tf.Variable(0, dtype=tf.int64), model=tf.Module())
+    text = _refusal("", files.read(saved.save(str(tmp_path / "ckpt"))))
+    assert "it was written before the first step" in text
 
 
 def test_stock_models_pass(contents):
