@@ -343,7 +343,9 @@ def wrap_export(stock_export: Callable) -> Callable:
     ):
         pipeline_check.check(pipeline_config, "pipeline.config")
         _check_input_type(input_type, pipeline_config)
-        contents = usable_checkpoint(pipeline_config, trained_checkpoint_dir, "pipeline.config")
+        contents = usable_checkpoint(
+            pipeline_config, trained_checkpoint_dir, "the pipeline.config in use"
+        )
         pipeline = pipeline_pb2.TrainEvalPipelineConfig()
         pipeline.CopyFrom(pipeline_config)
         with contextlib.ExitStack() as stack:

@@ -316,8 +316,10 @@ def _refused(path, override: str = "") -> str:
 
 def test_checkpoint_of_another_model_is_refused_before_work_starts(training):
     message = _refused(training, "model { faster_rcnn { num_classes: 7 } }")
-    assert f"'{training}/ckpt-2' does not belong to the model of pipeline.config" in message
-    assert "num_classes: 3 in the checkpoint, 7 in pipeline.config" in message
+    assert (
+        f"'{training}/ckpt-2' does not belong to the model of the pipeline.config in use" in message
+    )
+    assert "num_classes: 3 in the checkpoint, 7 in the pipeline.config in use" in message
 
 
 def test_checkpoint_that_diverged_is_refused_before_work_starts(training, written):

@@ -181,9 +181,9 @@ def _causes(
     path, trained = _config_of(prefix)
     fields = _different_fields(trained, pipeline) if trained is not None else []
     if fields:
-        yield f"The pipeline.config beside the checkpoint ('{path}') differs too:"
+        yield f"'{path}', beside the checkpoint and without any --config_override, says:"
         for name, there, here in fields[:_MAX_LISTED]:
-            yield f"  {name}: {there} there, {here} in {source}"
+            yield f"  {name}: {there}, not {here}"
     if not names and not fields:
         yield "It was probably trained by another network or another version of this package."
     yield (
