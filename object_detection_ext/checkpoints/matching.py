@@ -5,6 +5,7 @@ TensorFlow restores what fits and keeps quiet about the rest.
 """
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,11 +94,17 @@ def check(
     found = of_contents(contents)
     if not found:
         raise MismatchError(_describe_without_weights(contents))
-    wanted = model_variables.of_pipeline(pipeline)
+    wanted = _variables_of(pipeline.SerializeToString(deterministic=True))
     differing = differences(wanted, found)
     if differing:
         raise MismatchError(_describe(differing, wanted, found, pipeline, contents.prefix, source))
     averages.check(pipeline, contents, source, say)
+
+
+@functools.lru_cache(maxsize=1)
+def _variables_of(pipeline: bytes) -> Shapes:
+    """Those of a serialized pipeline's model; an eval loop asks again for every checkpoint."""
+    return model_variables.of_pipeline(pipeline_pb2.TrainEvalPipelineConfig.FromString(pipeline))
 
 
 def of_contents(contents: files.Contents) -> dict[str, tuple[int, ...]]:

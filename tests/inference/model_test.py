@@ -209,7 +209,13 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
     np.testing.assert_allclose(
         found["detection_scores"], expected["detection_scores"][0, :count], atol=1e-5
     )
-    given = model_lib.load_checkpoint(str(config), str(tmp_path), takes_boxes=True)
+    with pytest.raises(errors.InputError, match="num_classes: 3 in the checkpoint, 7 in"):
+        model_lib.load_checkpoint(
+            str(config),
+            str(tmp_path / "ckpt-1"),
+            config_override="model { faster_rcnn { num_classes: 7 } }",
+        )
+    given = model_lib.load_checkpoint(str(config), str(tmp_path / "ckpt-1"), takes_boxes=True)
     assert given.takes_boxes
     box = np.array([[0.1, 0.1, 0.6, 0.5]])
     one, nobody = given(np.zeros([2, 4, 64, 64, 3], np.uint8), [box, np.zeros([0, 4])])
