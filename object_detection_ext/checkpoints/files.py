@@ -280,7 +280,7 @@ def check_finite(contents: Contents) -> None:
     """
     if not contents.non_finite:
         return
-    good = _newest_finite(contents.prefix)
+    good = _newest_finite(contents)
     raise errors.InputError(
         f"The checkpoint '{contents.prefix}' cannot be used: {describe_non_finite(contents)} The "
         "training that wrote it had diverged. "
@@ -300,11 +300,14 @@ def describe_non_finite(contents: Contents) -> str:
     return f"{count} of its {total} variables {has} NaN or infinite values: {names}."
 
 
-def _newest_finite(prefix: str) -> str | None:
-    for other in listed(os.path.dirname(prefix) or "."):
+def _newest_finite(contents: Contents) -> str | None:
+    """The newest checkpoint beside it that has the same variables, all of them finite."""
+    for prefix in listed(os.path.dirname(contents.prefix) or "."):
         with contextlib.suppress(DamagedError):
-            if not read(other).non_finite:
-                return other
+            other = read(prefix)
+            # That of step 0 has no weights.
+            if not other.non_finite and other.shapes.keys() >= contents.shapes.keys():
+                return prefix
     return None
 
 

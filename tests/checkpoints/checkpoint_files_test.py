@@ -234,14 +234,25 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value, dtype):
 
 
 def test_refusal_of_not_finite_values_names_few_and_the_last_good_checkpoint(tmp_path):
-    saved = _train(tmp_path)
-    names = {f"v{n:02d}": tf.Variable(np.nan) for n in range(12)}
-    diverged = tf.train.Checkpoint(step=saved.step, model=tf.train.Checkpoint(**names))
-    prefix = diverged.write(str(tmp_path / "ckpt-4"))
-    with pytest.raises(errors.InputError, match="12 of its 13.*model/v09 and 2 more") as info:
-        files.check_finite(files.read(prefix))
-    assert str(info.value).endswith(f"without such values is '{tmp_path}/ckpt-3'.")
-    files.check_finite(files.read(str(tmp_path / "ckpt-3")))
+    step, model = tf.Variable(0, dtype=tf.int64), tf.Module()
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(step=step, model=model), str(tmp_path), max_to_keep=7
+    )
+    manager.save()  # of step 0: without weights, so no good one
+    model.weights = [tf.Variable(1.0) for _ in range(12)]
+    good = manager.save()
+    for weight in model.weights:
+        weight.assign(np.nan)
+    contents = files.read(manager.save())
+    with pytest.raises(
+        errors.InputError, match="12 of its 14 .*: model/weights/0, .* and 2 more"
+    ) as info:
+        files.check_finite(contents)
+    assert str(info.value).endswith(f"without such values is '{good}'.")
+    for path in tmp_path.glob("ckpt-2.*"):
+        path.unlink()
+    with pytest.raises(errors.InputError, match="No checkpoint beside it is without such values"):
+        files.check_finite(contents)
 
 
 def _resumed(folder: pathlib.Path, max_to_keep: int = 7):
