@@ -83,7 +83,8 @@ def test_a_call_of_many_steps_is_not_waited_for(running, folder):
     running.wait_for("long call", "batch 2 arrived")
     running.send("long call", signal.SIGTERM)
     assert running.status("long call") == 143
-    assert _steps(folder, "long call") in ([0, 1], [0, 2])
+    first, last = _steps(folder, "long call")
+    assert first == 0 and 1 <= last < 10
 
 
 def test_before_the_first_step_there_is_nothing_to_save(running, folder):
