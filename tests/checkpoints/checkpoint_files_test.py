@@ -129,6 +129,15 @@ def test_without_state_file_the_highest_number_is_the_newest(tmp_path):
     assert files.newest_whole(str(tmp_path), print).prefix == str(tmp_path / "ckpt-10")
 
 
+def test_without_state_file_a_half_written_one_is_still_named(tmp_path):
+    _train(tmp_path)
+    (tmp_path / "checkpoint").unlink()
+    (tmp_path / _INDEX).unlink()
+    said = []
+    assert files.newest_whole(str(tmp_path), said.append).prefix == str(tmp_path / "ckpt-2")
+    assert f"{tmp_path}/{_INDEX} is missing" in said[0]
+
+
 def test_what_the_state_file_calls_the_newest_is_the_newest(tmp_path):
     """Users edit the file to go back."""
     _train(tmp_path)
@@ -210,6 +219,17 @@ def test_refusals_say_what_is_there(tmp_path):
     assert "is not a checkpoint: give its prefix" in _refusal(tmp_path / "empty/my.config")
     (tmp_path / "empty/saved_model.pb").write_text("")
     assert "exported SavedModel" in _refusal(tmp_path / "empty")
+
+
+def test_place_that_cannot_be_reached_is_one_line():
+    message = _refusal("nosuchscheme://bucket/model")
+    assert "'nosuchscheme://bucket/model' cannot be read" in message and "\n" not in message
+
+
+def test_slots_of_optimizers_are_told_apart():
+    key = f"model/weight/.OPTIMIZER_SLOT/optimizer/momentum{files.VALUE_SUFFIX}"
+    assert files.readable_name(key) == "model/weight (optimizer/momentum)"
+    assert files.readable_name(f"model/weight{files.VALUE_SUFFIX}") == "model/weight"
 
 
 def test_published_weights_are_taken_by_their_prefix_alone(tmp_path):
