@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real training from a model of one's own: train, start again with other classes, resume."""
 
+import inspect
 import os
 import pathlib
 import shutil
@@ -10,11 +11,17 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from object_detection import model_lib_v2
+from object_detection.utils import variables_helper
 
 from object_detection_ext import registration
+from object_detection_ext.checkpoints import start
 from tests import tiny_pipeline
 
 registration.register()
+
+# Of the two wrappers around it, the inner one is tested here.
+_STOCK_LOOP = inspect.unwrap(model_lib_v2.train_loop)
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _CLASSES = {1: "watch (a person)", 2: "jump", 3: "stand", 4: "walk"}
@@ -38,7 +45,7 @@ def _run(config: pathlib.Path, model_dir: pathlib.Path, steps: int, override: st
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3600,
         check=False,
     )
 
@@ -55,17 +62,61 @@ def _start(path: pathlib.Path, kind: str) -> str:
     )
 
 
-@pytest.mark.slow
-def test_training_starts_from_a_training_with_other_classes_and_resumes(tmp_path):
+def _write_data(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """Records with a label map; the pipeline.config, and the label map."""
     frames = tiny_pipeline.gray_frames(4)
     people = {2: [([0.1, 0.1, 0.7, 0.5], "stand"), ([0.3, 0.5, 0.9, 0.9], "walk")]}
     records = tiny_pipeline.write_records(
-        tmp_path / "train.record", [tiny_pipeline.make_record(frames, people)] * 2
+        folder / "train.record", [tiny_pipeline.make_record(frames, people)] * 2
     )
-    label_map = tiny_pipeline.write_label_map(tmp_path / "label_map.pbtxt")
+    label_map = tiny_pipeline.write_label_map(folder / "label_map.pbtxt")
     config = tiny_pipeline.write_pipeline(
-        tmp_path / "my.config", tiny_pipeline.SHORT_TRUNK, label_map=label_map, train=records
+        folder / "my.config", tiny_pipeline.SHORT_TRUNK, label_map=label_map, train=records
     )
+    return config, label_map
+
+
+class _ReachedError(Exception):
+    """The stock loop came to a place; what is after it takes a minute."""
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_stock_loop_loads_the_start_only_when_it_starts(tmp_path, monkeypatch, resumes):
+    def reach(place):
+        def stop(*args, **kwargs):
+            raise _ReachedError(place)
+
+        return stop
+
+    config, _ = _write_data(tmp_path)
+    own = tf.train.Checkpoint(
+        step=tf.Variable(1, dtype=tf.int64), model=tf.train.Checkpoint(weight=tf.Variable(1.0))
+    )
+    if resumes:
+        tf.train.CheckpointManager(own, str(tmp_path / "new"), max_to_keep=1).save()
+    monkeypatch.setattr(
+        variables_helper, "ensure_checkpoint_supported", reach("the checkpoint to start from")
+    )
+    # Not reached by a loop that starts.
+    train = model_lib_v2.tf.compat.v2.train
+    monkeypatch.setattr(train, "CheckpointManager", reach("its own checkpoints"))
+    monkeypatch.setattr(start, "check", lambda pipeline, source: None)
+    loop = start.wrap_train_loop(_STOCK_LOOP, read_pipeline=registration.read_pipeline)
+    with pytest.raises(_ReachedError) as caught:
+        loop(
+            pipeline_config_path=str(config),
+            model_dir=str(tmp_path / "new"),
+            config_override=_start(tmp_path / "gone" / "ckpt-1", "full"),
+            train_steps=2,
+            record_summaries=False,
+        )
+    expected = "its own checkpoints" if resumes else "the checkpoint to start from"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.slow
+def test_training_starts_from_a_training_with_other_classes_and_resumes(tmp_path):
+    config, label_map = _write_data(tmp_path)
     old, new = tmp_path / "old", tmp_path / "new"
     first = _run(config, old, 1)
     assert first.returncode == 0, first.stderr[-3000:]
