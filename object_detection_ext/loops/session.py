@@ -257,7 +257,7 @@ class Session:
         name = signal.Signals(number).name
         of_run = self._manager
         if of_run is None or not self.clock.has_begun:
-            return f"{name}: training ended before its first step. To start: {stopping.command()}"
+            return stopping.before_first_step(number)
         saved = f"{self._newest()[:-1]}"
         if of_run.written_step is not None:
             saved += f" (step {of_run.written_step})"

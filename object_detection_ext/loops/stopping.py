@@ -44,6 +44,12 @@ def command() -> str:
     return shlex.join(sys.orig_argv)
 
 
+def before_first_step(number: int) -> str:
+    """What to print when a signal comes before there is anything to save."""
+    name = signal.Signals(number).name
+    return f"{name}: ended before the first step, nothing is to be saved. To run again: {command()}"
+
+
 class Listener:
     """Hears of SIGTERM and SIGINT wherever the main thread is.
 
@@ -81,7 +87,7 @@ class Listener:
             self.end_process(number, f"{name} again: ended at once.")
         self.received = number
         if not self._handlers:
-            self.end_process(number, f"{name}: ended; nothing was begun. To start: {command()}")
+            self.end_process(number, before_first_step(number))
         threading.Thread(target=self._handlers[-1], args=(number,), daemon=True).start()
 
 

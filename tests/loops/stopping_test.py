@@ -92,7 +92,8 @@ def test_before_the_first_step_there_is_nothing_to_save(running, folder):
     running.send("blocked at first", signal.SIGTERM)
     assert running.status("blocked at first") == 143
     line = _last_line(running, "blocked at first")
-    assert line.startswith("SIGTERM: training ended before its first step. To start: tiny_training")
+    assert line.startswith("SIGTERM: ended before the first step, nothing is to be saved. To run ")
+    assert f"again: tiny_training --pipeline_config_path={folder}/pipeline.config" in line
 
 
 def test_a_second_signal_ends_at_once(running, folder):
