@@ -37,9 +37,9 @@ def last_good(model_dir: str, last_healthy: int) -> str | None:
         Its prefix; None if there is none.
     """
     for prefix in files.listed(model_dir):
-        with contextlib.suppress(files.DamagedError, tf.errors.OpError, ValueError):
-            if files.step_of(prefix) < last_healthy and not files.read(prefix).non_finite:
-                return prefix
+        contents = _read(prefix)
+        if contents and files.step_of(prefix) < last_healthy and not contents.non_finite:
+            return prefix
     return None
 
 
@@ -49,10 +49,17 @@ def suspects(model_dir: str, good: str | None, last_healthy: int) -> list[str]:
     for prefix in files.listed(model_dir):
         if prefix == good:
             break
-        with contextlib.suppress(files.DamagedError, tf.errors.OpError, ValueError):
-            if files.step_of(prefix) >= last_healthy:
-                found.append(prefix)
+        if _read(prefix) and files.step_of(prefix) >= last_healthy:
+            found.append(prefix)
     return found
+
+
+def _read(prefix: str) -> files.Contents | None:
+    """What a checkpoint holds; None if it is not whole."""
+    try:
+        return files.read(prefix)
+    except files.DamagedError:
+        return None
 
 
 def was_restored(model_dir: str) -> bool:

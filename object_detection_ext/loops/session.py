@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,9 +23,10 @@ from object_detection_ext.loops import (
 )
 from object_detection_ext.loops.messages import heartbeat, say
 
-# After a signal, a step that has waited so long for its input is not waited for.
-_BLOCKED_SECONDS = 5.0
-_LOOK_SECONDS = 0.1
+# After a signal no batch reaches the model any more. So long after the last step's end, nothing
+# changes the variables.
+_SETTLED_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 
 OnCheckpoint = Callable[[str, int], None]
 
@@ -100,6 +102,8 @@ class Session:
         self._log = train_progress.StockLog()
         self._save_is_due = self._evaluation_is_due = self._is_evaluating = False
         self._stop_heartbeat: Callable[[], None] = lambda: None
+        # Who has it decides what is saved: the main thread between calls, or who handles a signal.
+        self._decision = threading.Lock()
 
     @contextlib.contextmanager
     def around_stock_loop(self) -> Iterator[None]:
@@ -151,7 +155,8 @@ class Session:
         """What the stock loop's call of `save` does: once at step 0, then after each call."""
         self._manager, step = of_run, of_run.step
         if step > self._plan.done:
-            self._after_steps(step, self.clock.end_call())
+            with self._decision:
+                self._after_steps(step, self.clock.end_call())
         elif of_run.latest_checkpoint is None:
             self._save(step)
         self.clock.begin_call()
@@ -216,23 +221,22 @@ class Session:
             listener.end_process(number, self._resume(number))
         name = signal.Signals(number).name
         say(f"training: {name}: this step ends, and a checkpoint is written; again: at once")
-        while True:
-            time.sleep(_LOOK_SECONDS)
-            if self._is_blocked():
-                with self.clock.closed():
-                    # No batch gets through now, so nothing changes the variables.
-                    if self._is_blocked():
-                        self._save_blocked(number)
+        with self.clock.closed():
+            # The main thread decides where a call ends now. It does not while it waits for input,
+            # or where more steps of the same call would follow.
+            while True:
+                time.sleep(_LOOK_SECONDS)
+                with self._decision:
+                    if self._waits_for_input():
+                        self._save_between_calls()
                         listener.end_process(number, self._resume(number))
 
-    def _is_blocked(self) -> bool:
+    def _waits_for_input(self) -> bool:
         # Without reports nobody knows what the step waits for.
         waits = self._plan.reports_steps and self.clock.waits_for == step_clock.INPUT
-        return waits and self.clock.elapsed() > _BLOCKED_SECONDS
+        return waits and self.clock.elapsed() > _SETTLED_SECONDS
 
-    def _save_blocked(self, number: int) -> None:
-        seconds = self.clock.elapsed()
-        say(f"training: the step has waited {seconds:.0f} s for input; it is not waited for")
+    def _save_between_calls(self) -> None:
         of_run = self._manager
         try:
             self.guard.check()

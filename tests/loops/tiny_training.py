@@ -11,6 +11,7 @@ Shapes: B clips of a batch.
 
 import contextlib
 import pathlib
+import sys
 import time
 from collections.abc import Iterator
 from unittest import mock
@@ -83,7 +84,7 @@ class TinyModel(model_lib.DetectionModel):
     def __init__(self, step_seconds: float = 0.0, statistics: float = 1.0):
         """Takes how long a step sleeps, and the value of variables that no loss depends on."""
         super().__init__(num_classes=1)
-        self._step_seconds = step_seconds
+        self._step_seconds, self.num_batches = step_seconds, 0
         start = tf.keras.initializers.GlorotUniform(seed=1)
         self._hidden = tf.keras.layers.Dense(
             8, activation="tanh", kernel_initializer=start, name="hidden"
@@ -101,6 +102,8 @@ class TinyModel(model_lib.DetectionModel):
         colour = tf.reduce_mean(preprocessed_inputs, axis=(1, 2))
 
         def sleep(value):
+            self.num_batches += 1
+            print(f"batch {self.num_batches} arrived", file=sys.stderr, flush=True)
             time.sleep(self._step_seconds)
             return value
 
@@ -199,21 +202,38 @@ def substituted(step_seconds: float = 0.0, statistics: float = 1.0, **dataset) -
         yield
 
 
-if __name__ == "__main__":
+def run_as_program() -> None:
+    """Runs `model_main_tf2` on the command line's flags."""
     from object_detection_ext import model_main_tf2
 
-    _BLOCK_AFTER = flags.DEFINE_integer("block_after", None, "See make_dataset.")
-    _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 0.0, "See make_dataset.")
-    _POISON = flags.DEFINE_integer("poison", None, "See make_dataset.")
-    _STEP_SECONDS = flags.DEFINE_float("step_seconds", 0.0, "How long a step sleeps.")
+    block_after = flags.DEFINE_integer("block_after", None, "See make_dataset.")
+    input_seconds = flags.DEFINE_float("input_seconds", 0.0, "See make_dataset.")
+    poison = flags.DEFINE_integer("poison", None, "See make_dataset.")
+    step_seconds = flags.DEFINE_float("step_seconds", 0.0, "How long a step sleeps.")
+    save_seconds = flags.DEFINE_float("save_seconds", 0.0, "How long a checkpoint takes to write.")
+    stock_record = tf.train.CheckpointManager._record_state
 
-    def _main(argv):
-        with substituted(
-            _STEP_SECONDS.value,
-            block_after=_BLOCK_AFTER.value,
-            input_seconds=_INPUT_SECONDS.value,
-            poison=_POISON.value,
+    def record_state(manager):
+        # The data are written, but no file lists them yet.
+        if len(manager.checkpoints) > 1:
+            print("recording a second checkpoint", file=sys.stderr, flush=True)
+            time.sleep(save_seconds.value)
+        stock_record(manager)
+
+    def main(argv):
+        with (
+            mock.patch.object(tf.train.CheckpointManager, "_record_state", record_state),
+            substituted(
+                step_seconds.value,
+                block_after=block_after.value,
+                input_seconds=input_seconds.value,
+                poison=poison.value,
+            ),
         ):
             model_main_tf2.main(argv)
 
-    registration.run(_main, model_main_tf2.OVERRIDE)
+    registration.run(main, model_main_tf2.OVERRIDE)
+
+
+if __name__ == "__main__":
+    run_as_program()

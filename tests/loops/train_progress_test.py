@@ -45,7 +45,7 @@ def test_rates_are_those_since_the_line_before(capsys, monkeypatch):
         progress.update(step, 1.0, CallTimes(0.1, wait))
     lines = _lines(capsys)[2:]
     assert 2 <= len(lines) < 10  # not one for every step
-    assert "20 clips/s, 0% waiting for input" in lines[1]
+    assert "20 clips/s, 0% waiting for input" in lines[0]
     assert "20 clips/s, 100% waiting for input" in lines[-1]
 
 
