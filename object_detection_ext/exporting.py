@@ -23,7 +23,8 @@ from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 
 from object_detection_ext import errors, pipeline_check
 from object_detection_ext import options as options_lib
-from object_detection_ext.checkpoints import averages, files, matching
+from object_detection_ext.checkpoints import averages, matching
+from object_detection_ext.checkpoints import files as checkpoint_files
 from object_detection_ext.data import clip_decoder
 from object_detection_ext.detection.video_meta_arch import ClipFeatures
 from object_detection_ext.input_types import (
@@ -282,7 +283,7 @@ def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineC
 
 def usable_checkpoint(
     pipeline: pipeline_pb2.TrainEvalPipelineConfig, path: str, source: str
-) -> files.Contents:
+) -> checkpoint_files.Contents:
     """The checkpoint that a user means, read and found fit for a pipeline's model.
 
     Args:
@@ -294,14 +295,16 @@ def usable_checkpoint(
         errors.InputError: if there is none, if it is damaged, has values that are not finite, or is
             not of this model.
     """
-    contents = files.resolve(path, say)
-    files.check_finite(contents)
+    contents = checkpoint_files.resolve(path, say)
+    checkpoint_files.check_finite(contents)
     matching.check(pipeline, contents, source, say)
     return contents
 
 
 def restored_module(
-    pipeline: pipeline_pb2.TrainEvalPipelineConfig, contents: files.Contents, input_type: str
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig,
+    contents: checkpoint_files.Contents,
+    input_type: str,
 ) -> exporter_lib_v2.DetectionInferenceModule:
     """What is exported for an input type, without the export.
 
@@ -318,8 +321,8 @@ def restored_module(
     configs = config_util.create_configs_from_pipeline_proto(pipeline)
     model = model_builder.build(configs["model"], is_training=False)
     module = MODULES[input_type](model)
-    with averages.folder_to_export(pipeline, contents) as folder:
-        checkpoint = tf.train.latest_checkpoint(folder)
+    with averages.folder_to_export(pipeline, contents) as newest:
+        checkpoint = tf.train.latest_checkpoint(newest)
         status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
         module.__call__.get_concrete_function()  # makes the variables
         status.assert_existing_objects_matched()
@@ -340,7 +343,9 @@ def wrap_export(stock_export: Callable) -> Callable:
     ):
         pipeline_check.check(pipeline_config, "pipeline.config")
         _check_input_type(input_type, pipeline_config)
-        contents = usable_checkpoint(pipeline_config, trained_checkpoint_dir, "pipeline.config")
+        contents = usable_checkpoint(
+            pipeline_config, trained_checkpoint_dir, "the pipeline.config in use"
+        )
         pipeline = pipeline_pb2.TrainEvalPipelineConfig()
         pipeline.CopyFrom(pipeline_config)
         with contextlib.ExitStack() as stack:
@@ -348,12 +353,12 @@ def wrap_export(stock_export: Callable) -> Callable:
                 options_lib.attach_to_pipeline(pipeline)
                 stack.enter_context(_with_assets(pipeline, input_type))
                 stack.enter_context(_without_functions_of_layers())
-                folder = stack.enter_context(averages.folder_to_export(pipeline, contents))
-                # The exported weights are the averages: of those there are none.
+                newest = stack.enter_context(averages.folder_to_export(pipeline, contents))
+                # The exported weights are the averages, and the export has no others.
                 pipeline.eval_config.use_moving_averages = False
             else:
-                folder = stack.enter_context(files.folder_of(contents.prefix))
-            stock_export(input_type, pipeline, folder, output_directory, *args, **kwargs)
+                newest = stack.enter_context(checkpoint_files.folder_of(contents.prefix))
+            stock_export(input_type, pipeline, newest, output_directory, *args, **kwargs)
         if input_type in MODULES:
             _write_warmup(pipeline, input_type, output_directory)
 

@@ -126,14 +126,15 @@ def listed(folder: str) -> list[str]:
     """Prefixes of a folder's checkpoints, newest first, whole or not.
 
     First the one that its `checkpoint` file calls the newest, then the others that it lists, then
-    others of training (`ckpt-5`) that have an index file.
+    others of training (`ckpt-5`) of which a file is there.
     """
     state = _state(folder)
     found = [state.model_checkpoint_path] if state else []
     if state:
         found += [p for p in reversed(state.all_model_checkpoint_paths) if p not in found]
-    on_disk = [prefix for prefix in _prefixes(folder) if _OF_TRAINING.match(_name(prefix))]
-    others = set(on_disk) - set(found)
+    on_disk = {_PART_OF_A_CHECKPOINT.sub("", name) for name in _names(folder)}
+    others = {os.path.join(folder, name) for name in on_disk if _OF_TRAINING.match(name)}
+    others -= set(found)
     return found + sorted(others, key=_number, reverse=True)
 
 
@@ -229,9 +230,12 @@ def resolve(path: str, say: Callable[[str], None]) -> Contents:
     folder = path
     if _name(path) == _STATE_FILE and not tf.io.gfile.isdir(path):
         folder = os.path.dirname(path)
-    contents = newest_whole(folder, say) if tf.io.gfile.isdir(folder) else None
-    if contents is None:
-        raise errors.InputError(_there_is_none(path))
+    try:
+        contents = newest_whole(folder, say) if tf.io.gfile.isdir(folder) else None
+        if contents is None:
+            raise errors.InputError(_there_is_none(path))
+    except tf.errors.OpError as error:  # of a place that cannot be reached
+        raise errors.InputError(f"'{path}' cannot be read: {error.message}") from error
     return contents
 
 
@@ -269,7 +273,8 @@ def _enumerated(names: Sequence[str]) -> str:
 
 def readable_name(key: str) -> str:
     """A variable's checkpoint key without what all of them have."""
-    return key.removesuffix(VALUE_SUFFIX).replace("/.OPTIMIZER_SLOT/", " of ")
+    name, _, slot = key.removesuffix(VALUE_SUFFIX).partition("/.OPTIMIZER_SLOT/")
+    return f"{name} ({slot})" if slot else name
 
 
 def check_finite(contents: Contents) -> None:
@@ -280,7 +285,7 @@ def check_finite(contents: Contents) -> None:
     """
     if not contents.non_finite:
         return
-    good = _newest_finite(contents.prefix)
+    good = _newest_finite(contents)
     raise errors.InputError(
         f"The checkpoint '{contents.prefix}' cannot be used: {describe_non_finite(contents)} The "
         "training that wrote it had diverged. "
@@ -300,11 +305,14 @@ def describe_non_finite(contents: Contents) -> str:
     return f"{count} of its {total} variables {has} NaN or infinite values: {names}."
 
 
-def _newest_finite(prefix: str) -> str | None:
-    for other in listed(os.path.dirname(prefix) or "."):
+def _newest_finite(contents: Contents) -> str | None:
+    """The newest checkpoint beside it that has the same variables, all of them finite."""
+    for prefix in listed(os.path.dirname(contents.prefix) or "."):
         with contextlib.suppress(DamagedError):
-            if not read(other).non_finite:
-                return other
+            other = read(prefix)
+            # That of step 0 has no weights.
+            if not other.non_finite and other.shapes.keys() >= contents.shapes.keys():
+                return prefix
     return None
 
 

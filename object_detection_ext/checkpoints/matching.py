@@ -5,6 +5,7 @@ TensorFlow restores what fits and keeps quiet about the rest.
 """
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,16 +93,18 @@ def check(
         return
     found = of_contents(contents)
     if not found:
-        raise MismatchError(
-            f"The checkpoint '{contents.prefix}' holds no detector of this package (no variable "
-            f"starts with '{model_variables.MODEL}'). Weights that a training starts from are "
-            "named in train_config.fine_tune_checkpoint."
-        )
-    wanted = model_variables.of_pipeline(pipeline)
+        raise MismatchError(_describe_without_weights(contents))
+    wanted = _variables_of(pipeline.SerializeToString(deterministic=True))
     differing = differences(wanted, found)
     if differing:
         raise MismatchError(_describe(differing, wanted, found, pipeline, contents.prefix, source))
     averages.check(pipeline, contents, source, say)
+
+
+@functools.lru_cache(maxsize=1)
+def _variables_of(pipeline: bytes) -> Shapes:
+    """Those of a serialized pipeline's model; an eval loop asks again for every checkpoint."""
+    return model_variables.of_pipeline(pipeline_pb2.TrainEvalPipelineConfig.FromString(pipeline))
 
 
 def of_contents(contents: files.Contents) -> dict[str, tuple[int, ...]]:
@@ -116,6 +119,16 @@ def of_contents(contents: files.Contents) -> dict[str, tuple[int, ...]]:
         and key.endswith(files.VALUE_SUFFIX)
         and "/.OPTIMIZER_SLOT/" not in key
     }
+
+
+def _describe_without_weights(contents: files.Contents) -> str:
+    text = f"The checkpoint '{contents.prefix}' holds no weights of a detector"
+    if files.STEP_KEY in contents.shapes:
+        return f"{text}: it was written before the first step of a training."
+    return (
+        f"{text}: no variable's name starts with '{model_variables.MODEL}'. Weights of a trunk, "
+        "that a training starts from, are named in train_config.fine_tune_checkpoint."
+    )
 
 
 def _describe(
@@ -175,9 +188,9 @@ def _causes(
     path, trained = _config_of(prefix)
     fields = _different_fields(trained, pipeline) if trained is not None else []
     if fields:
-        yield f"The pipeline.config beside the checkpoint ('{path}') differs too:"
+        yield f"'{path}', beside the checkpoint and without any --config_override, says:"
         for name, there, here in fields[:_MAX_LISTED]:
-            yield f"  {name}: {there} there, {here} in {source}"
+            yield f"  {name}: {there}, not {here}"
     if not names and not fields:
         yield "It was probably trained by another network or another version of this package."
     yield (

@@ -262,11 +262,16 @@ def check_saved_model(path: str) -> None:
 
 
 def _check_variables(path: str) -> None:
-    """Raises errors.InputError for damaged variables and for values that are not finite."""
+    """Raises errors.InputError for variables that are damaged or have values that are not finite.
+
+    It takes a fraction of the time of loading them.
+    """
     from object_detection_ext.checkpoints import files as checkpoint_files
 
-    prefix = os.path.join(path, "variables", "variables")
-    contents = checkpoint_files.read(prefix)
+    folder = os.path.join(path, "variables")
+    if not os.path.isdir(folder):
+        return  # frozen models have none
+    contents = checkpoint_files.read(os.path.join(folder, "variables"))
     if contents.non_finite:
         raise ModelError(
             f"{path}: the model cannot be used: "

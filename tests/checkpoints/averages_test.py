@@ -9,7 +9,7 @@ import tensorflow as tf
 from object_detection import exporter_lib_v2, model_lib_v2
 from official.modeling.optimization import ema_optimizer
 
-from object_detection_ext import errors, pipeline_check, registration
+from object_detection_ext import errors, exporting, pipeline_check, registration
 from object_detection_ext.checkpoints import averages, files, model_variables
 from tests import tiny_pipeline
 from tests.checkpoints import trained
@@ -138,10 +138,14 @@ def test_export_has_the_weights_that_the_stock_loop_evaluates(tmp_path, monkeypa
     exporter_lib_v2.export_inference_graph(
         "clip_tensor", pipeline, str(tmp_path / "model"), str(tmp_path / "out")
     )
+    contents = exporting.usable_checkpoint(pipeline, str(tmp_path / "model"), "my.config")
+    module = exporting.restored_module(pipeline, contents, "clip_tensor")
+    restored = model_variables.of_model(module._model)
     evaluated = _evaluated_weights(config, tmp_path / "model", monkeypatch)
     exported = tf.train.load_checkpoint(str(tmp_path / "out/checkpoint"))
     for name, value in evaluated.items():
         np.testing.assert_array_equal(exported.get_tensor(model_variables.key(name)), value, name)
+        np.testing.assert_array_equal(restored[name], value, name)  # of `from_checkpoint`
     # The export's own config says how its checkpoint is evaluated: as it is.
     again = registration.read_pipeline(str(tmp_path / "out/pipeline.config"))
     assert not again.eval_config.use_moving_averages

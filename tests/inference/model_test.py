@@ -159,6 +159,28 @@ def test_boxes_for_a_model_with_proposals_of_its_own(saved):
         model_lib.load_saved_model(saved)(_clips(1), _GIVEN[:1])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_exported_model_that_diverged_is_refused(tmp_path, value):
+    detector = fake_models.Detector()
+    detector.weight, detector.bias = tf.Variable([1.0, value]), tf.Variable(0.0)
+    path = fake_models.save(detector, tmp_path / "m", {})
+    with pytest.raises(model_lib.ModelError) as info:
+        model_lib.load_saved_model(path)
+    assert f"{path}: the model cannot be used: 1 of its 2 variables has NaN" in str(info.value)
+    assert "values: weight." in str(info.value)
+
+
+@pytest.mark.parametrize("name", ["variables.index", "variables.data-00000-of-00001"])
+def test_exported_model_with_damaged_variables_is_named(tmp_path, name):
+    detector = fake_models.Detector()
+    detector.weight = tf.Variable(tf.ones([100]))
+    path = fake_models.save(detector, tmp_path / "m", {})
+    damaged = tmp_path / "m/variables" / name
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(errors.InputError, match=f"{damaged} is cut off or damaged"):
+        model_lib.load_saved_model(path)
+
+
 @pytest.mark.slow
 def test_checkpoint_gives_what_its_model_gives(tmp_path):
     registration.register()
@@ -187,7 +209,13 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
     np.testing.assert_allclose(
         found["detection_scores"], expected["detection_scores"][0, :count], atol=1e-5
     )
-    given = model_lib.load_checkpoint(str(config), str(tmp_path), takes_boxes=True)
+    with pytest.raises(errors.InputError, match="num_classes: 3 in the checkpoint, 7 in"):
+        model_lib.load_checkpoint(
+            str(config),
+            str(tmp_path / "ckpt-1"),
+            config_override="model { faster_rcnn { num_classes: 7 } }",
+        )
+    given = model_lib.load_checkpoint(str(config), str(tmp_path / "ckpt-1"), takes_boxes=True)
     assert given.takes_boxes
     box = np.array([[0.1, 0.1, 0.6, 0.5]])
     one, nobody = given(np.zeros([2, 4, 64, 64, 3], np.uint8), [box, np.zeros([0, 4])])

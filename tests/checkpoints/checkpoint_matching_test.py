@@ -200,8 +200,8 @@ def test_pipeline_config_beside_the_checkpoint_or_above_is_compared(tmp_path, co
     beside.write_text(text_format.MessageToString(trained_with))
     override = _options("tx_head { num_layers: 5 } clip { fps: 30 }")
     text = _refusal(override, files.read(str(folder / "ckpt-1")))
-    assert f"The pipeline.config beside the checkpoint ('{beside}') differs too:\n" in text
-    assert "\n  video_action_transformer.tx_head.num_layers: 1 there, 5 in my.config\n" in text
+    assert f"'{beside}', beside the checkpoint and without any --config_override, says:\n" in text
+    assert "\n  video_action_transformer.tx_head.num_layers: 1, not 5\n" in text
     assert "fps" not in text and "learning_rate" not in text  # they change no variable
 
 
@@ -210,13 +210,21 @@ def test_pipeline_config_that_is_not_readable_does_not_matter(tmp_path, contents
     shutil.copytree(pathlib.Path(contents.prefix).parent, folder)
     (folder / "pipeline.config").write_text("not a { pipeline")
     text = _refusal(_options("i3d_head { }"), files.read(str(folder / "ckpt-1")))
-    assert "head: tx_head in the checkpoint" in text and "pipeline.config beside" not in text
+    assert "head: tx_head in the checkpoint" in text and "beside the checkpoint" not in text
 
 
 def test_weights_of_a_trunk_are_not_a_model(tmp_path):
     prefix = tf.train.Checkpoint(feature_extractor=tf.Variable(1.0)).write(str(tmp_path / "i3d"))
     text = _refusal("", files.read(prefix))
-    assert "holds no detector" in text and "fine_tune_checkpoint" in text
+    assert "holds no weights of a detector: no variable" in text
+    assert "fine_tune_checkpoint" in text
+
+
+def test_checkpoint_of_step_0_has_no_weights(tmp_path):
+    """The stock train loop saves one before the model has made its variables."""
+    saved = tf.train.Checkpoint(step=tf.Variable(0, dtype=tf.int64), model=tf.Module())
+    text = _refusal("", files.read(saved.save(str(tmp_path / "ckpt"))))
+    assert "it was written before the first step" in text
 
 
 def test_stock_models_pass(contents):

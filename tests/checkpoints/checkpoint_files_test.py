@@ -129,6 +129,15 @@ def test_without_state_file_the_highest_number_is_the_newest(tmp_path):
     assert files.newest_whole(str(tmp_path), print).prefix == str(tmp_path / "ckpt-10")
 
 
+def test_without_state_file_a_half_written_one_is_still_named(tmp_path):
+    _train(tmp_path)
+    (tmp_path / "checkpoint").unlink()
+    (tmp_path / _INDEX).unlink()
+    said = []
+    assert files.newest_whole(str(tmp_path), said.append).prefix == str(tmp_path / "ckpt-2")
+    assert f"{tmp_path}/{_INDEX} is missing" in said[0]
+
+
 def test_what_the_state_file_calls_the_newest_is_the_newest(tmp_path):
     """Users edit the file to go back."""
     _train(tmp_path)
@@ -212,6 +221,17 @@ def test_refusals_say_what_is_there(tmp_path):
     assert "exported SavedModel" in _refusal(tmp_path / "empty")
 
 
+def test_place_that_cannot_be_reached_is_one_line():
+    message = _refusal("nosuchscheme://bucket/model")
+    assert "'nosuchscheme://bucket/model' cannot be read" in message and "\n" not in message
+
+
+def test_slots_of_optimizers_are_told_apart():
+    key = f"model/weight/.OPTIMIZER_SLOT/optimizer/momentum{files.VALUE_SUFFIX}"
+    assert files.readable_name(key) == "model/weight (optimizer/momentum)"
+    assert files.readable_name(f"model/weight{files.VALUE_SUFFIX}") == "model/weight"
+
+
 def test_published_weights_are_taken_by_their_prefix_alone(tmp_path):
     tf.train.Checkpoint(weight=tf.Variable(1.0)).write(str(tmp_path / "i3d.ckpt"))
     assert f"give its own prefix: {tmp_path}/i3d.ckpt." in _refusal(tmp_path)
@@ -234,14 +254,25 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value, dtype):
 
 
 def test_refusal_of_not_finite_values_names_few_and_the_last_good_checkpoint(tmp_path):
-    saved = _train(tmp_path)
-    names = {f"v{n:02d}": tf.Variable(np.nan) for n in range(12)}
-    diverged = tf.train.Checkpoint(step=saved.step, model=tf.train.Checkpoint(**names))
-    prefix = diverged.write(str(tmp_path / "ckpt-4"))
-    with pytest.raises(errors.InputError, match="12 of its 13.*model/v09 and 2 more") as info:
-        files.check_finite(files.read(prefix))
-    assert str(info.value).endswith(f"without such values is '{tmp_path}/ckpt-3'.")
-    files.check_finite(files.read(str(tmp_path / "ckpt-3")))
+    step, model = tf.Variable(0, dtype=tf.int64), tf.Module()
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(step=step, model=model), str(tmp_path), max_to_keep=7
+    )
+    manager.save()  # of step 0: without weights, so no good one
+    model.weights = [tf.Variable(1.0) for _ in range(12)]
+    good = manager.save()
+    for weight in model.weights:
+        weight.assign(np.nan)
+    contents = files.read(manager.save())
+    with pytest.raises(
+        errors.InputError, match="12 of its 14 .*: model/weights/0, .* and 2 more"
+    ) as info:
+        files.check_finite(contents)
+    assert str(info.value).endswith(f"without such values is '{good}'.")
+    for path in tmp_path.glob("ckpt-2.*"):
+        path.unlink()
+    with pytest.raises(errors.InputError, match="No checkpoint beside it is without such values"):
+        files.check_finite(contents)
 
 
 def _resumed(folder: pathlib.Path, max_to_keep: int = 7):
