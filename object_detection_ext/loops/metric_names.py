@@ -9,7 +9,7 @@ import numpy as np
 from object_detection import eval_util
 from object_detection.core import standard_fields
 from object_detection.protos import pipeline_pb2
-from object_detection.utils import label_map_util
+from object_detection.utils import config_util, label_map_util
 
 from object_detection_ext import errors
 
@@ -114,12 +114,15 @@ def possible_scalars(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> frozense
     Returns:
         Full names; None if an evaluator cannot say so early.
     """
-    label_map = pipeline.eval_input_reader[0].label_map_path
     try:
+        # Our options travel with the messages that this gives.
+        configs = config_util.create_configs_from_pipeline_proto(pipeline)
+        eval_config = configs["eval_config"]
+        label_map = configs["eval_input_configs"][0].label_map_path
         categories = list(label_map_util.create_category_index_from_labelmap(label_map).values())
-        options = eval_util.evaluator_options_from_eval_config(pipeline.eval_config)
+        options = eval_util.evaluator_options_from_eval_config(eval_config)
         names = set(_LOSSES)
-        for evaluator in eval_util.get_evaluators(pipeline.eval_config, categories, options):
+        for evaluator in eval_util.get_evaluators(eval_config, categories, options):
             names.update(map(str, _scalars_of(evaluator, [item["id"] for item in categories])))
     except (LookupError, TypeError, ValueError, OSError):
         return None

@@ -310,14 +310,18 @@ class _Ended(BaseException):
 def test_a_signal_ends_at_once_and_leaves_nothing(evaluated, tmp_path, monkeypatch, when):
     listener = stopping.Listener()
     monkeypatch.setattr(stopping, "_active", listener)
-    ended = []
-    monkeypatch.setattr(listener, "end_process", lambda *args: ended.append(args))
+    ended, has_ended = [], threading.Event()
+
+    def end_process(*args):
+        ended.append(args)
+        has_ended.set()
+
+    monkeypatch.setattr(listener, "end_process", end_process)
 
     def signal(step=None):
         assert bool(list((tmp_path / "model").glob("best.evaluating*"))) == (step is not None)
         listener.hear(15)
-        while not ended:
-            time.sleep(0.01)
+        has_ended.wait()
         raise _Ended
 
     if when == "evaluating":

@@ -83,7 +83,7 @@ def test_training_pauses_and_ends_early_and_what_was_stopped_is_evaluated_first(
     process = _start(config, model_dir, "--values=0.2,0.5,-1", *options)
     said = _interrupt(
         process,
-        lambda: (model_dir / "ckpt-4.index").exists() and list(model_dir.glob("*.evaluating*")),
+        lambda: list(model_dir.glob("best.evaluating*/*/ckpt-4.index")),
         signal.SIGTERM,
     )
     assert process.returncode == 143

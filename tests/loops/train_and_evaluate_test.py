@@ -219,16 +219,20 @@ def test_scalars_of_training_are_flushed_before_a_pause(trained, tmp_path):
 
 
 def test_a_signal_ends_the_pause_at_once(trained, tmp_path, monkeypatch):
-    listener, ended = stopping.Listener(), []
+    listener, ended, has_ended = stopping.Listener(), [], threading.Event()
+
+    def end_process(*args):
+        ended.append(args)
+        has_ended.set()
+
     monkeypatch.setattr(stopping, "_active", listener)
-    monkeypatch.setattr(listener, "end_process", lambda *args: ended.append(args))
+    monkeypatch.setattr(listener, "end_process", end_process)
     model_dir = tmp_path / "model"
 
     def during(step):
         if step == 20:
             listener.hear(2)
-            while not ended:
-                pass
+            has_ended.wait()
             assert list(model_dir.glob("best.evaluating*")) == []
             raise KeyError("the process has ended")
 
