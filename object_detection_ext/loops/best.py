@@ -41,6 +41,8 @@ class Record:
         value: of the metric; None if no evaluation had a number.
         step: of the best checkpoint; None if there is none.
         checkpoint: name of its files in the folder, such as 'ckpt-5'; None if there is none.
+        scalars: all scalars of the best checkpoint's evaluation by name; None for what is not a
+            finite number.
         evaluations_without_gain: number of evaluations since the best.
         last_evaluated_step: of the newest evaluation, whatever its result.
         to_remove: names of checkpoints in the folder that do not count: not yet, or no more.
@@ -52,6 +54,7 @@ class Record:
     value: float | None = None
     step: int | None = None
     checkpoint: str | None = None
+    scalars: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     evaluations_without_gain: int = 0
     last_evaluated_step: int | None = None
     to_remove: tuple[str, ...] = ()
@@ -188,12 +191,12 @@ class BestCheckpoint:
         if step == self._record.step:
             self._write(dataclasses.replace(self._record, last_evaluated_step=step))
         elif _is_better(value, self._record.value, goal):
-            self._keep(checkpoint, step, name, value)
+            self._keep(checkpoint, step, name, metrics)
         else:
             return f"{shown} ({self._without_gain(step, name, value)})"
         return f"{shown} (best so far, kept in {self.folder})"
 
-    def _keep(self, checkpoint: str, step: int, metric: str, value: float) -> None:
+    def _keep(self, checkpoint: str, step: int, metric: str, metrics: Mapping[str, float]) -> None:
         tf.io.gfile.makedirs(self.folder)
         old = self._record
         name = _free_name(os.path.basename(checkpoint), tf.io.gfile.listdir(self.folder))
@@ -208,9 +211,10 @@ class BestCheckpoint:
             evaluated_on=old.evaluated_on,
             metric=metric,
             goal=self._metric.goal_of(metric),
-            value=value,
+            value=float(metrics[metric]),
             step=step,
             checkpoint=name,
+            scalars=_as_json(metrics),
             last_evaluated_step=step,
             to_remove=(*old.to_remove, *([old.checkpoint] if old.checkpoint else [])),
         )
@@ -295,3 +299,9 @@ def _free_name(name: str, taken: Sequence[str]) -> str:
         match = _NUMBER.search(name)
         name = f"{name[: match.start()]}{int(match[0]) + 1}" if match else f"{name}-1"
     return name
+
+
+def _as_json(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Scalars as JSON can say them: it has no NaN."""
+    values = {name: float(value) for name, value in metrics.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -266,6 +266,8 @@ def test_a_damaged_best_checkpoint_is_reported_and_replaced(tmp_path, capsys):
 
 
 def test_record_as_text(tmp_path):
-    record = best_lib.Record(("a", "b"), "m", "max", np.float64(0.5).item(), 3, "ckpt-3", 1, 4, ())
+    record = best_lib.Record(
+        ("a", "b"), "m", "max", np.float64(0.5).item(), 3, "ckpt-3", {"m": 0.5, "n": None}, 1, 4, ()
+    )
     assert best_lib.Record.from_json(record.to_json()) == record
     assert set(json.loads(record.to_json())) == {f.name for f in dataclasses.fields(record)}
