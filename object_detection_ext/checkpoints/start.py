@@ -167,7 +167,8 @@ def wrap_train_loop(stock_train_loop: Callable, *, read_pipeline: Callable) -> C
             _check_folder(pipeline.train_config, model_dir, pipeline_config_path)
             if resumes(model_dir):
                 _check_classes(pipeline, model_dir, pipeline_config_path)
-                config_override = f"{config_override or ''}\n{_START_FROM_NOTHING}"
+                if pipeline.train_config.fine_tune_checkpoint:
+                    config_override = f"{config_override or ''}\n{_START_FROM_NOTHING}"
             else:
                 if tf.train.latest_checkpoint(model_dir) is not None:
                     check(pipeline, pipeline_config_path)  # it looked as if training resumed

@@ -551,6 +551,8 @@ def test_training_does_not_resume_with_other_classes(tmp_path, old):
     _save(tf.train.Checkpoint(weight=tf.Variable(1.0)), tmp_path / "model", old.label_map)
     loop = _StockLoop()
     _train(tmp_path, pipeline, loop)
+    # A config that names no start is saved as it is.
+    assert loop.calls[0]["config_override"] is None
     label_map = tiny_pipeline.write_label_map(tmp_path / "new.pbtxt", {**_OLD, 2: "jump"})
     with pytest.raises(errors.InputError, match="my.config: .*2 is 'jump' and was 'walk'"):
         _train(tmp_path, _own_pipeline("", label_map), loop)
