@@ -149,8 +149,22 @@ def build(
     if batch_size:
         if input_context is not None:
             batch_size = input_context.get_per_replica_batch_size(batch_size)
-        dataset = dataset.batch(batch_size, drop_remainder=input_reader.drop_remainder)
+        is_evaluation = is_stock and not transform.is_training
+        dataset = dataset.batch(
+            batch_size, drop_remainder=_drops_remainder(input_reader, is_evaluation)
+        )
     return dataset.prefetch(input_reader.num_prefetch_batches)
+
+
+def _drops_remainder(input_reader: input_reader_pb2.InputReader, is_evaluation: bool) -> bool:
+    """Whether the clips at the end that do not fill a batch are left out.
+
+    The stock default leaves them out. That loses nothing in training, which reads on, but an
+    evaluation would be of fewer clips than there are: it must be asked for, as a TPU may need it.
+    """
+    if is_evaluation and not input_reader.HasField("drop_remainder"):
+        return False
+    return input_reader.drop_remainder
 
 
 def _checked_size(num_frames: int, size: tuple[int, int], features: dict, labels: dict):

@@ -36,7 +36,8 @@ _WARMUP_STEPS = 50
 # Lines of our own tools; the rest, mostly TensorFlow's, is in the log files.
 _PROGRESS = re.compile(
     r"^(toy data|records|training|evaluating|evaluation|detection|video|Converted"
-    r"|WARNING: .*skipped|Found|Nothing|eval_\d+:|attention|visualize|report|error|warning|estimate)\b"
+    r"|WARNING: .*skipped|Found|Nothing|eval_\d+:|attention|visualize|report|error|warning"
+    r"|estimate)\b"
 )
 _METRIC = re.compile(r"AvaDetectionBoxes_(?:Precision/|PerformanceByCategory/)?(\S.*@0\.5IOU.*)$")
 

@@ -453,6 +453,23 @@ def test_eval_input_keeps_the_middle_frame_as_the_original_image(tmp_path, label
     np.testing.assert_array_equal(labels["groundtruth_classes"][0, :2], [[1, 0, 0], [0, 0, 1]])
 
 
+def test_evaluation_leaves_no_clip_out_unless_it_is_asked_to(tmp_path, label_map):
+    configs, model = _train_input(tmp_path, label_map, "")
+    records = [_record(f"v{index}", _moving_gradient()) for index in range(3)]
+    path = tiny_pipeline.write_records(tmp_path / "three", records)
+    configs["eval_config"].batch_size = 2
+    reader = configs["eval_input_configs"][0]
+    reader.tf_record_input_reader.input_path[:] = [str(path)]
+
+    def batches():
+        dataset = inputs.eval_input(configs["eval_config"], reader, configs["model"], model=model)
+        return [features["image"].shape[0] for features, _ in dataset]
+
+    assert batches() == [2, 1]
+    reader.drop_remainder = True
+    assert batches() == [2]
+
+
 def _still_record() -> bytes:
     """Four times the same colourful frame."""
     frame = tiny_pipeline.encode_jpeg(
