@@ -2,6 +2,7 @@
 """Trainings that are stopped by signals, as real processes; the loop is the stock one."""
 
 import signal
+import time
 
 import pytest
 import tensorflow as tf
@@ -70,7 +71,7 @@ def test_step_ends_and_a_checkpoint_is_written(running, folder):
 
 
 def test_blocked_input_is_not_waited_for(running, folder):
-    running.wait_for("blocked", "training: step 5 of")
+    running.wait_for("blocked", "it waits for input")
     running.send("blocked", signal.SIGINT)
     assert running.status("blocked") == 130
     # Batches 0 to 4 came; the last step was saved though no call returned to Python after it.
@@ -81,10 +82,12 @@ def test_blocked_input_is_not_waited_for(running, folder):
 
 def test_a_call_of_many_steps_is_not_waited_for(running, folder):
     running.wait_for("long call", "batch 2 arrived")
+    start = time.monotonic()
     running.send("long call", signal.SIGTERM)
     assert running.status("long call") == 143
+    assert time.monotonic() - start < 30.0
     first, last = _steps(folder, "long call")
-    assert first == 0 and 1 <= last < 10
+    assert first == 0 and last >= 1
 
 
 def test_before_the_first_step_there_is_nothing_to_save(running, folder):
