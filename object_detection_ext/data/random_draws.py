@@ -4,8 +4,10 @@
 Op determinism makes TensorFlow's random operations repeat themselves, and calls functions that hold
 one for one element after the other. What it leaves to us:
 
-- Functions that read and decode should stay parallel, so they hold no random operation: they draw
-  from a seed (`uniform`) that a small function before them has drawn (`with_seeds`).
+- Functions that read and decode hold no random operation, which would take them out of parallel
+  work: they draw from a seed (`uniform`) that a small function before them has drawn
+  (`with_seeds`). With a global seed TensorFlow calls them one after the other all the same, as
+  our NumPy functions are stateful to it.
 - The random operations of a dataset's function are counted from 0, so those of two functions would
   draw the same numbers: a clip that is flipped would also be the brighter one. `own_stream` gives a
   function numbers of its own.

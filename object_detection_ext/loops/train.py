@@ -153,8 +153,8 @@ def _check_resumed(
 ) -> None:
     """Has the stock loop resume from the newest whole checkpoint, if it belongs to the model."""
     contents = files.newest_whole(model_dir, say)
-    # At step 0 the model has no variables yet.
-    if files.step_of(contents.prefix) > 0:
+    # At step 0 the model has no variables yet, but where moving averages are kept.
+    if files.step_of(contents.prefix) > 0 or matching.of_contents(contents):
         files.check_finite(contents)
         matching.check(pipeline, contents, path)
     files.make_newest(model_dir, contents.prefix, say)
