@@ -364,7 +364,8 @@ def wrap_export(stock_export: Callable) -> Callable:
                 stack.enter_context(_without_functions_of_layers())
                 newest = stack.enter_context(averages.folder_to_export(pipeline, contents))
                 # The exported weights are the averages, and the export has no others.
-                pipeline.eval_config.use_moving_averages = False
+                if pipeline.eval_config.use_moving_averages:
+                    pipeline.eval_config.use_moving_averages = False
             else:
                 newest = stack.enter_context(checkpoint_files.folder_of(contents.prefix))
             stock_export(input_type, pipeline, newest, folder, *args, **kwargs)

@@ -17,6 +17,7 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import label_map_util
 
 from object_detection_ext import errors
+from object_detection_ext import files as file_systems
 from object_detection_ext.input_types import LABEL_MAP_ASSET
 
 # What a training's copy is called, in its model_dir.
@@ -104,10 +105,9 @@ def keep(pipeline: pipeline_pb2.TrainEvalPipelineConfig, model_dir: str) -> None
     if not path:
         return
     tf.io.gfile.makedirs(model_dir)
-    target = os.path.join(model_dir, KEPT_LABEL_MAP)
-    unfinished = f"{target}.unfinished-{os.getpid()}"
-    tf.io.gfile.copy(path, unfinished, overwrite=True)
-    tf.io.gfile.rename(unfinished, target, overwrite=True)
+    with tf.io.gfile.GFile(path) as file:
+        text = file.read()
+    file_systems.write_text(os.path.join(model_dir, KEPT_LABEL_MAP), text)
 
 
 def check_kept(label_map_path: str, model_dir: str, num_classes: int) -> None:

@@ -19,6 +19,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 
 from object_detection_ext import errors
+from object_detection_ext import files as file_systems
 
 STEP_KEY = "step/.ATTRIBUTES/VARIABLE_VALUE"
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -346,9 +347,7 @@ def make_newest(folder: str, prefix: str, say: Callable[[str], None]) -> None:
         state.last_preserved_timestamp if stamps else now - 1.0,
     )
     path = os.path.join(folder, _STATE_FILE)
-    with tf.io.gfile.GFile(f"{path}.new", "w") as file:
-        file.write(text_format.MessageToString(written))
-    tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
+    file_systems.write_text(path, text_format.MessageToString(written))
     say(f"'{path}' now calls '{prefix}' the newest checkpoint; no file was removed.")
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 
 from object_detection_ext import errors
+from object_detection_ext import files as file_systems
 from object_detection_ext.checkpoints import files, holding
 from object_detection_ext.loops.messages import say
 from object_detection_ext.loops.metric_names import Metric, label
@@ -266,10 +267,7 @@ class BestCheckpoint:
 
     def _replace(self, name: str, text: str) -> None:
         """Writes a file beside its place and renames it."""
-        path = os.path.join(self.folder, name)
-        with tf.io.gfile.GFile(f"{path}.new", "w") as file:
-            file.write(text)
-        tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
+        file_systems.write_text(os.path.join(self.folder, name), text)
 
 
 def _has_state(folder: str) -> bool:

@@ -17,6 +17,7 @@ from object_detection import model_lib_v2
 from object_detection.protos import optimizer_pb2
 
 from object_detection_ext import errors
+from object_detection_ext import files as file_systems
 from object_detection_ext.checkpoints import files
 
 NOTE = "restored_after_divergence.json"
@@ -74,10 +75,7 @@ def note(model_dir: str, diverged_at: int, restored_step: int) -> None:
         "restored_step": restored_step,
         "learning_rate_factor": FACTOR,
     }
-    path = os.path.join(model_dir, NOTE)
-    with tf.io.gfile.GFile(f"{path}.new", "w") as file:
-        file.write(json.dumps(facts, indent=2) + "\n")
-    tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
+    file_systems.write_text(os.path.join(model_dir, NOTE), json.dumps(facts, indent=2) + "\n")
 
 
 def halve_learning_rate(optimizer: optimizer_pb2.Optimizer) -> None:
