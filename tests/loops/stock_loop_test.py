@@ -78,7 +78,7 @@ def test_scalars_of_progress_are_beside_the_stock_ones(tmp_path):
     assert np.median(speeds) < 1.05 * tiny_training.BATCH_SIZE / 0.2
 
 
-@pytest.mark.parametrize("per_call", [1, 4])
+@pytest.mark.parametrize("per_call", [1, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("input_seconds", "step_seconds", "expected"), [(0.3, 0.0, (0.85, 1.0)), (0.0, 0.3, (0.0, 0.1))]
 )
