@@ -26,6 +26,7 @@ from object_detection_ext.trunks import pretrained
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _FIELD = "train_config.fine_tune_checkpoint"
+_PIPELINE = "pipeline.config"
 _KINDS = (start_plan.CLASSIFICATION, start_plan.DETECTION, start_plan.FULL)
 _HOW_TO_CONVERT = (
     "object_detection_ext.tools.convert_i3d_checkpoint (I3D) and inflate_resnet50 (R3D-50) convert "
@@ -173,6 +174,10 @@ def wrap_train_loop(stock_train_loop: Callable, *, read_pipeline: Callable) -> C
                 if tf.train.latest_checkpoint(model_dir) is not None:
                     check(pipeline, pipeline_config_path)  # it looked as if training resumed
                 class_names.keep(pipeline, model_dir)
+                # Who finds the checkpoints wants to know what they are of. A config that the user
+                # keeps there is left alone.
+                if not tf.io.gfile.exists(os.path.join(model_dir, _PIPELINE)):
+                    kwargs.setdefault("save_final_config", True)
         token = _is_checked.set(True)
         try:
             stock_train_loop(

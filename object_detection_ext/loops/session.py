@@ -172,7 +172,8 @@ class Session:
         finally:
             last = self.guard.last
             loss = self._log.loss if last is None else last.losses[guard.TOTAL]
-            self._progress.update(step, loss, times)
+            # What steps do not report, such as the wait for input, is not known.
+            self._progress.update(step, loss, times if self._plan.reports_steps else None)
         is_signalled = self._received() is not None
         self._save_is_due |= self._plan.is_saved(step) or is_signalled
         self._evaluation_is_due |= self._plan.is_evaluated(step)
@@ -187,13 +188,17 @@ class Session:
         self._check_variables(step)
         prefix = self._manager.write()
         self._save_is_due = False
-        if self._evaluation_is_due and self._received() is None:
-            self._evaluation_is_due, self._is_evaluating = False, True
-            try:
+        if not self._evaluation_is_due:
+            return
+        # Before the look at the signal: one that comes after it ends the evaluation.
+        self._is_evaluating = True
+        try:
+            if self._received() is None:
+                self._evaluation_is_due = False
                 with self._time.pause():
                     self._plan.on_checkpoint(prefix, step)
-            finally:
-                self._is_evaluating = False
+        finally:
+            self._is_evaluating = False
 
     def _check_variables(self, step: int) -> None:
         bad = guard.non_finite_variables(self._manager.checkpoint)

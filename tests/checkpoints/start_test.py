@@ -522,10 +522,19 @@ def test_training_that_starts_keeps_its_label_map(tmp_path, old):
         "config_override": "a",
         "train_steps": 3,
         "is_checked": True,
+        "save_final_config": True,
     }
     kept = tmp_path / "model" / class_names.KEPT_LABEL_MAP
     assert kept.read_bytes() == old.label_map.read_bytes()
     assert not start._is_checked.get()
+
+
+def test_config_that_the_user_keeps_in_the_folder_is_left_alone(tmp_path, old):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "pipeline.config").write_text("# mine")
+    loop = _StockLoop()
+    _train(tmp_path, _own_pipeline("", old.label_map, old.path, "full"), loop)
+    assert "save_final_config" not in loop.calls[0]
 
 
 def test_training_that_resumes_starts_from_nothing_else(tmp_path, old):

@@ -51,6 +51,32 @@ def test_checkpoints_at_multiples_and_at_the_last_step_in_onerun(tmp_path, capsy
     assert "training: from step 7 to 10" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", ["no index", "cut data", "cut state", "no state"])
+def test_resumes_from_the_newest_whole_checkpoint(tmp_path, capsys, damage):
+    model_dir = run(tmp_path, steps=6, checkpoint_every_n=2)
+    newest = sorted(model_dir.glob("ckpt-*.index"))[-1]
+    first = (model_dir / "ckpt-1.index").read_bytes()
+    data = newest.with_name(f"{newest.stem}.data-00000-of-00001")
+    state = model_dir / "checkpoint"
+    if damage == "no index":
+        newest.unlink()
+    elif damage == "cut data":
+        data.write_bytes(data.read_bytes()[:-20])
+    elif damage == "cut state":
+        state.write_bytes(state.read_bytes()[:30])
+    else:
+        state.unlink()
+    capsys.readouterr()
+    run(tmp_path, steps=8, checkpoint_every_n=2)
+    said = capsys.readouterr().err
+    step = 6 if "state" in damage else 4
+    assert f"training: from step {step} to 8" in said
+    if damage != "no state":
+        assert "WARNING" in said
+    assert (model_dir / "ckpt-1.index").read_bytes() == first
+    assert saved_steps(model_dir)[-1] == 8
+
+
 def test_number_of_checkpoints_and_those_kept_for_ever(tmp_path):
     model_dir = run(tmp_path / "a", checkpoint_every_n=1, checkpoint_max_to_keep=2)
     assert saved_steps(model_dir) == [5, 6]
@@ -74,6 +100,8 @@ def test_scalars_of_progress_are_beside_the_stock_ones(tmp_path):
     # The first call holds the compilation.
     assert [step for step, _ in scalars["clips_per_sec"]] == list(range(2, 9))
     assert [step for step, _ in scalars["input_wait_share"]] == list(range(2, 9))
+    left = [value for _, value in scalars["seconds_left"]]
+    assert len(left) == 7 and left[-1] == 0 and left[0] > left[-2] > 0
     speeds = [value for _, value in scalars["clips_per_sec"]][2:]
     assert np.median(speeds) < 1.05 * tiny_training.BATCH_SIZE / 0.2
 
