@@ -293,7 +293,7 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
             stock_main(argv)
         except KeyboardInterrupt:
             # Where training and evaluation do not listen themselves: nothing is half-written.
-            command_line.tell("interrupted")
+            command_line.print_error("interrupted")
             sys.exit(130)
 
     app.run(main)

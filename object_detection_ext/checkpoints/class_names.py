@@ -145,7 +145,7 @@ def check_kept(label_map_path: str, model_dir: str, num_classes: int) -> None:
 
 
 def _label_maps(folder: str) -> Iterator[str]:
-    """Where the label map of a folder's checkpoints may be, the surest places first."""
+    """Where the label map of a folder's checkpoints may be, the most reliable places first."""
     folders = [folder]
     if os.path.basename(os.path.abspath(folder)) in _INNER_FOLDERS:
         folders.append(os.path.join(folder, os.pardir))

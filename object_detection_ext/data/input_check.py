@@ -301,7 +301,7 @@ def _resized_sizes(reader: Reader, contents: Sequence[FileContents]) -> dict[tup
     """Sizes of resized frames, each with a record in words, where they must agree.
 
     Height and width in pixels. Empty where the resizer makes all frames alike, where a batch is one
-    clip, or where only resizing itself tells.
+    clip, or where only resizing itself shows it.
     """
     if reader.transform is None or reader.batch.per_replica <= 1:
         return {}

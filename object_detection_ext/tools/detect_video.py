@@ -426,7 +426,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         try:
             failures = run(Options(tuple(argv[1:]), **{name: values[name].value for name in names}))
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print("Interrupted. Run the same command again to resume.", file=sys.stderr)
             sys.exit(130)
         sys.exit(1 if failures else 0)
 

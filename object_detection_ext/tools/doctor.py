@@ -38,7 +38,7 @@ except ImportError as error:
     if __name__ != "__main__":
         raise
     # Data cannot be looked at; the installation can.
-    command_line.tell(f"a library that the doctor needs is broken: {error}")
+    command_line.print_error(f"a library that the doctor needs is broken: {error}")
     system.run("--json" in sys.argv)
     sys.exit(1)
 
@@ -171,7 +171,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        command_line.tell(error)
+        command_line.print_error(error)
         sys.exit(2)
 
 

@@ -293,7 +293,7 @@ def test_whatever_a_video_does_the_others_are_done(files, tmp_path, monkeypatch,
     problem = KeyboardInterrupt()
     assert _run(f"--saved_model={files / 'model'}", f"--output={tmp_path / 'more'}", "--novideo",
                 str(files / "videos")) == 130  # fmt: skip
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "Run the same command again to resume" in capsys.readouterr().err
 
 
 def test_name_that_no_file_of_results_can_hold(files, tmp_path, capsys):
