@@ -90,7 +90,7 @@ def test_nothing_writes_under_a_final_name():
             found.setdefault((name, call), []).append(line)
     new = {place: lines for place, lines in found.items() if place not in _EXCEPTIONS}
     assert not new, f"write with files.replaced_when_complete, or say why not: {new}"
-    assert not set(_EXCEPTIONS) - set(found), "exceptions that are none"
+    assert not set(_EXCEPTIONS) - set(found), "exceptions that nothing needs"
 
 
 @pytest.mark.parametrize(

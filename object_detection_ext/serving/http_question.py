@@ -119,7 +119,7 @@ class Question:
         raise problem
 
     def _places(self, host: str, port: int) -> list[tuple]:
-        """What `getaddrinfo` finds, which cannot be told how long it may take."""
+        """What `getaddrinfo` finds, which takes no time limit."""
         found: list[Any] = []
 
         def look_up():
