@@ -2,7 +2,6 @@
 """From options to built objects. The only reader of our options."""
 
 import functools
-import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,7 +11,7 @@ from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors
+from object_detection_ext import errors, messages
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import (
     class_balance,
@@ -153,7 +152,7 @@ def _count_keyframes(paths: Sequence[str], ids: Mapping[str, int]) -> record_lab
     Raises:
         InputError: if none has an action of the label map.
     """
-    keyframes = record_labels.count_keyframes(paths, _say)
+    keyframes = record_labels.count_keyframes(paths, messages.say)
     if not any(keyframes.rows_by_action(ids).values()):
         raise errors.InputError(
             f"{paths[0]}{' and the other training records' if len(paths) > 1 else ''}: no keyframe "
@@ -175,13 +174,9 @@ def _repeat_factors(
     return factors.by_id(ids)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 @functools.cache  # models and datasets are built anew for each part of a training
 def _say_once(text: str) -> None:
-    _say(text)
+    messages.say(text)
 
 
 def _build_feature_extractor(

@@ -39,7 +39,7 @@ from object_detection_ext.input_types import (
     TF_SEQUENCE_EXAMPLE,
     ClipDescription,
 )
-from object_detection_ext.loops.messages import say
+from object_detection_ext.messages import say
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from object_detection_ext.serving import warmup
 

@@ -27,15 +27,16 @@ from object_detection_ext import (
     errors,
     exporting,
     files,
+    messages,
     pipeline_check,
     unused_fields,
 )
 from object_detection_ext import options as options_lib
-from object_detection_ext.checkpoints import averages, matching, start
+from object_detection_ext.checkpoints import averages, matching, model_variables, start
 from object_detection_ext.data import random_draws
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
-from object_detection_ext.loops import evaluate, messages, train, train_and_evaluate
+from object_detection_ext.loops import evaluate, train, train_and_evaluate
 
 AVA_METRICS = ava_evaluator.METRICS_SET
 
@@ -149,7 +150,7 @@ def _register_loops() -> None:
         "stock_eval": model_lib_v2.eval_continuously,
         "read_pipeline": read_pipeline,
         "check_checkpoint": matching.check,
-        "has_weights": matching.of_contents,
+        "has_weights": model_variables.of_contents,
     }
     model_lib_v2.eval_continuously = evaluate.wrap_eval_continuously(**of_evaluation)
     model_lib_v2.train_loop = train_and_evaluate.wrap_train_loop(

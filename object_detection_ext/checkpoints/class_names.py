@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
 from object_detection_ext import files as file_systems
 from object_detection_ext.input_types import LABEL_MAP_ASSET
 
@@ -25,7 +25,6 @@ KEPT_LABEL_MAP = "training_label_map.pbtxt"
 _PIPELINE = "pipeline.config"
 # Folders of checkpoints inside an export or a model_dir, which describes them.
 _INNER_FOLDERS = ("checkpoint", "best")
-_MAX_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +132,10 @@ def check_kept(label_map_path: str, model_dir: str, num_classes: int) -> None:
         if now.by_id.get(number) != then.by_id.get(number)
     ]
     if changed:
-        shown = changed[:_MAX_LISTED]
-        if len(changed) > len(shown):
-            shown.append(f"and {len(changed) - len(shown)} more")
         raise errors.InputError(
             f"train_input_reader.label_map_path: '{label_map_path}' is not the label map with "
-            f"which this training started, '{kept}': {', '.join(shown)}. To train with other "
-            "classes, start from this training's checkpoint in another --model_dir (see "
+            f"which this training started, '{kept}': {listing.in_line(changed)}. To train with "
+            "other classes, start from this training's checkpoint in another --model_dir (see "
             f"docs/fine_tuning.md). If names were only corrected, remove '{kept}'."
         )
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from object_detection.protos import input_reader_pb2
 from object_detection.utils import config_util, label_map_util
 
+from object_detection_ext import listing
 from object_detection_ext.data import (
     clip_augmentation,
     clip_features,
@@ -361,8 +362,7 @@ def _looked_at(contents: Sequence[FileContents]) -> str:
 
 
 def _listed(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _MAX_LISTED:,} more" if len(items) > _MAX_LISTED else ""
-    return ", ".join(items[:_MAX_LISTED]) + more
+    return listing.in_line(items, _MAX_LISTED)
 
 
 def _count(number: int, unit: str) -> str:

@@ -21,8 +21,8 @@ from google.protobuf import text_format
 from object_detection_ext import errors
 from object_detection_ext import files as file_systems
 from object_detection_ext.checkpoints import class_names, files, holding
-from object_detection_ext.loops.messages import say
 from object_detection_ext.loops.metric_names import Metric, label
+from object_detection_ext.messages import say
 
 FOLDER = "best"
 RECORD = "best.json"

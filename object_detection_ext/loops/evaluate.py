@@ -22,7 +22,7 @@ from object_detection_ext import errors
 from object_detection_ext.checkpoints import files, holding
 from object_detection_ext.loops import best as best_lib
 from object_detection_ext.loops import metric_names, stopping
-from object_detection_ext.loops.messages import heartbeat, info_logs, say
+from object_detection_ext.messages import heartbeat, info_logs, say
 from object_detection_ext.progress import format_seconds
 
 _SECONDS_BETWEEN_LOOKS = 1.0

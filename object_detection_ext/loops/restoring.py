@@ -18,7 +18,7 @@ from object_detection.protos import optimizer_pb2
 
 from object_detection_ext import errors
 from object_detection_ext import files as file_systems
-from object_detection_ext.checkpoints import files, matching
+from object_detection_ext.checkpoints import files, model_variables
 
 NOTE = "restored_after_divergence.json"
 FACTOR = 0.5
@@ -40,7 +40,7 @@ def last_good(model_dir: str, last_healthy: int) -> str | None:
     for prefix in files.listed(model_dir):
         contents = _read(prefix)
         # At step 0 a model may have no variables yet: going back there would be a new start.
-        if contents is None or contents.non_finite or not matching.of_contents(contents):
+        if contents is None or contents.non_finite or not model_variables.of_contents(contents):
             continue
         if files.step_of(prefix) < last_healthy:
             return prefix

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from object_detection_ext import errors
+from object_detection_ext import errors, files, listing
 from object_detection_ext.loops import (
     guard,
     instruments,
@@ -21,7 +21,7 @@ from object_detection_ext.loops import (
     stopping,
     train_progress,
 )
-from object_detection_ext.loops.messages import heartbeat, say
+from object_detection_ext.messages import heartbeat, say
 
 # After a signal no batch reaches the model any more. So long after the last step's end, nothing
 # changes the variables.
@@ -133,7 +133,7 @@ class Session:
                 yield
             except tf.errors.OpError as error:
                 # The stock loop's event files are on the same disk.
-                if not manager.is_no_space(error):
+                if not files.is_of_the_disk(error):
                     raise
                 raise manager.SaveError(
                     f"Training cannot write its files: {manager.describe(error)}. "
@@ -204,7 +204,7 @@ class Session:
         bad = guard.non_finite_variables(self._manager.checkpoint)
         if not bad:
             return
-        names = guard.describe_variables(bad)
+        names = listing.in_line(bad)
         if step == self._plan.done:
             raise errors.InputError(
                 f"Not all variables that training starts from are finite: {names}. "

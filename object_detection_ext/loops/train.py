@@ -15,9 +15,9 @@ from object_detection import model_lib_v2
 from object_detection.protos import pipeline_pb2
 
 from object_detection_ext import errors
-from object_detection_ext.checkpoints import files, matching
+from object_detection_ext.checkpoints import files, matching, model_variables
 from object_detection_ext.loops import batch_clips, guard, restoring, session, stopping
-from object_detection_ext.loops.messages import say
+from object_detection_ext.messages import say
 
 # Steps in one call of the stock loop's tf.function; it logs and writes scalars after each call. One
 # step a call traces the step once, more trace it twice, and a trace takes half a minute; many steps
@@ -159,7 +159,7 @@ def _check_resumed(
 ) -> None:
     """Has the stock loop resume from this checkpoint, if it belongs to the model."""
     # At step 0 the model has no variables yet, but where moving averages are kept.
-    if files.step_of(contents.prefix) > 0 or matching.of_contents(contents):
+    if files.step_of(contents.prefix) > 0 or model_variables.of_contents(contents):
         files.check_finite(contents)
         matching.check(pipeline, contents, path)
     files.make_newest(model_dir, contents.prefix, say)

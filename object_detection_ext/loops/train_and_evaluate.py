@@ -19,7 +19,7 @@ from object_detection.protos import pipeline_pb2
 from object_detection_ext.checkpoints import files, holding
 from object_detection_ext.loops import best as best_lib
 from object_detection_ext.loops import evaluate, stopping
-from object_detection_ext.loops.messages import say
+from object_detection_ext.messages import say
 
 _SECONDS_TO_END = 30.0
 

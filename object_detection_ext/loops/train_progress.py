@@ -11,7 +11,7 @@ import tensorflow as tf
 from object_detection import model_lib_v2
 
 from object_detection_ext.loops import step_clock
-from object_detection_ext.loops.messages import info_logs, say
+from object_detection_ext.messages import info_logs, say
 from object_detection_ext.progress import format_seconds
 
 _REPORT_SECONDS = 5.0

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors
+from object_detection_ext import command_line, errors, messages
 from object_detection_ext.doctor import system
 
 try:
@@ -43,10 +43,6 @@ except ImportError as error:
     sys.exit(1)
 
 _DEFAULT_CLIP = ClipOptions(Converter.num_frames, Converter.fps, Converter.short_side)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _check_sheet(path: str | None, count: int, inputs: Inputs) -> None:
@@ -84,8 +80,8 @@ def examine(inputs: Inputs, sheet: str | None = None, sheet_keyframes: int = 12)
     # Here, so that wrong options are told before TensorFlow is imported.
     from object_detection_ext.doctor import checks, report
 
-    exam, found = gathering.gather(inputs, _DEFAULT_CLIP, _say)
-    _say("checking")
+    exam, found = gathering.gather(inputs, _DEFAULT_CLIP, messages.say)
+    messages.say("checking")
     found += checks.run(exam)
     measured, shown = {}, None
     if exam.videos is not None and exam.splits:
