@@ -296,7 +296,7 @@ def check_finite(contents: Contents) -> None:
 def describe_non_finite(contents: Contents) -> str:
     """How many variables have values that are not finite, and the first of them."""
     count, total = len(contents.non_finite), len(contents.shapes.keys() - {OBJECT_GRAPH_KEY})
-    names = [readable_name(key) for key in contents.non_finite]
+    names = listing.in_line([readable_name(key) for key in contents.non_finite])
     has = "has" if count == 1 else "have"
     return f"{count} of its {total} variables {has} NaN or infinite values: {names}."
 

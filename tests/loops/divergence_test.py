@@ -63,6 +63,14 @@ def test_the_exact_step_and_batch_are_found(tmp_path, monkeypatch, per_call):
     assert _keys_of_non_finite(tmp_path / "model") == []
 
 
+def test_an_explosion_at_the_end_is_seen_before_the_last_checkpoint(tmp_path, monkeypatch):
+    """By its losses: two steps are too few for the rule, but no third one comes."""
+    monkeypatch.setattr(guard, "_MAX_WEIGHTS", math.inf)
+    with pytest.raises(train.DivergedError, match="step 2: the loss has exploded"):
+        run(tmp_path, optimizer=tiny_training.ADAM % 1e4, steps=3)
+    assert saved_steps(tmp_path / "model") == [0]
+
+
 def test_explosions_can_be_let_be(tmp_path):
     model_dir = run(tmp_path, optimizer=tiny_training.ADAM % 1e4, find_explosions=False)
     assert saved_steps(model_dir) == [0, 6]
