@@ -109,6 +109,15 @@ def test_a_second_divergence_ends_training(tmp_path, capsys):
     assert capsys.readouterr().err.count("training: back to") == 1
 
 
+def test_a_training_goes_back_once_however_often_it_is_started(tmp_path, capsys):
+    run(tmp_path, steps=5, checkpoint_every_n=1, dataset={"poison": 3}, on_nan=train.RESTORE)
+    capsys.readouterr()
+    with pytest.raises(train.DivergedError, match="It had gone back once already"):
+        run(tmp_path, steps=9, checkpoint_every_n=1, dataset={"poison": 1}, on_nan=train.RESTORE)
+    said = capsys.readouterr().err
+    assert "the learning rate is half of the config's" in said and "back to" not in said
+
+
 def test_without_a_good_checkpoint_there_is_no_way_back(tmp_path):
     with pytest.raises(train.DivergedError, match="No checkpoint in '.*' is known to be good"):
         run(tmp_path, dataset={"poison": 0}, on_nan=train.RESTORE)
