@@ -59,6 +59,12 @@ _CASES = {
 }
 
 
+every_case = pytest.mark.parametrize(
+    "head",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "tx low" else []) for name in _CASES],
+)
+
+
 class _Export:
     """A model with random weights: its checkpoint and its SavedModel."""
 
@@ -165,7 +171,7 @@ def _inputs(export: _Export) -> dict[str, tf.Tensor]:
     return {name: tf.constant(value) for name, value in of_type().items()}
 
 
-@pytest.mark.parametrize("head", _CASES)
+@every_case
 def test_saved_model_gives_what_the_checkpoint_gives(exports, head):
     export = exports(head)
     expected = _detections(export.restored, export.clips(), export.boxes())
@@ -186,7 +192,7 @@ def test_any_number_of_boxes_gives_what_the_checkpoint_gives(exports, count):
     _assert_same(export.detect(input_tensor=tf.constant(clips), boxes=tf.constant(boxes)), expected)
 
 
-@pytest.mark.parametrize("head", _CASES)
+@every_case
 def test_label_map_and_description_travel_in_the_assets(exports, head):
     export = exports(head)
     assets = export.saved_model / "assets"
@@ -197,7 +203,7 @@ def test_label_map_and_description_travel_in_the_assets(exports, head):
     )
 
 
-@pytest.mark.parametrize("head", _CASES)
+@every_case
 def test_nothing_is_saved_that_nobody_calls(exports, head):
     content = (exports(head).saved_model / "saved_model.pb").read_bytes()
     assert b"serving_default" in content and b"ActionBoxPredictor" in content
@@ -205,7 +211,7 @@ def test_nothing_is_saved_that_nobody_calls(exports, head):
     assert content.count(b"layer_call_and_return_conditional_losses") == 0
 
 
-@pytest.mark.parametrize("head", _CASES)
+@every_case
 def test_warm_up_request_runs_on_the_signature(exports, head):
     export = exports(head)
     request = fake_servers.warmup_request(export.saved_model)
@@ -216,7 +222,7 @@ def test_warm_up_request_runs_on_the_signature(exports, head):
         assert value.shape[0] == 1 and np.isfinite(value).all(), name
 
 
-@pytest.mark.parametrize("head", _CASES)
+@every_case
 def test_servers_signature_tells_the_input_type(exports, head):
     export = exports(head)
     with fake_servers.grpc_server(export.loaded) as address:
