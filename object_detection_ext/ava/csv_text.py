@@ -208,7 +208,7 @@ def rows(
             continue
         fields = split(text, found.delimiter)
         if fields is None:
-            yield Row(number, None, printable.in_one_line(text.rstrip("\r\n")))
+            yield Row(number, None, text.rstrip("\r\n"))
         elif not any(fields):
             continue
         elif found.places is None:

@@ -95,7 +95,8 @@ class RowReader:
         if row.fields is None:
             fault = 'quotation marks (") that do not pair on their line'
             advice = "close each field on its line, or write no quotation marks"
-            self._add(faults.QUOTES, "", row.text, fault, advice)
+            self._add(faults.QUOTES, "", printable.in_one_line(row.text), fault, advice)
+            self._check_printable(row.text, "the row")
             return ParsedRow(row.line, "", problems=self._problems)
         fields = self._filled(row)
         if not self._has_right_length(fields, row):
