@@ -178,7 +178,7 @@ def _seconds(text: str) -> float:
 
 def _whole(texts) -> np.ndarray:
     """int64 [N] from texts that are whole numbers and nothing else."""
-    values = texts.dictionary.to_pylist()
+    values = [value.strip() for value in texts.dictionary.to_pylist()]
     if not all(_WHOLE.fullmatch(value) for value in values):
         raise _OddError
     return np.array([int(value) for value in values], np.int64)[texts.indices.to_numpy()]

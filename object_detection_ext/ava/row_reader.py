@@ -129,18 +129,22 @@ class RowReader:
             fields = fields[:6]
         given = len(fields)
         if all(field.lower() in _EMPTY for field in fields[2:]):
-            if any(fields[2:]):
-                self._note("empty_number", f"have {fields[-1]!r} and the like for no box", "")
+            self._tell_empty(next(filter(None, fields[2:]), ""))
             fields = fields[:2]
         elif self._kind is ANNOTATIONS and given > 7 and fields[7].lower() in _EMPTY:
+            self._tell_empty(fields[7])
             fields = [*fields[:7], "", *fields[8:]]
         # A score that is missing is no trailing comma.
         least = 8 if self._kind is DETECTIONS and len(fields) > 7 else 1
         while len(fields) > least and not fields[-1]:
             fields = fields[:-1]
-        if len(fields) < given and not any(row.fields[len(fields) : given]):
+        if len(fields) < min(given, row.given) and not any(row.fields[len(fields) : given]):
             self._note("padded_row", "have empty fields at their end", "")
         return fields
+
+    def _tell_empty(self, text: str) -> None:
+        if text:
+            self._note("empty_field", "have nan, NA or the like in fields without a value", text)
 
     def _note(self, code: str, text: str, value: str) -> None:
         self._notes.add(code, text, self._line, value)

@@ -93,15 +93,19 @@ def _check_ground_truth_boxes(name: str, rows: LabelledBoxes, lines: np.ndarray)
     ]
 
 
+def _box_text(box: np.ndarray) -> str:
+    """x1,y1,x2,y2 of a box [ymin, xmin, ymax, xmax]."""
+    return ",".join(f"{value:g}" for value in box[[1, 0, 3, 2]])
+
+
 def _range_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[str]:
     """Warnings for boxes that leave the frame and for scores that are none; both are accepted."""
     warnings = []
     outside = np.flatnonzero(((rows.boxes < 0) | (rows.boxes > 1)).any(axis=1))
     if len(outside):
-        ymin, xmin, ymax, xmax = rows.boxes[outside[0]].tolist()
         warnings.append(
             f"{name}: {len(outside)} of {len(rows)} boxes leave [0, 1] (first: line "
-            f"{lines[outside[0]]}, {xmin:g},{ymin:g},{xmax:g},{ymax:g})"
+            f"{lines[outside[0]]}, {_box_text(rows.boxes[outside[0]])})"
         )
         if np.abs(rows.boxes).max() > _PIXELS_FROM:
             warnings[-1] += "; they look like pixels, AVA boxes are fractions of the frame's size"
@@ -261,10 +265,9 @@ class _Selecting:
         """Raises InputError for boxes in pixels where those of the ground truth are not."""
         pixels = np.flatnonzero((rows.boxes > _PIXELS_FROM).any(axis=1))
         if self._is_normalized and 2 * len(pixels) > len(rows):
-            ymin, xmin, ymax, xmax = rows.boxes[pixels[0]].tolist()
             raise errors.InputError(
                 f"{source.name}, line {lines[pixels[0]]}: {len(pixels)} of {len(rows)} boxes look "
-                f"like pixels ({xmin:g},{ymin:g},{xmax:g},{ymax:g}), but those of the ground truth "
+                f"like pixels ({_box_text(rows.boxes[pixels[0]])}), but those of the ground truth "
                 "are fractions of the frame's size; divide x by its width and y by its height."
             )
 
