@@ -147,16 +147,15 @@ class CountedFrames:
         listed, found = ground_truth.frames, detections.frames
         self.frames = list(listed)
         has_boxes = np.bincount(ground_truth.rows.frame, minlength=len(listed)) > 0
-        exclusion = Exclusion(excluded, (*listed, *found))
-        self.unmet = exclusion.told()
+        self.unmet = Exclusion(excluded, (*listed, *found)).told()
         number = {frame: index for index, frame in enumerate(listed)}
         self.target = np.array([number.get(frame, -1) for frame in found], np.int64)
         self._meet_nearly(listed, found, number)
         self._is_listed = self.target >= 0
-        self._listed_excluded = np.array([frame in exclusion.left_out for frame in listed], bool)
+        self._listed_excluded = _are_in(Exclusion(excluded, listed).left_out, listed)
         self._empty = ~has_boxes & ~self._listed_excluded & (protocol.frames == "labelled")
         self.keeps = ~self._listed_excluded & ~self._empty
-        self.excluded = np.array([frame in exclusion.left_out for frame in found], bool)
+        self.excluded = _are_in(Exclusion(excluded, found).left_out, found)
         self.excluded[self._is_listed] |= self._listed_excluded[self.target[self._is_listed]]
         self.unlisted = ~self._is_listed & ~self.excluded
         self.without_boxes = np.zeros(len(found), bool)
@@ -196,6 +195,10 @@ class CountedFrames:
             + counts.frames_without_boxes_skipped
             + (counts.frames_unlisted - added)
         )
+
+
+def _are_in(some: frozenset[Frame], frames: Sequence[Frame]) -> np.ndarray:
+    return np.array([frame in some for frame in frames], bool)
 
 
 class _Selecting:

@@ -241,7 +241,7 @@ def test_the_tolerance_of_boxes_is_an_option(tmp_path):
     ]  # fmt: skip
     (note,) = found.notes
     assert str(note) == (
-        "2 rows have a box up to 0.05 outside of [0, 1], which is cut off at the frame's edge "
+        "2 rows with a box up to 0.05 outside of [0, 1], which is cut off at the frame's edge "
         "(first: line 1, -0.05,0.2,0.3,0.4)"
     )
     exact = _file(tmp_path, "v1,0902,0.1,0.2,0.3,1.0000001,1,7\n")
@@ -279,7 +279,7 @@ def test_scores_of_person_boxes_are_not_overlooked(tmp_path, capsys):
     assert len(given_boxes.BoxTable(path).boxes("v1", 902)) == 2
     told = capsys.readouterr().err
     assert told == (
-        f"note: {path}: 2 rows have a score, which is not looked at (first: line 1, 0.93)\n"
+        f"note: {path}: 2 rows with a score, which is not looked at (first: line 1, 0.93)\n"
     )
 
 
