@@ -76,18 +76,13 @@ def test_an_odd_row_is_a_counted_warning(tmp_path, capsys, row, message, flags):
 @pytest.mark.parametrize("program", [ava_ap, breakdowns], ids=["ava_ap", "breakdowns"])
 def test_what_was_changed_in_reading_is_a_counted_warning(tmp_path, capsys, program):
     detections = GOOD + f"v,00:15:02,0.1,-0.001,0.4,0.9,1.0,0.5\nv,0902,{BOX},1,0.4,,\n"
-    status, printed, _ = _run(
-        tmp_path,
-        capsys,
-        detections=detections,
-        program=program,
-        ground_truth=GROUND_TRUTH.replace(",", ";"),
-    )
+    files = {"ground_truth": GROUND_TRUTH.replace(",", ";"), "detections": detections}
+    status, printed, _ = _run(tmp_path, capsys, program=program, **files)
     assert status == 0
     for told in (
         "g.csv: semicolons stand between the columns, and are read as commas",
-        "d.csv: 1 row with a box up to 0.01 outside of [0, 1], which is cut off at the frame's edge "
-        "(first: line 2, 0.1,-0.001,0.4,0.9)",
+        "d.csv: 1 row with a box up to 0.01 outside of [0, 1], which is cut off at the frame's "
+        "edge (first: line 2, 0.1,-0.001,0.4,0.9)",
         "d.csv: 1 row with empty fields at the end (first: line 3)",
         "d.csv: 1 row with hours, minutes and seconds for a timestamp (first: line 2, 00:15:02)",
         "d.csv: 1 row with whole numbers written as fractions (first: line 2, 1.0)",
