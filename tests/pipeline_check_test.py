@@ -339,7 +339,7 @@ def test_label_id_outside_the_classes_is_named_with_its_file(tmp_path):
 def test_a_background_item_is_no_fault(tmp_path):
     path = tiny_pipeline.write_label_map(tmp_path / "map.pbtxt")
     path.write_text("item { id: 0 name: 'background' }\n" + path.read_text())
-    assert not _faults(tiny_pipeline.make_pipeline(label_map=path))
+    pipeline_check.check(tiny_pipeline.make_pipeline(label_map=path), "some.config")
 
 
 @pytest.mark.parametrize(
