@@ -14,7 +14,7 @@ from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
 from object_detection_ext.conversion import staging as staging_lib
-from object_detection_ext.data import annotations, video_files, video_reader
+from object_detection_ext.data import annotations, video_files, video_info
 from object_detection_ext.evaluation import csv_io
 
 _PROBE_THREADS = 16
@@ -117,7 +117,7 @@ def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):
     def find(video_id):
         try:
             return video_files.find_video(video_id, index, options.videos)
-        except video_reader.VideoError as error:
+        except video_info.VideoError as error:
             return error
 
     jobs, skipped = [], []
@@ -127,7 +127,7 @@ def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):
         ):
             progress.update(done)
             keyframes = by_video[video_id]
-            if isinstance(found, video_reader.VideoError):
+            if isinstance(found, video_info.VideoError):
                 kind = skips.UNREADABLE if video_id in index else skips.MISSING
                 skipped += skips.skips_of(keyframes, kind, str(found))
                 continue
@@ -139,7 +139,7 @@ def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):
     return jobs, skipped
 
 
-def _outside_by_header(info: video_reader.VideoInfo, keyframes) -> list[skips.Skip]:
+def _outside_by_header(info: video_info.VideoInfo, keyframes) -> list[skips.Skip]:
     """What is clearly outside: the header's duration is not exact, decoding decides the rest."""
     limit = np.inf if info.duration is None else info.duration + 1.0
     length = "" if info.duration is None else f", which is {info.duration:g} s long"

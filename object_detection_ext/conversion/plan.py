@@ -19,7 +19,7 @@ import numpy as np
 import PIL
 
 from object_detection_ext.conversion import options as options_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data import annotations, video_info, video_windows
 
 # Raise it when the same input would give other records than before.
 _FORMAT = 1
@@ -37,7 +37,7 @@ _ENOUGH_SECONDS = 15
 class RecordPlan:
     """A record: its frames' times and, by index among these, its keyframes."""
 
-    window: video_reader.Window
+    window: video_windows.Window
     keyframes: Mapping[int, annotations.Keyframe]
 
 
@@ -85,7 +85,7 @@ def _record_plan(record: dict[int, annotations.Keyframe], num_frames: int, fps: 
     steps = np.arange(max(record) + num_frames) - middle
     times = record[0].timestamp + steps / fps
     by_index = {step + middle: keyframe for step, keyframe in record.items()}
-    return RecordPlan(video_reader.Window(times, tuple(by_index)), by_index)
+    return RecordPlan(video_windows.Window(times, tuple(by_index)), by_index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class VideoJob:
     `stamp` changes when the file does.
     """
 
-    info: video_reader.VideoInfo
+    info: video_info.VideoInfo
     name: str  # path below the folder of videos
     stamp: str
     keyframes: tuple[annotations.Keyframe, ...]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from object_detection_ext import errors, files
 from object_detection_ext.conversion import jpeg, plan, skips, staging
 from object_detection_ext.conversion import options as options_lib
-from object_detection_ext.data import clip_features, video_reader
+from object_detection_ext.data import clip_features, video_info, video_reader, video_windows
 
 # How often a worker looks around and tells how far it is; over a network that costs more.
 _TICK_SECONDS, _REMOTE_TICK_SECONDS = 1.0, 30.0
@@ -157,7 +157,7 @@ class _Converter:
                     self._totals["records"] += 1
                 # Places are given before skips: one damaged video does not move all later records.
                 dealt += 1
-        except video_reader.VideoError as error:
+        except video_info.VideoError as error:
             self._leave_out(
                 [k for record in left for k in record.keyframes.values()],
                 skips.UNREADABLE,
@@ -220,7 +220,7 @@ class _Converter:
             self._rows_by_class[name] = self._rows_by_class.get(name, 0) + 1
 
 
-def _cut(found: video_reader.WindowFrames, usable: Mapping, num_frames: int):
+def _cut(found: video_windows.WindowFrames, usable: Mapping, num_frames: int):
     """Takes away the frames at a record's ends that no usable keyframe's clip has."""
     before = num_frames // 2
     first = min(usable) - before

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 
 from object_detection_ext import files
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_info, video_probe
 
 # Files with these extensions are videos that somebody meant. (Whether a file can be read is another
 # matter: FFmpeg also takes text and pictures for videos.)
@@ -60,29 +60,27 @@ def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
             yield root, names
 
 
-def find_video(
-    video_id: str, index: Mapping[str, list[str]], folder: str
-) -> video_reader.VideoInfo:
+def find_video(video_id: str, index: Mapping[str, list[str]], folder: str) -> video_info.VideoInfo:
     """Returns the VideoInfo of the one readable video with this id.
 
     Raises:
-      video_reader.VideoError: if there is none, or more than one.
+      video_info.VideoError: if there is none, or more than one.
     """
     paths = candidates(index.get(video_id, []))
     if not paths:
-        raise video_reader.VideoError(
+        raise video_info.VideoError(
             f"{folder}: no video file {video_id}.* in it or its folders; name the video after its "
             "id"
         )
     readable, problems = [], []
     for path in paths:
         try:
-            readable.append(video_reader.probe(path))
-        except video_reader.VideoError as error:
+            readable.append(video_probe.probe(path))
+        except video_info.VideoError as error:
             problems.append(error)
     if not readable:
         raise problems[0]
     if len(readable) > 1:
         paths = ", ".join(info.path for info in readable)
-        raise video_reader.VideoError(f"more than one video has this id, keep one: {paths}")
+        raise video_info.VideoError(f"more than one video has this id, keep one: {paths}")
     return readable[0]

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from object_detection_ext import files
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data import annotations, video_info, video_reader
 from object_detection_ext.doctor import annotation_rows, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.visualization import drawing
@@ -130,7 +130,7 @@ def _pictures(exam: Examination, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, 
                 frame = _notice(clip.problem) if clip.problem else _drawn(tile, clip.frames[0])
                 done += 1
                 yield tile, frame
-        except video_reader.VideoError as error:
+        except video_info.VideoError as error:
             for tile in same[done:]:
                 yield tile, _notice(str(error))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_info, video_reader
 from object_detection_ext.doctor import annotation_rows, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
 
@@ -159,7 +159,7 @@ def _samples(split, exam: Examination, make_encoder) -> Iterator[tuple[list[int]
         try:
             clips = reader.clips(times[len(times) // 2 :][:1])
             usable_clip = any(not clip.problem for clip in clips)
-        except video_reader.VideoError:
+        except video_info.VideoError:
             continue
         decoding = time.process_time() - start - encoder.seconds
         if usable_clip and encoder.sizes:

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_info
 from object_detection_ext.doctor import annotation_rows
 
 
@@ -26,7 +26,7 @@ class VideoProbe:
     None if unknown. It is that of the only readable file.
     """
 
-    readable: tuple[video_reader.VideoInfo, ...] = ()
+    readable: tuple[video_info.VideoInfo, ...] = ()
     problems: tuple[str, ...] = ()
     end: float | None = None
 
@@ -36,7 +36,7 @@ class VideoProbe:
         return bool(self.readable or self.problems)
 
     @property
-    def info(self) -> video_reader.VideoInfo | None:
+    def info(self) -> video_info.VideoInfo | None:
         """The video, if exactly one file is readable."""
         return self.readable[0] if len(self.readable) == 1 else None
 
@@ -105,7 +105,7 @@ class Examination:
         }
         return {name for name, present in parts.items() if present}
 
-    def info(self, video_id: str) -> video_reader.VideoInfo | None:
+    def info(self, video_id: str) -> video_info.VideoInfo | None:
         """The video of an id, if exactly one file of this id is readable."""
         probe = self.videos.probes.get(video_id) if self.videos else None
         return probe.info if probe else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data import annotations, video_info, video_reader
 from object_detection_ext.data.video_times import LENGTH_TOLERANCE
 from object_detection_ext.doctor import annotation_rows, findings, keyframe_choice
 from object_detection_ext.doctor.examination import Examination, VideoProbe
@@ -229,7 +229,7 @@ def _decoding_problem(probe: VideoProbe, times: list[float]) -> str:
             inside = length is None or clip.keyframe_time <= length + LENGTH_TOLERANCE
             if clip.outside and clip.keyframe_time >= 0 and inside:
                 return f"{info.path}: {clip.problem}"
-    except video_reader.VideoError as error:
+    except video_info.VideoError as error:
         return str(error).rstrip(".")
     if reader.stats.damaged:
         time = annotations.format_timestamp(times[0])

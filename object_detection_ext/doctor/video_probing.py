@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import video_files, video_info, video_probe, video_reader
 from object_detection_ext.doctor.examination import VideoProbe, Videos
 
 # Probing waits for the disk, not for the processor.
@@ -56,14 +56,14 @@ def _probe(paths: Iterable[str]) -> VideoProbe:
     readable, problems = [], []
     for path in video_files.candidates(paths):
         try:
-            readable.append(video_reader.probe(path))
-        except video_reader.VideoError as error:
+            readable.append(video_probe.probe(path))
+        except video_info.VideoError as error:
             problems.append(str(error))
-    end = video_reader.last_picture_end(readable[0]) if len(readable) == 1 else None
+    end = video_probe.last_picture_end(readable[0]) if len(readable) == 1 else None
     return VideoProbe(tuple(readable), tuple(problems), end)
 
 
-def shown_size(info: video_reader.VideoInfo) -> tuple[int, int]:
+def shown_size(info: video_info.VideoInfo) -> tuple[int, int]:
     """Returns (height, width) in pixels as shown, by decoding the first frame.
 
     Of a video that a phone took upright the header alone tells the size before it is turned.
@@ -71,6 +71,6 @@ def shown_size(info: video_reader.VideoInfo) -> tuple[int, int]:
     reader = video_reader.ClipReader(info.path, num_frames=1, fps=1.0, transform=lambda _: None)
     try:
         next(reader.clips([0.0]), None)
-    except video_reader.VideoError:
+    except video_info.VideoError:
         pass
     return reader.shape or (info.height, info.width)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from object_detection_ext import errors, files, progress
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_probe, video_reader
 from object_detection_ext.inference.results import Keyframe, clearest, with_attention_map
 from object_detection_ext.visualization import attention, drawing
 
@@ -41,7 +41,7 @@ def write(path: str, output: str, keyframes: Sequence[Keyframe], picture: str | 
     """
     if not keyframes:
         raise errors.InputError(f"{path}: no keyframe of the video could be read.")
-    info = video_reader.probe(path)
+    info = video_probe.probe(path)
     fps = min(info.fps or 25.0, _MAX_FPS)
     return drawing.write_video(output, _frames(path, fps, info, keyframes, picture), fps)
 

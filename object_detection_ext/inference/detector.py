@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_probe, video_reader
 from object_detection_ext.inference import (
     annotated_video,
     camera,
@@ -195,7 +195,7 @@ class ActionDetector:
           errors.InputError: if the video cannot be read, or a file of boxes has none of it.
         """
         path = os.fspath(video)
-        info = video_reader.probe(path)
+        info = video_probe.probe(path)
         if isinstance(self._person_boxes, given_boxes.BoxTable):
             return self._person_boxes.times(name or sources.names_of([path])[0])
         return sources.keyframe_times(info, every_seconds)

@@ -18,7 +18,14 @@ import cv2
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import (
+    timed_pictures,
+    video_files,
+    video_info,
+    video_probe,
+    video_reader,
+    video_windows,
+)
 
 # The model's own resizer takes single pixels of frames that are larger than this, which flickers.
 _MUCH_LARGER = 1.5
@@ -33,10 +40,10 @@ TimedFrame = tuple[float, np.ndarray]
 PICTURE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
-def keyframe_times(info: video_reader.VideoInfo, every_seconds: float) -> list[float]:
+def keyframe_times(info: video_info.VideoInfo, every_seconds: float) -> list[float]:
     """Returns 0, `every_seconds`, 2 `every_seconds`, ... up to the end of the video."""
     # Where the header does not tell, the packets do.
-    duration = info.duration or video_reader.last_picture_end(info) or 0.0
+    duration = info.duration or video_probe.last_picture_end(info) or 0.0
     return [
         index * every_seconds
         for index in range(max(1, int(np.ceil(duration / every_seconds - 1e-6))))
@@ -93,13 +100,13 @@ def clips_of_frames(
       errors.InputError: for a frame that is not uint8 [H, W, 3] of the first one's size, seconds
         that do not ascend, or no frame at all.
     """
-    offsets = video_reader.clip_offsets(num_frames, fps)
+    offsets = video_windows.clip_offsets(num_frames, fps)
     checked = _checked(frames)
     current = next(checked, None)
     if current is None:
         raise errors.InputError("The source has no frames.")
     first, interval, index = current.time, 0.0, 0
-    waiting: collections.deque[video_reader.PartialWindow] = collections.deque()
+    waiting: collections.deque[video_windows.PartialWindow] = collections.deque()
 
     def payload(frame):
         if frame.payload is None:
@@ -114,8 +121,8 @@ def clips_of_frames(
         # The last frame is shown for as long as the one before it; rounding adds no keyframe.
         end = np.inf if upcoming is not None else current.time + max(interval - 1e-6, 1e-9)
         while (keyframe := first + index * every_seconds) + offsets[0] <= limit and keyframe < end:
-            window = video_reader.Window(keyframe + offsets, (num_frames // 2,))
-            waiting.append(video_reader.PartialWindow(window))
+            window = video_windows.Window(keyframe + offsets, (num_frames // 2,))
+            waiting.append(video_windows.PartialWindow(window))
             index += 1
         for window in waiting:
             window.take(current, upcoming, limit, payload)
@@ -129,7 +136,7 @@ def clips_of_frames(
         current = upcoming
 
 
-def _checked(frames: Iterable[TimedFrame]) -> Iterator[video_reader.TimedPicture]:
+def _checked(frames: Iterable[TimedFrame]) -> Iterator[timed_pictures.TimedPicture]:
     shape, before = None, -np.inf
     for number, (seconds, frame) in enumerate(frames):
         frame = np.asarray(frame)
@@ -147,7 +154,7 @@ def _checked(frames: Iterable[TimedFrame]) -> Iterator[video_reader.TimedPicture
                 f"Frame {number} is at {seconds:g} s, which is not after {before:g} s."
             )
         before = seconds
-        yield video_reader.TimedPicture(float(seconds), frame, False)
+        yield timed_pictures.TimedPicture(float(seconds), frame, False)
 
 
 def at_rate(frames: Iterable[np.ndarray], fps: float) -> Iterator[TimedFrame]:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import video_files, video_info, video_reader, video_windows
 from object_detection_ext.report.examples import Example
 from object_detection_ext.visualization import drawing
 
@@ -57,7 +57,7 @@ def cut(examples: Iterable[Example], folder: str, report: Report | None = None) 
             for times_examples, frame in _frames(path, wanted, problems):
                 for example in times_examples:
                     pictures.jpegs[example] = _jpeg(draw(frame, example))
-        except video_reader.VideoError as error:
+        except video_info.VideoError as error:
             problems.append(str(error))
         progress.update(done)
     missing = sum(map(len, by_video.values())) - len(pictures.jpegs)
@@ -74,7 +74,7 @@ def _frames(
     for example in wanted:
         by_time[float(example.seconds)].append(example)
     times = sorted(by_time)
-    windows = [video_reader.Window(np.array([time]), (0,)) for time in times]
+    windows = [video_windows.Window(np.array([time]), (0,)) for time in times]
     reader = video_reader.FrameReader(path, transform=_shrunk)
     for time, found in zip(times, reader.windows(windows), strict=True):
         if found.problems:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import video_files, video_info
 from tests import numbered_videos
 
 
@@ -34,7 +34,7 @@ def test_a_picture_beside_a_video_is_none(tmp_path, name):
     _write_picture(tmp_path / name)
     assert _find(tmp_path, "IMG_0412") == str(video)
     video.unlink()
-    with pytest.raises(video_reader.VideoError, match=r"no video file IMG_0412\.\* in it"):
+    with pytest.raises(video_info.VideoError, match=r"no video file IMG_0412\.\* in it"):
         _find(tmp_path, "IMG_0412")
 
 
@@ -48,7 +48,7 @@ def test_extensions_of_videos_go_before_others(tmp_path):
 
 def test_two_videos_of_one_id_are_told(tmp_path):
     paths = [_write(tmp_path / "a" / "v.mp4"), _write(tmp_path / "b" / "v.mkv")]
-    with pytest.raises(video_reader.VideoError, match="keep one: ") as caught:
+    with pytest.raises(video_info.VideoError, match="keep one: ") as caught:
         _find(tmp_path, "v")
     assert all(str(path) in str(caught.value) for path in paths)
     assert _find(tmp_path, "b/v") == str(paths[1])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import video_decoder, video_files, video_probe, video_reader
 from object_detection_ext.inference import sources
 from tests import numbered_videos
 from tests.inference import fake_models
@@ -26,7 +26,7 @@ def _clips(frames, **options):
 
 def test_stream_gives_the_clips_of_the_same_video(tmp_path):
     path = fake_models.write_video(tmp_path / "v.mp4", 50)
-    info = video_reader.probe(path)
+    info = video_probe.probe(path)
     for every in (0.3, 1.0):
         times = sources.keyframe_times(info, every)
         reader = video_reader.ClipReader(path, num_frames=4, fps=10.0)
@@ -45,9 +45,9 @@ def test_keyframes_of_a_video_whose_header_has_no_length(tmp_path, monkeypatch):
     # As browsers record. Packets tell its end; decoding all of it would take minutes.
     times = [i / 25 for i in range(50)]
     numbered_videos.write(tmp_path / "v.mkv", times, container_options={"live": "1"})
-    info = video_reader.probe(tmp_path / "v.mkv")
+    info = video_probe.probe(tmp_path / "v.mkv")
     assert info.duration is None
-    monkeypatch.delattr(video_reader, "_FrameSource")
+    monkeypatch.delattr(video_decoder, "FileFrames")
     assert sources.keyframe_times(info, 0.5) == [0.0, 0.5, 1.0, 1.5]
 
 
