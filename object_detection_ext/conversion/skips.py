@@ -35,6 +35,14 @@ def skips_of(keyframes: Iterable[annotations.Keyframe], kind: str, reason: str) 
     return [Skip(k.row, k.video_id, k.timestamp, kind, reason) for k in keyframes]
 
 
+def annotated_as(timestamp: float, offset: float) -> str:
+    """Returns what to say after a time in a video that annotations have otherwise; else nothing."""
+    if not offset:
+        return ""
+    time = annotations.format_timestamp(timestamp)
+    return f" (annotated as {time} s, time offset {offset:g} s)"
+
+
 def surprises(skips: Iterable[Skip]) -> list[Skip]:
     """Returns those that nobody asked for."""
     return [skip for skip in skips if skip.kind not in _ASKED_FOR]

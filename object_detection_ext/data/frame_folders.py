@@ -24,7 +24,7 @@ PICTURE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)\.[^.]+")
 # So many sizes are read of a folder before it is used; those of all others as they are decoded.
-_MAX_SIZES = 500
+_MAX_SIZES = 100
 
 
 def is_picture(name: str) -> bool:
@@ -90,7 +90,7 @@ def _check_numbers(folder: str, numbered: dict[int, str]) -> None:
 
 
 def probe(folder: str, fps: float) -> VideoInfo:
-    """Looks at the names of a folder's frames, and at the sizes of up to 500 of them.
+    """Looks at the names of a folder's frames, and at the sizes of up to 100 of them.
 
     Args:
         folder: the folder.
@@ -101,11 +101,18 @@ def probe(folder: str, fps: float) -> VideoInfo:
     """
     names = frame_names(folder)
     step = max(1, len(names) // _MAX_SIZES)
-    first = None
+    sizes, problem = {}, None
     for name in [*names[::step], names[-1]]:
-        size = _size(folder, name)
-        first = first or size
-        _check_size(folder, names[0], first, name, size)
+        try:
+            sizes[name] = _size(folder, name)
+        except VideoError as error:
+            # Whether others can be read, decoding shows.
+            problem = problem or error
+    if not sizes:
+        raise problem
+    first_name, first = next(iter(sizes.items()))
+    for name, size in sizes.items():
+        _check_size(folder, first_name, first, name, size)
     return VideoInfo(folder, *first, fps, len(names) / fps, FRAMES, frames_fps=fps)
 
 

@@ -41,6 +41,6 @@ FRAMES = "numbered frames"
 
 # Added to the name of a video in warnings of all tools.
 HDR_CONSEQUENCE = (
-    "its colours are used as stored, without tone mapping, so pictures look flatter than in a "
+    "colours are used as stored, without tone mapping, so pictures look flatter than in a "
     "player; use videos of one kind for training and detection, or convert to SDR first"
 )

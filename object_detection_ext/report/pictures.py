@@ -49,11 +49,11 @@ def cut(examples: Iterable[Example], folder: str, report: Report | None = None) 
     for example in examples:
         by_video[example.video].append(example)
     pictures, problems = Pictures(), []
-    index = video_files.index_videos(folder)
+    index = video_files.VideoIndex(folder)
     progress = progress_lib.Progress("pictures", len(by_video), "videos", report, tell_end=False)
     for done, (video, wanted) in enumerate(sorted(by_video.items()), start=1):
         try:
-            path = video_files.find_video(video, index, folder).path
+            path = video_files.find_video(video, index).path
             for times_examples, frame in _frames(path, wanted, problems):
                 for example in times_examples:
                     pictures.jpegs[example] = _jpeg(draw(frame, example))

@@ -178,8 +178,8 @@ def test_ids_are_those_that_annotations_would_use(tmp_path):
         path.touch()
     ids = sources.ids_of(list(map(str, paths)))
     assert ids == ["a/x", "b/x", "y.mp4", "y.mov", "z"]
-    index = video_files.index_videos(tmp_path)
-    assert [index[video_id] for video_id in ids] == [[str(path)] for path in paths]
+    index = video_files.VideoIndex(tmp_path)
+    assert [index.candidates(video_id) for video_id in ids] == [[str(path)] for path in paths]
 
 
 def _picture(path, level: int) -> str:
