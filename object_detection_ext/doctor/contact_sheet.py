@@ -120,12 +120,13 @@ def _pictures(exam: Examination, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, 
         groups.setdefault((tile.split.split, tile.video_id), []).append(tile)
     for (_, video_id), same in groups.items():
         same.sort(key=lambda tile: tile.seconds)
+        offset = exam.offsets.of(video_id)
         reader = video_reader.ClipReader(
-            exam.info(video_id).path, num_frames=1, fps=1.0, transform=_fitted
+            exam.info(video_id), num_frames=1, fps=1.0, transform=_fitted
         )
         done = 0
         try:
-            clips = reader.clips([tile.seconds for tile in same])
+            clips = reader.clips([tile.seconds - offset for tile in same])
             for tile, clip in zip(same, clips, strict=False):
                 frame = _notice(clip.problem) if clip.problem else _drawn(tile, clip.frames[0])
                 done += 1
