@@ -36,6 +36,10 @@ class VideoInfo:
     hdr: str = ""
     sound_lead: float = 0.0
 
+    def __fspath__(self) -> str:
+        """The path."""
+        return self.path
+
 
 FRAMES = "numbered frames"
 

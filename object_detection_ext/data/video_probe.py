@@ -45,6 +45,11 @@ def probe(path: str | os.PathLike, frames_fps: float | None = None) -> VideoInfo
         )
 
 
+def known(video: str | os.PathLike | VideoInfo) -> VideoInfo:
+    """What is known of a video: as given, or probed. Raises VideoError as `probe`."""
+    return video if isinstance(video, VideoInfo) else probe(video)
+
+
 @dataclasses.dataclass(frozen=True)
 class Extent:
     """How much of a video there is.

@@ -56,15 +56,10 @@ class Clip:
     outside: bool = False
 
 
-def path_of(video: Video) -> str:
-    """Returns the path of a video."""
-    return video.path if isinstance(video, VideoInfo) else os.fspath(video)
-
-
 def _opened(video: Video, stats: DecodeStats, threads: int = 0) -> PictureSource:
     if isinstance(video, VideoInfo) and video.frames_fps is not None:
         return frame_folders.FolderFrames(video, stats)
-    return video_decoder.FileFrames(path_of(video), stats, threads)
+    return video_decoder.FileFrames(os.fspath(video), stats, threads)
 
 
 def resampled_frames(video: Video, fps: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -84,7 +79,7 @@ def resampled_frames(video: Video, fps: float) -> Iterator[tuple[float, np.ndarr
     try:
         current, index = source.next(), 0
         if current is None:
-            raise VideoError(f"{path_of(video)}: no frame of the video can be decoded.")
+            raise VideoError(f"{os.fspath(video)}: no frame of the video can be decoded.")
         while current is not None:
             upcoming, shown = source.next(), None
             limit = stats.end if upcoming is None else (current.time + upcoming.time) / 2
@@ -120,7 +115,7 @@ class FrameReader:
             default the frame itself.
           threads: of the decoder; 0 leaves their number to it.
         """
-        self._video, self._path, self._threads = video, path_of(video), threads
+        self._video, self._path, self._threads = video, os.fspath(video), threads
         self._transform = transform or (lambda frame: frame)
         self._pixels = upright.UprightPixels()
         self.stats = DecodeStats()

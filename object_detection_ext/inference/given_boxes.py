@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.data import annotations
+from object_detection_ext.data import annotations, video_files
 
 # From a keyframe's picture, uint8 [H, W, 3] RGB, to boxes [G, 4].
 PersonDetector = Callable[[np.ndarray], np.ndarray]
@@ -39,7 +39,9 @@ class BoxTable:
         self.path = os.fspath(path)
         self._boxes: dict[str, dict[float, list[tuple[float, ...]]]] = {}
         for row in annotations.read_person_boxes(self.path):
-            keyframe = self._boxes.setdefault(row.video_id, {}).setdefault(row.seconds, [])
+            keyframe = self._boxes.setdefault(video_files.same_name(row.video_id), {}).setdefault(
+                row.seconds, []
+            )
             if row.corners is not None:
                 x1, y1, x2, y2 = row.corners
                 # A person is one box, however many actions have a row.
@@ -52,6 +54,7 @@ class BoxTable:
         Raises:
           errors.InputError: if it has none.
         """
+        video = video_files.same_name(video)
         if video not in self._boxes:
             some = ", ".join(sorted(self._boxes)[:5])
             raise errors.InputError(
@@ -62,4 +65,17 @@ class BoxTable:
 
     def boxes(self, video: str, time: float) -> np.ndarray:
         """Float [G, 4], [ymin, xmin, ymax, xmax], normalized; of one of `times`."""
-        return np.array(self._boxes[video][time], np.float32).reshape(-1, 4)
+        return np.array(self._boxes[video_files.same_name(video)][time], np.float32).reshape(-1, 4)
+
+
+PersonBoxes = str | os.PathLike | BoxTable | PersonDetector
+
+
+def opened(person_boxes: PersonBoxes | None) -> BoxTable | PersonDetector | None:
+    """Returns the boxes as they will be asked for: those of a file are read.
+
+    Raises:
+      annotations.AnnotationError: as `BoxTable`.
+    """
+    is_path = isinstance(person_boxes, str | os.PathLike)
+    return BoxTable(person_boxes) if is_path else person_boxes

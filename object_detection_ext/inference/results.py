@@ -124,17 +124,24 @@ def to_dataframe(keyframes: Iterable[Keyframe]):
     return frame.astype({"track": "Int64"})
 
 
-def write_ava_csv(path: str | os.PathLike, keyframes: Iterable[Keyframe]) -> int:
+def write_ava_csv(
+    path: str | os.PathLike, keyframes: Iterable[Keyframe], offset: float = 0.0
+) -> int:
     """Writes detections as `evaluation.ava_ap` reads them and returns the number of rows.
 
     Rows: video_id,timestamp,x1,y1,x2,y2,action_id,score. An existing file is replaced when the new
     one is complete.
+
+    Args:
+      path: of the file.
+      keyframes: what was detected.
+      offset: seconds that are added to the keyframes' times.
     """
     count = 0
     with files.replaced_when_complete(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in rows(keyframes):
-            time = annotations.format_timestamp(round(row["time"], 6))
+            time = annotations.format_timestamp(round(row["time"] + offset, 6))
             box = (f"{row[side]:.4f}" for side in ("xmin", "ymin", "xmax", "ymax"))
             writer.writerow([row["video"], time, *box, row["action_id"], f"{row['score']:.4f}"])
             count += 1

@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_decoder, video_files, video_probe, video_reader
+from object_detection_ext.data import (
+    frame_folders,
+    video_decoder,
+    video_files,
+    video_probe,
+    video_reader,
+)
 from object_detection_ext.inference import sources
 from tests import numbered_videos
 from tests.inference import fake_models
@@ -210,10 +216,10 @@ def test_pictures_of_a_folder(tmp_path):
 def test_damaged_picture_is_told(tmp_path, extension):
     path = tmp_path / f"frame3.{extension}"
     _picture(path, 30)
-    assert sources.read_picture(str(path)).shape == (24, 24, 3)
+    assert frame_folders.read_picture(str(path)).shape == (24, 24, 3)
     _damaged(path)
     with pytest.raises(errors.InputError, match=rf"frame3.{extension}: cannot be read as a pict"):
-        sources.read_picture(str(path))
+        frame_folders.read_picture(str(path))
 
 
 def test_picture_that_claims_to_be_huge_is_told(tmp_path):
@@ -223,7 +229,7 @@ def test_picture_that_claims_to_be_huge_is_told(tmp_path):
     content[18:26] = struct.pack("<ii", 60_000, 60_000)
     path.write_bytes(bytes(content))
     with pytest.raises(errors.InputError, match="frame3.bmp: cannot be read as a picture"):
-        sources.read_picture(str(path))
+        frame_folders.read_picture(str(path))
 
 
 def test_damaged_pictures_are_left_out_and_the_rest_goes_on(tmp_path, capsys):
