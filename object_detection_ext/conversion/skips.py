@@ -5,7 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import annotations, timestamps
 
 MISSING, UNREADABLE = "missing video", "unreadable video"
 OUTSIDE, DAMAGED = "timestamp outside the video", "video damaged there"
@@ -39,7 +39,7 @@ def annotated_as(timestamp: float, offset: float) -> str:
     """Returns what to say after a time in a video that annotations have otherwise; else nothing."""
     if not offset:
         return ""
-    time = annotations.format_timestamp(timestamp)
+    time = timestamps.format_timestamp(timestamp)
     return f" (annotated as {time} s, time offset {offset:g} s)"
 
 

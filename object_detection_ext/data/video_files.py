@@ -3,10 +3,10 @@
 
 import collections
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator
 
 from object_detection_ext import files
+from object_detection_ext.ava import video_ids
 from object_detection_ext.data import frame_folders, video_probe
 from object_detection_ext.data.video_info import VideoError, VideoInfo
 
@@ -27,14 +27,6 @@ def is_video_name(name: str) -> bool:
 
 def _extension(name: str) -> str:
     return os.path.splitext(name)[1].lower()
-
-
-def same_name(video_id: str) -> str:
-    """Returns what is equal for ids and names that look the same.
-
-    An accent may be part of its letter or a character of its own, as macOS writes names of files.
-    """
-    return unicodedata.normalize("NFC", video_id)
 
 
 class VideoIndex:
@@ -65,14 +57,14 @@ class VideoIndex:
                 keys |= {os.path.splitext(key)[0] for key in keys}
             # Of links to one file under one id the first is kept.
             file = files.real_path(path)
-            for key in map(same_name, keys):
+            for key in map(video_ids.same_id, keys):
                 if (key, file) not in known:
                     known.add((key, file))
                     self._paths[key].append(path)
 
     def candidates(self, video_id: str) -> list[str]:
         """Returns the paths that may be a video: those with the extension of one before others."""
-        paths = self._paths.get(same_name(video_id), [])
+        paths = self._paths.get(video_ids.same_id(video_id), [])
         folders = [path for path in paths if path in self._folders]
         videos = [path for path in paths if path not in folders and is_video_name(path)]
         others = [path for path in paths if path not in folders and not is_video_name(path)]

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from object_detection_ext.data import time_offsets, video_info
+from object_detection_ext.ava import time_offsets
+from object_detection_ext.data import video_info
 from object_detection_ext.doctor import annotation_rows
 
 

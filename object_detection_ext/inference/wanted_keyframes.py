@@ -5,10 +5,11 @@ Detections count in an evaluation only at exactly the moments of the ground trut
 """
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 
 from object_detection_ext import errors, printable
-from object_detection_ext.data import annotations, time_offsets, video_files
+from object_detection_ext.ava import annotations, faults, time_offsets, video_ids
 from object_detection_ext.inference import sources
 
 _MAX_LISTED = 5
@@ -25,13 +26,17 @@ class WantedKeyframes:
           offsets: what its times are ahead of times in the videos.
 
         Raises:
-          annotations.AnnotationError: if the file cannot be read or is empty, or with a list of
+          faults.AnnotationError: if the file cannot be read or is empty, or with a list of
             its bad rows.
           errors.InputError: if a video has no offset.
         """
         self.path, self.offsets = path, offsets
         found: dict[str, set[float]] = {}
-        for row in annotations.read_person_boxes(path):
+        notes = faults.Notes()
+        rows = annotations.read_person_boxes(path, notes)
+        for line in notes.told(path):
+            print(f"note: {line}", file=sys.stderr, flush=True)
+        for row in rows:
             found.setdefault(row.video_id, set()).add(row.seconds)
         offsets.check(found)
         self._times = {video_id: sorted(times) for video_id, times in found.items()}
@@ -55,7 +60,7 @@ class WantedKeyframes:
                 named.setdefault(name, []).append(path)
         found: dict[str, str] = {}
         for video_id in self._times:
-            fitting = named.get(video_files.same_name(os.path.normpath(video_id)), [])
+            fitting = named.get(video_ids.same_id(os.path.normpath(video_id)), [])
             if len(fitting) > 1:
                 raise errors.InputError(
                     f"{self.path}: the id '{printable.in_one_line(video_id)}' fits "
@@ -97,7 +102,7 @@ def _names(path: str) -> set[str]:
     ends = {os.path.join(*parts[start:]) for start in range(len(parts)) if parts[start]}
     if not os.path.isdir(path):
         ends |= {os.path.splitext(end)[0] for end in ends}
-    return {video_files.same_name(end) for end in ends}
+    return {video_ids.same_id(end) for end in ends}
 
 
 def _some(names: Iterable[str]) -> str:

@@ -66,6 +66,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "overlap, which stores the frames once; 0 gives each keyframe its own.",
         "frames_fps": "Frames per second of videos that are folders of numbered frames "
         "(ID/000001.jpg); 0: only files are videos.",
+        "box_tolerance": "How far outside of [0, 1] a box may reach to be cut off, as a part of "
+        "the frame; more is an error.",
     }
     for name, text in numbers.items():
         default = getattr(Options, name)

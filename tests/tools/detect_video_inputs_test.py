@@ -15,7 +15,8 @@ from absl import flags
 from PIL import Image
 
 from object_detection_ext import errors
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import faults
+from object_detection_ext.data import video_reader
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import network_stream, sources
 from object_detection_ext.inference.detector import ActionDetector
@@ -268,9 +269,9 @@ def test_person_boxes_are_read_before_the_model_is_loaded(tmp_path, monkeypatch)
     monkeypatch.setattr(model_lib, "load_checkpoint", loaded)
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("v,1,0.1,0.1,0.5\n")
-    with pytest.raises(annotations.AnnotationError, match="boxes.csv:1"):
+    with pytest.raises(faults.AnnotationError, match="boxes.csv:1"):
         ActionDetector("model", person_boxes=boxes)
-    with pytest.raises(annotations.AnnotationError, match="boxes.csv:1"):
+    with pytest.raises(faults.AnnotationError, match="boxes.csv:1"):
         ActionDetector.from_checkpoint("a.config", "model", person_boxes=boxes)
 
 

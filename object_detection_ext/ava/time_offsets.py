@@ -4,13 +4,14 @@
 The time of an annotation is the time in the file plus the offset, in seconds.
 """
 
-import csv
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping
 
 from object_detection_ext import errors, printable
-from object_detection_ext.data import video_files
+from object_detection_ext.ava import columns, faults, row_reader, timestamps, video_ids
+from object_detection_ext.ava.timestamps import Frame
 
 # More than 30 years.
 _MAX_SECONDS = 1e9
@@ -39,13 +40,13 @@ class TimeOffsets:
         if self._of_each is None:
             return self._of_all
         self.check([video_id])
-        return self._of_each[video_files.same_name(video_id)]
+        return self._of_each[video_ids.same_id(video_id)]
 
-    def check(self, video_ids: Iterable[str]) -> None:
+    def check(self, names: Iterable[str]) -> None:
         """Raises errors.InputError if a video has no offset, with all that have none."""
         if self._of_each is None:
             return
-        missing = sorted({i for i in video_ids if video_files.same_name(i) not in self._of_each})
+        missing = sorted({i for i in names if video_ids.same_id(i) not in self._of_each})
         if missing:
             some = ", ".join(map(printable.in_one_line, missing[:_MAX_LISTED]))
             more = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
@@ -53,6 +54,19 @@ class TimeOffsets:
                 f"{self._path}: no row for {len(missing)} videos: {some}{more}; give each its "
                 "offset, 0 where there is none."
             )
+
+    def moved(self, frames: Iterable[Frame]) -> list[Frame]:
+        """Returns moments in videos as the annotations have them.
+
+        Raises:
+            errors.InputError: if a video has no offset.
+        """
+        frames = list(frames)
+        self.check(video_id for video_id, _ in frames)
+        return [
+            timestamps.frame(video_id, timestamps.rounded(seconds + self.of(video_id)))
+            for video_id, seconds in frames
+        ]
 
     def __bool__(self) -> bool:
         """Whether any time is moved."""
@@ -84,32 +98,20 @@ def read(text: str | float | None) -> TimeOffsets:
 
 def _read_csv(path: str) -> dict[str, float]:
     offsets: dict[str, float] = {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for fields in reader:
-                fields = [field.strip() for field in fields]
-                if any(fields) and not (not offsets and fields[0].lower() == "video_id"):
-                    _add(offsets, f"{path}:{reader.line_num}", fields)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise errors.InputError(f"{path}: not a CSV file in UTF-8: {error}.") from None
+    notes, bad_rows = faults.Notes(), faults.BadRows(path)
+    for row in row_reader.read_rows(path, columns.MOMENTS, notes):
+        problems: list[object] = list(row.problems)
+        if not problems and offsets.setdefault(row.video_id, row.seconds) != row.seconds:
+            before = offsets[row.video_id]
+            problems.append(f"{row.video_id} is {row.seconds:g} s here and {before:g} s before")
+        if problems:
+            bad_rows.add(row.row, problems)
+    bad_rows.check()
+    for line in notes.told(path):
+        print(f"note: {line}", file=sys.stderr, flush=True)
     if not offsets:
         raise errors.InputError(f"{path}: the file has no rows; each row is video_id,seconds.")
     return offsets
-
-
-def _add(offsets: dict[str, float], where: str, fields: list[str]) -> None:
-    seconds = _number(fields[1]) if len(fields) == 2 else None
-    if seconds is None or not fields[0]:
-        shown = printable.in_one_line(",".join(fields))
-        raise errors.InputError(f"{where}: '{shown}' must be video_id,seconds.")
-    video_id = video_files.same_name(fields[0])
-    if offsets.setdefault(video_id, seconds) != seconds:
-        shown = printable.in_one_line(fields[0])
-        raise errors.InputError(
-            f"{where}: {shown} has the offset {seconds:g} s here and {offsets[video_id]:g} s "
-            "before."
-        )
 
 
 def _number(text: str) -> float | None:

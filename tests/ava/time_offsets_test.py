@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from object_detection_ext import errors
-from object_detection_ext.data import time_offsets
+from object_detection_ext.ava import time_offsets
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_offsets_by_video(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("v,900\nv,901\n", "offsets.csv:2: v has the offset 901 s here and 900 s before"),
-        ("v,900\nw\n", "offsets.csv:2: 'w' must be video_id,seconds"),
-        ("v,900\nw,nan\n", "offsets.csv:2: 'w,nan' must be video_id,seconds"),
-        ("v,900,x\n", "offsets.csv:1"),
-        (",900\n", "offsets.csv:1"),
+        ("v,900\nv,901\n", "offsets.csv:2: v is 901 s here and 900 s before"),
+        ("v,900\nw\n", "offsets.csv:2: 1 column"),
+        ("v,900\nw,nan\n", "offsets.csv:2: timestamp is 'nan'"),
+        ("v,900,x\n", "offsets.csv:1: 3 columns"),
+        (",900\n", "offsets.csv:1: video_id is empty"),
         ("", "the file has no rows"),
-        ('v,900\n"w,1\n', "not a CSV file"),
+        ('v,900\n"w,1\n', "offsets.csv:2: quotation marks"),
     ],
 )
 def test_files_that_are_wrong(tmp_path, text, message):
