@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keyframes of videos by number, so that "the next keyframe" and "a gap" mean something.
+
+Files list keyframes by time. Tubes need to know which keyframes are neighbours and how many are
+missing between two. Each video's ground truth says that: its keyframes lie a fixed time apart, its
+spacing, but for those that it leaves out. Where that is not so, tubes are not defined.
+
+Shapes: K keyframes that the ground truth lists of a video, N times.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from object_detection_ext import errors
+from object_detection_ext.evaluation.csv_io import Frame
+
+# Two files that write the time of one frame with another number of decimals differ by less.
+_SAME_SECONDS = 0.001
+# How far a keyframe may be off a multiple of the spacing, as a fraction of it.
+_MAX_OFF = 0.25
+# Spacings are measured; over many keyframes without a listed one, their errors add up.
+_DRIFT = 0.005
+_LONG_GAP = 4
+EVEN_SPACING = (
+    "Tubes count keyframes, so that these must be evenly spaced: keep one keyframe per so many "
+    "seconds (--every of the importer), or give the spacing (--spacing)."
+)
+
+
+@dataclass(frozen=True)
+class VideoMoments:
+    """The keyframes of one video.
+
+    Attributes:
+        seconds: float64 [K], ascending, of those that the ground truth lists.
+        numbers: int64 [K], which keyframe each is; neighbours differ by 1. Excluded keyframes are
+            not counted and have no number of their own.
+        is_excluded: bool [K], which of them do not count.
+        spacing: seconds from one keyframe to the next.
+    """
+
+    seconds: np.ndarray
+    numbers: np.ndarray
+    is_excluded: np.ndarray
+    spacing: float
+
+    def place(self, seconds: np.ndarray) -> "Places":
+        """Finds times among the keyframes.
+
+        Args:
+            seconds: float64 [N], of another file on the same video.
+        """
+        after = np.clip(np.searchsorted(self.seconds, seconds), 0, len(self.seconds) - 1)
+        before = np.maximum(after - 1, 0)
+        nearer = np.abs(self.seconds[before] - seconds) < np.abs(self.seconds[after] - seconds)
+        nearest = np.where(nearer, before, after)
+        distance = seconds - self.seconds[nearest]
+        steps = np.rint(distance / self.spacing).astype(np.int64)
+        off = np.abs(distance - steps * self.spacing)
+        allowed = np.minimum(
+            _SAME_SECONDS + _DRIFT * np.abs(distance) * (steps != 0), _MAX_OFF * self.spacing
+        )
+        exists = off <= allowed
+        # Counting backwards from a keyframe without a number, the first step is to itself.
+        numbers = self.numbers[nearest] + steps + self.is_excluded[nearest] * (steps < 0)
+        there = np.round(self.seconds[nearest] + steps * self.spacing, 6)
+        is_listed = exists & (steps == 0)
+        return Places(numbers, np.where(is_listed, self.seconds[nearest], there), is_listed, exists)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where times are among the keyframes of a video.
+
+    Attributes:
+        numbers: int64 [N], which keyframe; meaningless where there is none.
+        seconds: float64 [N], its time in the ground truth, or where it would be.
+        is_listed: bool [N], whether the ground truth lists it.
+        exists: bool [N], whether there is a keyframe at that time, listed or not.
+    """
+
+    numbers: np.ndarray
+    seconds: np.ndarray
+    is_listed: np.ndarray
+    exists: np.ndarray
+
+
+def number_moments(
+    frames: Sequence[Frame],
+    excluded: frozenset[Frame],
+    name: str,
+    spacing: float | None = None,
+) -> dict[str, VideoMoments]:
+    """The keyframes of each video that the ground truth lists.
+
+    Args:
+        frames: (video id, seconds) of the ground truth, in any order.
+        excluded: frames that do not count.
+        name: of the ground truth, for messages.
+        spacing: seconds from one keyframe to the next; None: each video's own.
+
+    Returns:
+        By video id, in order of appearance.
+
+    Raises:
+        InputError: for keyframes of a video that are not at multiples of one spacing; names video
+            and times.
+    """
+    if spacing is not None and not 0 < spacing < float("inf"):
+        raise errors.InputError(f"spacing is {spacing}, but must be more than 0 seconds.")
+    times: dict[str, list[float]] = {}
+    for video, seconds in frames:
+        times.setdefault(video, []).append(seconds)
+    ascending = {video: np.unique(np.array(listed, float)) for video, listed in times.items()}
+    found = {video: spacing or _measured_spacing(listed) for video, listed in ascending.items()}
+    usual = float(np.median([value for value in found.values() if value] or [1.0]))
+    left_out: dict[str, list[float]] = {}
+    for video, seconds in excluded:
+        left_out.setdefault(video, []).append(seconds)
+    moments = {}
+    for video, listed in ascending.items():
+        own = found[video] or usual
+        steps = _steps(listed, own, name, video, is_given=spacing is not None)
+        out = np.isin(listed, left_out.get(video, ()))
+        # Keyframes that do not count are not missing between their neighbours either.
+        numbers = np.concatenate([[0], np.cumsum(steps)]) - np.cumsum(out)
+        moments[video] = VideoMoments(listed, numbers, out, own)
+    return moments
+
+
+def _measured_spacing(seconds: np.ndarray) -> float | None:
+    """The mean of the smallest differences, which times with few decimals round up or down."""
+    apart = np.diff(seconds)
+    if not len(apart):
+        return None
+    return float(np.mean(apart[apart < 1.5 * apart.min()]))
+
+
+def _steps(
+    seconds: np.ndarray, spacing: float, name: str, video: str, is_given: bool
+) -> np.ndarray:
+    """How many keyframes each listed one comes after the one before, int64 [K - 1]."""
+    apart = np.diff(seconds)
+    steps = np.rint(apart / spacing).astype(np.int64)
+    off = np.abs(apart / spacing - steps) > _MAX_OFF
+    wrong = np.flatnonzero((steps < 1) | (off & (steps < _LONG_GAP)))
+    if len(wrong):
+        first = wrong[0]
+        between = "a spacing of" if is_given else "others that are"
+        raise errors.InputError(
+            f"{name}: video {video!r}: the keyframes at {seconds[first]:g} s and "
+            f"{seconds[first + 1]:g} s are {apart[first]:g} s apart, which does not go with "
+            f"{between} {spacing:g} s{'' if is_given else ' apart'} ({len(wrong)} such "
+            f"pairs). {EVEN_SPACING}"
+        )
+    return steps
