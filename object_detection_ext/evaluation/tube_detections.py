@@ -98,12 +98,12 @@ def place(
         int((~is_known[frame]).sum()),
         int((is_known & ~exists)[frame].sum()),
     )
-    told = _Warnings(detections, moments)
-    told.tell_of_unknown_videos(~is_known[frame])
-    told.tell_of_rows_between(is_known[frame] & ~exists[frame])
-    told.tell_of_unlisted(exists[frame] & ~is_listed[frame], frames)
-    told.tell_of_missed(ground_truth, counts, numbers)
-    return Placed(kept, counts, tuple(told.lines))
+    warnings = _Warnings(detections, moments)
+    warnings.warn_of_unknown_videos(~is_known[frame])
+    warnings.warn_of_rows_between(is_known[frame] & ~exists[frame])
+    warnings.warn_of_unlisted(exists[frame] & ~is_listed[frame], frames)
+    warnings.warn_of_missed(ground_truth, counts, numbers)
+    return Placed(kept, counts, tuple(warnings.lines))
 
 
 def _find(
@@ -145,27 +145,27 @@ class _Warnings:
         video, seconds = self._detections.frames[self._detections.rows.frame[row]]
         return f"first: line {self._detections.lines[row]}, {video!r} at {seconds:g} s"
 
-    def _tell(self, rows: np.ndarray, what: str) -> None:
+    def _warn(self, rows: np.ndarray, what: str) -> None:
         if rows.any():
             self.lines.append(
                 f"{self._detections.name}: {int(rows.sum())} of {len(rows)} rows {what} "
                 f"({self._first(rows)})"
             )
 
-    def tell_of_unknown_videos(self, rows: np.ndarray) -> None:
-        self._tell(rows, "are of videos that the ground truth does not list; left out")
+    def warn_of_unknown_videos(self, rows: np.ndarray) -> None:
+        self._warn(rows, "are of videos that the ground truth does not list; left out")
 
-    def tell_of_rows_between(self, rows: np.ndarray) -> None:
-        self._tell(
+    def warn_of_rows_between(self, rows: np.ndarray) -> None:
+        self._warn(
             rows,
             "are at times between the keyframes that the ground truth has at its spacing; left out",
         )
 
-    def tell_of_unlisted(self, rows: np.ndarray, frames: Frames) -> None:
+    def warn_of_unlisted(self, rows: np.ndarray, frames: Frames) -> None:
         what = "ignored" if frames == "listed" else "they are false positives"
-        self._tell(rows, f"are at keyframes that the ground truth does not list; {what}")
+        self._warn(rows, f"are at keyframes that the ground truth does not list; {what}")
 
-    def tell_of_missed(
+    def warn_of_missed(
         self, ground_truth: AvaRows, counts: PlaceCounts, found: Mapping[Frame, int]
     ) -> None:
         missed = counts.keyframes_with_ground_truth_and_no_detections
