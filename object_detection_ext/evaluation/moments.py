@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.evaluation.csv_io import Frame
+from object_detection_ext.ava.exclusion import Exclusion
+from object_detection_ext.ava.timestamps import SAME_MOMENT, Frame
 
-# Two files that write the time of one frame with another number of decimals differ by less.
-_SAME_SECONDS = 0.001
 # How far a keyframe may be off a multiple of the spacing, as a fraction of it.
 _MAX_OFF = 0.25
 # Spacings are measured; over many keyframes without a listed one, their errors add up.
@@ -60,9 +59,9 @@ class VideoMoments:
         steps = np.rint(distance / self.spacing).astype(np.int64)
         off = np.abs(distance - steps * self.spacing)
         allowed = np.minimum(
-            _SAME_SECONDS + _DRIFT * np.abs(distance) * (steps != 0), _MAX_OFF * self.spacing
+            SAME_MOMENT + _DRIFT * np.abs(distance) * (steps != 0), _MAX_OFF * self.spacing
         )
-        exists = off <= allowed
+        exists = off < allowed - 1e-9  # as `timestamps.Moments` has it
         # Counting backwards from a keyframe without a number, the first step is to itself.
         numbers = self.numbers[nearest] + steps + self.is_excluded[nearest] * (steps < 0)
         there = np.round(self.seconds[nearest] + steps * self.spacing, 6)
@@ -117,7 +116,7 @@ def number_moments(
     found = {video: spacing or _measured_spacing(listed) for video, listed in ascending.items()}
     usual = float(np.median([value for value in found.values() if value] or [1.0]))
     left_out: dict[str, list[float]] = {}
-    for video, seconds in excluded:
+    for video, seconds in Exclusion(excluded, frames).left_out:
         left_out.setdefault(video, []).append(seconds)
     moments = {}
     for video, listed in ascending.items():

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext.evaluation.csv_io import AvaRows, Frame
+from object_detection_ext.ava.tables import AvaRows
+from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.evaluation.moments import VideoMoments
 from object_detection_ext.evaluation.protocols import Frames
 from object_detection_ext.evaluation.selection import Selection

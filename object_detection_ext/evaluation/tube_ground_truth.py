@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.evaluation.csv_io import AvaRows
+from object_detection_ext.ava.tables import AvaRows
 from object_detection_ext.evaluation.moments import EVEN_SPACING, VideoMoments
 from object_detection_ext.evaluation.tubes import Tubes, make_tubes
 
@@ -88,7 +88,8 @@ def ground_truth_tubes(
 
 
 def _check_person_ids(ground_truth: AvaRows, counted: np.ndarray) -> None:
-    missing = np.flatnonzero(counted & ~ground_truth.has_score)
+    persons = ground_truth.persons
+    missing = np.flatnonzero(counted & (True if persons is None else persons < 0))
     if len(missing):
         raise errors.InputError(
             f"{ground_truth.name}: {len(missing)} of {int(counted.sum())} rows have no person id, "
@@ -111,12 +112,11 @@ def _numbered(ground_truth: AvaRows, counted: np.ndarray, moments) -> _Rows:
         place[frames] = index - np.cumsum(own.is_excluded)[index]
     rows = ground_truth.rows
     frame = rows.frame[counted]
-    _, person = np.unique(rows.scores[counted], return_inverse=True)
     return _Rows(
         of_frame[frame],
         moment[frame],
         place[frame],
-        person,
+        ground_truth.persons[counted],
         rows.classes[counted],
         rows.boxes[counted],
         ground_truth.lines[counted],

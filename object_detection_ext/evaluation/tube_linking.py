@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from object_detection_ext.ava.tables import LabelledBoxes, Report
 from object_detection_ext.evaluation import person_boxes, tube_overlap, tube_trimming, tubes
-from object_detection_ext.evaluation.csv_io import LabelledBoxes, Report
 from object_detection_ext.evaluation.frame_ap import paired_iou
 from object_detection_ext.evaluation.serial_choice import choose_in_turn
 from object_detection_ext.evaluation.tube_protocols import Linking, TimeOverlap

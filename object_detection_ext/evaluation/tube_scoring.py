@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import LabelledBoxes
 from object_detection_ext.evaluation import frame_ap
-from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes
 from object_detection_ext.evaluation.frame_ap import ClassResult
 from object_detection_ext.evaluation.serial_choice import choose_in_turn
 from object_detection_ext.evaluation.tube_overlap import Overlaps

@@ -19,8 +19,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from object_detection_ext import command_line
+from object_detection_ext.ava import label_maps, tables
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.row_reader import BOX_TOLERANCE
+from object_detection_ext.ava.tables import AvaRows, Report
+from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.evaluation import (
-    csv_io,
+    ava_ap,
     frame_ap,
     moments,
     protocols,
@@ -33,7 +38,6 @@ from object_detection_ext.evaluation import (
     tube_scoring,
     video_ap_text,
 )
-from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, Report
 from object_detection_ext.evaluation.frame_ap import ClassResult, TieSpan
 from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH, AvaCounts
 from object_detection_ext.evaluation.tube_detections import PlaceCounts
@@ -182,12 +186,13 @@ def evaluate(
     """Links detections to tubes and evaluates both by the rules of a data set.
 
     Args:
-        ground_truth: from `csv_io.read_csv`, with person ids; boxes in the unit of the detections.
-        detections: from `csv_io.read_csv`, of single keyframes.
-        categories: {"id", "name"} each, as `csv_io.read_label_map` gives them.
+        ground_truth: from `tables.read_ground_truth`, with person ids; boxes in the unit of the
+            detections.
+        detections: from `tables.read_csv`, of single keyframes.
+        categories: {"id", "name"} each, as `label_maps.read_categories` gives them.
         protocol: the rules, thresholds and linking; `dataclasses.replace` changes what is not as
             wanted.
-        excluded: frames to leave out, as `csv_io.read_excluded_timestamps` gives them.
+        excluded: frames to leave out, as `tables.read_excluded_timestamps` gives them.
         spacing: seconds from one keyframe to the next; None: each video's own.
         report: called with lines of progress when this takes long.
 
@@ -299,16 +304,18 @@ def evaluate_files(
     detections: str,
     excluded_timestamps: str | None = None,
     report: Report | None = None,
+    *,
+    box_tolerance: float | None = BOX_TOLERANCE,
     **options,
 ) -> TubeResult:
     """`evaluate` on files, with its other options. Raises what the readers and it raise."""
-    categories = csv_io.read_label_map(labelmap)
+    categories = label_maps.read_categories(labelmap)
     excluded = frozenset()
     if excluded_timestamps:
-        excluded = csv_io.read_excluded_timestamps(excluded_timestamps)
+        excluded = tables.read_excluded_timestamps(excluded_timestamps)
     return evaluate(
-        csv_io.read_csv(groundtruth, report),
-        csv_io.read_csv(detections, report),
+        tables.read_ground_truth(groundtruth, report, box_tolerance),
+        tables.read_csv(detections, report, box_tolerance=box_tolerance),
         categories,
         excluded=excluded,
         report=report,
@@ -355,6 +362,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--spacing", type=float, help="seconds between keyframes (default: each video's own)")
     for flag, kind, text in _LINKING_FLAGS.values():
         add(f"--{flag}", type=kind, help=f"{text} (default: the protocol's)")
+    add("--box_tolerance", **ava_ap.BOX_TOLERANCE_OPTION)
     add("--json", action="store_true", help="print JSON and nothing else")
     return parser.parse_args(arguments)
 
@@ -381,6 +389,7 @@ def _run(options: argparse.Namespace) -> int:
                 options.protocol, options.frame_iou, options.video_iou, **linking
             ),
             spacing=options.spacing,
+            box_tolerance=options.box_tolerance,
         )
     except (ValueError, OSError) as error:
         report(f"error: {error}")

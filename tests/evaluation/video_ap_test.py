@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from object_detection_ext import errors
+from object_detection_ext.ava import tables
 from object_detection_ext.evaluation import tube_protocols, video_ap
 from object_detection_ext.evaluation.tube_protocols import TUBE_PROTOCOLS, Linking
 from tests.evaluation import plain_tubes
@@ -428,6 +430,28 @@ def test_ground_truth_without_person_ids_is_an_error(tmp_path, capsys):
     assert "g.csv: 2 of 3 rows have no person id, the 8th column (first: line 2)" in said
 
 
+def test_files_as_people_have_them(tmp_path, capsys):
+    # A header, semicolons, names for people, times with another number of decimals.
+    truth = "video_id;timestamp;x1;y1;x2;y2;action_id;track_id\n"
+    truth += "".join(f"v;{k / 30:.3f};0.1;0.1;0.5;0.9;2;Ann\n" for k in range(9))
+    truth += "".join(f"v;{k / 30:.3f};0.6;0.1;0.9;0.9;2;Bob\n" for k in range(9))
+    found = "".join(f"v,{k / 30:.6f},0.1,0.1,0.5,0.9,2,0.9\n" for k in range(9))
+    found += "".join(f"v,{k / 30:.6f},0.6,0.1,0.9,0.9,2,0.8\n" for k in range(9))
+    status, printed, _ = _texts(tmp_path, capsys, truth, found, flags=["--video_iou", "1"])
+    assert status == 0
+    assert "2  ground truth tubes" in printed
+    assert "frame-mAP@0.5IOU: 1.000000" in printed
+    assert "video-mAP@1IOU: 1.000000" in printed
+
+
+def test_rows_that_were_read_as_detections_have_no_person_ids(tmp_path):
+    truth = tmp_path / "g.csv"
+    truth.write_text(f"{_ROW.format(0)},1\n")
+    rows = tables.read_csv(truth)
+    with pytest.raises(errors.InputError, match="1 of 1 rows have no person id"):
+        video_ap.evaluate(rows, rows, CATEGORIES)
+
+
 def test_two_boxes_of_one_person_at_once_are_an_error(tmp_path, capsys):
     truth = f"{_ROW.format(0)},1\nv,0,0.2,0.1,0.5,0.9,2,1\n"
     status, _, said = _texts(tmp_path, capsys, truth)
@@ -533,3 +557,12 @@ def test_ground_truth_of_other_classes_alone_has_no_map(tmp_path, capsys):
     status, printed, _ = _texts(tmp_path, capsys, "v,0\n", "", flags=["--json"])
     assert status == 1
     assert json.loads(printed)["frame_mAP"] is None
+
+
+def test_people_of_a_long_file_are_those_of_a_short_one(tmp_path, monkeypatch):
+    truth = [("v", k, BOX, SIT, person) for k in range(30) for person in (7, -3, 0, 2**62)]
+    _, path, _ = _write(tmp_path, truth, [])
+    careful = tables.read_ground_truth(path)
+    monkeypatch.setattr(tables, "_LONG_FILE", 1)
+    fast = tables.read_ground_truth(path)
+    assert careful.persons.tolist() == fast.persons.tolist() == [0, 1, 2, 3] * 30
