@@ -14,6 +14,7 @@ from object_detection.utils import label_map_util
 
 from object_detection_ext import errors
 from object_detection_ext import options as options_lib
+from object_detection_ext.ava import label_maps, tables, timestamps
 from object_detection_ext.data import (
     class_balance,
     clip_dataset,
@@ -24,7 +25,7 @@ from object_detection_ext.data import (
 )
 from object_detection_ext.detection import class_weights as class_weights_lib
 from object_detection_ext.detection import video_feature_extractor, video_meta_arch
-from object_detection_ext.evaluation import csv_io, frame_ap
+from object_detection_ext.evaluation import frame_ap
 from object_detection_ext.heads import (
     combined_head,
     i3d_head,
@@ -338,9 +339,9 @@ def build_dataset(
     )
 
 
-def _excluded_frames(evaluation: vat_pb2.Evaluation) -> frozenset[csv_io.Frame]:
+def _excluded_frames(evaluation: vat_pb2.Evaluation) -> frozenset[timestamps.Frame]:
     path = evaluation.excluded_timestamps_path
-    return csv_io.read_excluded_timestamps(path) if path else frozenset()
+    return tables.read_excluded_timestamps(path) if path else frozenset()
 
 
 def evaluator_options(config: eval_pb2.EvalConfig) -> dict:
@@ -360,7 +361,7 @@ def evaluator_options(config: eval_pb2.EvalConfig) -> dict:
     return {
         "protocol": vat_pb2.Evaluation.Protocol.Name(evaluation.protocol).lower(),
         "iou_thresholds": iou_thresholds(evaluation),
-        "label_types": csv_io.read_label_types(path) if path else None,
+        "label_types": label_maps.read_label_types(path) if path else None,
         "boxes_given": options.proposals.source == vat_pb2.Proposals.GROUND_TRUTH,
     }
 

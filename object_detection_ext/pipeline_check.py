@@ -18,8 +18,9 @@ from object_detection.utils import label_map_util
 
 from object_detection_ext import builders, errors, files
 from object_detection_ext import options as options_lib
+from object_detection_ext.ava import label_maps, tables
 from object_detection_ext.data import clip_augmentation
-from object_detection_ext.evaluation import ava_evaluator, csv_io, match_log
+from object_detection_ext.evaluation import ava_evaluator, match_log
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 
 _EXTENSION_NAME = "[object_detection_ext.protos.video_action_transformer]"
@@ -437,8 +438,8 @@ def _evaluation_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Ite
             f"{where}.iou_threshold: {thresholds}; at most {match_log.MOST_THRESHOLDS}, each once."
         )
     readers = {
-        "excluded_timestamps_path": csv_io.read_excluded_timestamps,
-        "label_types_path": csv_io.read_label_types,
+        "excluded_timestamps_path": tables.read_excluded_timestamps,
+        "label_types_path": label_maps.read_label_types,
     }
     for field, read in readers.items():
         path = getattr(evaluation, field)

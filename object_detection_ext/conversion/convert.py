@@ -40,7 +40,7 @@ def convert(
     Raises:
       ConversionError: if an option is out of range, nothing could be converted, a worker failed, or
         under --strict anything had to be left out.
-      annotations.AnnotationError: if the annotations or the label map have errors.
+      faults.AnnotationError: if the annotations or the label map have errors.
     """
     for options in splits:
         options.check()

@@ -10,12 +10,12 @@ import numpy as np
 
 from object_detection_ext import files
 from object_detection_ext import progress as progress_lib
+from object_detection_ext.ava import annotations, label_maps, tables
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
 from object_detection_ext.conversion import staging as staging_lib
-from object_detection_ext.data import annotations, video_files, video_reader
-from object_detection_ext.evaluation import csv_io
+from object_detection_ext.data import video_files, video_reader
 
 _PROBE_THREADS = 16
 
@@ -48,9 +48,9 @@ def look_and_plan(options: options_lib.Options) -> Split:
     Raises:
       ConversionError: if no video can be used, a video has several ids, a record would be too large
         to be read, or under --strict if a video cannot be used.
-      annotations.AnnotationError: if the annotations or the label map have errors.
+      faults.AnnotationError: if the annotations or the label map have errors.
     """
-    label_map = annotations.read_label_map(options.label_map)
+    label_map = label_maps.read_label_map(options.label_map)
     labels = annotations.read_annotations(
         options.annotations, label_map, skip_unknown_labels=options.skip_unknown_labels
     )
@@ -90,7 +90,7 @@ def _usable_keyframes(options: options_lib.Options, labels: annotations.Annotati
     """Leaves out what was asked to be left out: (keyframes by video, skips)."""
     excluded = frozenset()
     if options.excluded_timestamps:
-        excluded = csv_io.read_excluded_timestamps(options.excluded_timestamps)
+        excluded = tables.read_excluded_timestamps(options.excluded_timestamps)
     by_video, skipped = {}, []
     for video_id, keyframes in labels.by_video().items():
         kept = []

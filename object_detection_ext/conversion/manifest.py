@@ -12,9 +12,9 @@ import PIL
 from av import library_versions
 
 import object_detection_ext
+from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
-from object_detection_ext.data import annotations
 
 _MAX_LISTED = 20
 

@@ -18,8 +18,9 @@ import av
 import numpy as np
 import PIL
 
+from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import options as options_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data import video_reader
 
 # Raise it when the same input would give other records than before.
 _FORMAT = 1

@@ -5,7 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import annotations
 
 MISSING, UNREADABLE = "missing video", "unreadable video"
 OUTSIDE, DAMAGED = "timestamp outside the video", "video damaged there"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from object_detection_ext import files
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import faults, label_maps, timestamps
 from object_detection_ext.doctor import annotation_rows, findings, video_probing
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
@@ -41,22 +41,22 @@ def row_problems(exam: Examination) -> Iterator[Finding]:
         if pixels is not None:
             yield pixels
         for group in split.problems:
-            if pixels is None or group.problem.code != annotations.RANGE:
+            if pixels is None or group.problem.code != faults.RANGE:
                 yield _of_group(split, group)
 
 
 def _of_group(split: annotation_rows.SplitRows, group: annotation_rows.ProblemGroup) -> Finding:
     problem, fault, advice = group.problem, group.problem.fault, group.problem.advice
-    if problem.code == annotations.RANGE:
+    if problem.code == faults.RANGE:
         boxes = split.corners[split.has_box]
         if len(boxes) and -0.1 <= boxes.min() and boxes.max() <= 1.1:
             advice += "; cut the box off at the frame's edge"
-    elif problem.code == annotations.ORDER and _looks_like_width_height(split):
+    elif problem.code == faults.ORDER and _looks_like_width_height(split):
         advice += (
             "; the file looks like x,y,width,height (every sum is inside the frame): write "
             "x,y,x+width,y+height"
         )
-    elif problem.code == annotations.COLUMNS:
+    elif problem.code == faults.COLUMNS:
         fault += f": {problem.value[:_MAX_SHOWN]!r}"
         for mark, name in ((";", "semicolons"), ("\t", "tabs")):
             if mark in problem.value:
@@ -150,7 +150,7 @@ def unknown_actions(exam: Examination) -> Iterator[Finding]:
         items = tuple(f"{i} ({used[i]:,} rows)" for i in unknown)
         listed = findings.in_words(items)
         message = f"action ids that the label map does not have: {listed}"
-        advice = f"{exam.label_map_path} has {annotations.id_ranges(exam.label_map)}"
+        advice = f"{exam.label_map_path} has {label_maps.id_ranges(exam.label_map)}"
         code = "action_id_unknown"
         if shift:
             code = "action_ids_off_by_one"
@@ -213,7 +213,7 @@ def duplicate_rows(exam: Examination) -> Iterator[Finding]:
 
 def _row_text(split: annotation_rows.SplitRows, index: int) -> str:
     box = ",".join(f"{value:g}" for value in split.corners[index])
-    time = annotations.format_timestamp(float(split.seconds[index]))
+    time = timestamps.format_timestamp(float(split.seconds[index]))
     return f"{split.video_ids[split.video[index]]},{time},{box},{split.action[index]}"
 
 

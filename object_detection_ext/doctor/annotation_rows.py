@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import annotations, faults
 from object_detection_ext.doctor import findings
 
 # Stands for "none" in the columns of whole numbers.
@@ -21,7 +21,7 @@ NO_NUMBER = -(2**63)
 class ProblemGroup:
     """Rows with the same kind of problem: the first problem, how many, and the first lines."""
 
-    problem: annotations.RowProblem
+    problem: faults.RowProblem
     count: int = 0
     rows: list[int] = dataclasses.field(default_factory=list)
     last_row: int = 0
@@ -129,7 +129,7 @@ def read(split: str, path: str) -> SplitRows:
     """Reads a whole file.
 
     Raises:
-      annotations.AnnotationError: if the file is missing or is no text in UTF-8.
+      faults.AnnotationError: if the file is missing or is no text in UTF-8.
     """
     numbers: dict[str, int] = {}
     video, num_rows = array.array("i"), 0
@@ -141,7 +141,7 @@ def read(split: str, path: str) -> SplitRows:
         num_rows += 1
         for problem in parsed.problems:
             # Numbers that are none are told by column, other problems by their kind alone.
-            key = (problem.code, problem.column if problem.code == annotations.NUMBER else "")
+            key = (problem.code, problem.column if problem.code == faults.NUMBER else "")
             groups.setdefault(key, ProblemGroup(problem)).add(parsed.row)
         if parsed.seconds is None or not parsed.video_id:
             continue

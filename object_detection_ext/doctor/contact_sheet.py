@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from object_detection_ext import files
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import timestamps
+from object_detection_ext.data import video_reader
 from object_detection_ext.doctor import annotation_rows, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.visualization import drawing
@@ -43,7 +44,7 @@ class Tile:
     @property
     def caption(self) -> str:
         """Where the keyframe comes from."""
-        time = annotations.format_timestamp(self.seconds)
+        time = timestamps.format_timestamp(self.seconds)
         return f"{self.split.split}: {self.video_id}, {time} s, {_lines(self.rows)}"
 
 

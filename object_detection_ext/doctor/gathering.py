@@ -7,11 +7,10 @@ import os
 from collections.abc import Callable, Iterable
 
 from object_detection_ext import errors
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import label_maps, tables
 from object_detection_ext.doctor import annotation_rows, video_probing
 from object_detection_ext.doctor.examination import ClipOptions, Examination
 from object_detection_ext.doctor.findings import ERROR, Finding
-from object_detection_ext.evaluation import csv_io
 
 Report = Callable[[str], None]
 
@@ -86,14 +85,14 @@ def gather(
                 exam.splits[split] = rows
     if inputs.excluded_timestamps is not None:
         path = inputs.excluded_timestamps
-        frames = _or_finding(found, path, functools.partial(csv_io.read_excluded_timestamps, path))
+        frames = _or_finding(found, path, functools.partial(tables.read_excluded_timestamps, path))
         exam.excluded = None if frames is None else (path, frames)
     if inputs.pipeline_config_path is not None:
         _read_pipeline(exam, found, inputs.pipeline_config_path)
     exam.label_map_path = inputs.label_map or _label_map_of(exam)
     if exam.label_map_path is not None:
         path = exam.label_map_path
-        read = functools.partial(annotations.read_label_map, path)
+        read = functools.partial(label_maps.read_label_map, path)
         exam.label_map = _or_finding(found, path, read)
     exam.clip = _clip_options(inputs, exam, default_clip)
     if inputs.videos is not None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import timestamps
+from object_detection_ext.data import video_reader
 from object_detection_ext.data.video_times import LENGTH_TOLERANCE
 from object_detection_ext.doctor import annotation_rows, findings, keyframe_choice
 from object_detection_ext.doctor.examination import Examination, VideoProbe
@@ -232,6 +233,6 @@ def _decoding_problem(probe: VideoProbe, times: list[float]) -> str:
     except video_reader.VideoError as error:
         return str(error).rstrip(".")
     if reader.stats.damaged:
-        time = annotations.format_timestamp(times[0])
+        time = timestamps.format_timestamp(times[0])
         return f"{info.path}: {reader.stats.damaged} damaged frames near timestamps from {time} on"
     return ""

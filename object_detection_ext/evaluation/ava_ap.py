@@ -19,8 +19,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from object_detection_ext import command_line
-from object_detection_ext.evaluation import csv_io, person_boxes, protocols
-from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
+from object_detection_ext.ava import label_maps, tables
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
+from object_detection_ext.ava.timestamps import Frame
+from object_detection_ext.evaluation import person_boxes, protocols
 from object_detection_ext.evaluation.frame_ap import (
     DEFAULT_IOU_THRESHOLD,
     ClassMatches,
@@ -333,16 +336,16 @@ def evaluate(
     """Evaluates detections by the rules of a protocol.
 
     Args:
-      ground_truth: from `csv_io.read_csv`; boxes in the unit of the detections.
-      detections: from `csv_io.read_csv`. Any common unit gives the same result, but boxes that
+      ground_truth: from `tables.read_csv`; boxes in the unit of the detections.
+      detections: from `tables.read_csv`. Any common unit gives the same result, but boxes that
         leave [0, 1] are warned of.
-      categories: {"id", "name"} each, as `csv_io.read_label_map` gives them.
+      categories: {"id", "name"} each, as `label_maps.read_categories` gives them.
       iou_threshold: the least overlap of a right detection, in (0, 1].
       max_rows_per_frame: how many rows of a frame count, 0 for all; None for the protocol's number.
-      excluded: frames to leave out, as `csv_io.read_excluded_timestamps` gives them.
+      excluded: frames to leave out, as `tables.read_excluded_timestamps` gives them.
       report: called with lines of progress when scoring takes long.
       protocol: the rules.
-      label_types: groups by class id, as `csv_io.read_label_types` gives them.
+      label_types: groups by class id, as `label_maps.read_label_types` gives them.
       localization: whether the AP of people is computed, too.
 
     Raises:
@@ -389,15 +392,15 @@ def evaluate_files_at(
       label_types: path of a label map with `label_type`; None: the label map's own, if it has any.
       localization: whether the AP of people is computed, too.
     """
-    categories = csv_io.read_label_map(labelmap)
-    types = csv_io.read_label_types(label_types or labelmap, required=label_types is not None)
+    categories = label_maps.read_categories(labelmap)
+    types = label_maps.read_label_types(label_types or labelmap, required=label_types is not None)
     excluded = frozenset()
     if excluded_timestamps:
-        excluded = csv_io.read_excluded_timestamps(excluded_timestamps)
+        excluded = tables.read_excluded_timestamps(excluded_timestamps)
     return evaluate_at(
         iou_thresholds,
-        csv_io.read_csv(groundtruth, report),
-        csv_io.read_csv(detections, report),
+        tables.read_csv(groundtruth, report),
+        tables.read_csv(detections, report),
         categories,
         protocol=protocol,
         excluded=excluded,

@@ -18,18 +18,20 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from object_detection_ext import command_line
+from object_detection_ext.ava import label_maps, tables
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import AvaRows, Report
+from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.errors import InputError
 from object_detection_ext.evaluation import (
     ava_ap,
     bootstrap,
     breakdown_text,
-    csv_io,
     error_split,
     matching,
     protocols,
     subsets,
 )
-from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, Report
 
 _MOST_CONFUSED = 20
 
@@ -95,7 +97,7 @@ class Breakdowns:
         )
 
 
-def _training_counts(rows: csv_io.LabelledBoxes, categories: Sequence[Category]) -> dict[int, int]:
+def _training_counts(rows: tables.LabelledBoxes, categories: Sequence[Category]) -> dict[int, int]:
     ids, counts = np.unique(rows.classes, return_counts=True)
     known = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     return {category["id"]: known.get(category["id"], 0) for category in categories}
@@ -119,9 +121,9 @@ def break_down(
     """Computes all breakdowns.
 
     Args:
-      ground_truth: from `csv_io.read_csv`; boxes normalized.
-      detections: from `csv_io.read_csv`; boxes normalized.
-      categories: {"id", "name"} each, from `csv_io.read_label_map`.
+      ground_truth: from `tables.read_csv`; boxes normalized.
+      detections: from `tables.read_csv`; boxes normalized.
+      categories: {"id", "name"} each, from `label_maps.read_categories`.
       train_annotations: what classes are sorted by; without it, the ground truth.
       excluded: frames to leave out.
       iou_threshold: the least overlap of a right detection, more than 0.1 and at most 1.
@@ -215,12 +217,12 @@ def break_down_files(
     """`break_down` on files, with its other options. Raises what the readers and it raise."""
     excluded = frozenset()
     if excluded_timestamps:
-        excluded = csv_io.read_excluded_timestamps(excluded_timestamps)
+        excluded = tables.read_excluded_timestamps(excluded_timestamps)
     return break_down(
-        csv_io.read_csv(groundtruth, report),
-        csv_io.read_csv(detections, report),
-        csv_io.read_label_map(labelmap),
-        train_annotations=csv_io.read_csv(train_annotations, report) if train_annotations else None,
+        tables.read_csv(groundtruth, report),
+        tables.read_csv(detections, report),
+        label_maps.read_categories(labelmap),
+        train_annotations=tables.read_csv(train_annotations, report) if train_annotations else None,
         excluded=excluded,
         report=report,
         **options,

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes, Report
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import LabelledBoxes, Report
 from object_detection_ext.evaluation.frame_ap import paired_iou
 from object_detection_ext.progress import Progress
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import errors
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
+from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.evaluation import frame_ap, person_boxes, protocols
-from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
 NO_GROUND_TRUTH = "no class has ground truth"
@@ -304,11 +306,11 @@ def select(
     """The rows that count by the rules of a protocol.
 
     Args:
-      ground_truth: from `csv_io.read_csv`; boxes in the unit of the detections.
-      detections: from `csv_io.read_csv`.
-      categories: {"id", "name"} each, as `csv_io.read_label_map` gives them.
+      ground_truth: from `tables.read_csv`; boxes in the unit of the detections.
+      detections: from `tables.read_csv`.
+      categories: {"id", "name"} each, as `label_maps.read_categories` gives them.
       max_rows_per_frame: how many rows of a frame count, 0 for all; None for the protocol's number.
-      excluded: frames to leave out, as `csv_io.read_excluded_timestamps` gives them.
+      excluded: frames to leave out, as `tables.read_excluded_timestamps` gives them.
       protocol: the rules.
 
     Raises:

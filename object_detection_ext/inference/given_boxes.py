@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import annotations
 
 # From a keyframe's picture, uint8 [H, W, 3] RGB, to boxes [G, 4].
 PersonDetector = Callable[[np.ndarray], np.ndarray]
@@ -33,7 +33,7 @@ class BoxTable:
           path: the CSV, x to the right and y down, normalized.
 
         Raises:
-          annotations.AnnotationError: if the file cannot be read or is empty, or with a list of
+          faults.AnnotationError: if the file cannot be read or is empty, or with a list of
             its bad rows.
         """
         self.path = os.fspath(path)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from object_detection_ext import errors, files, json_text
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import timestamps
 from object_detection_ext.visualization import attention as attention_lib
 
 _COLUMNS = (
@@ -134,7 +134,7 @@ def write_ava_csv(path: str | os.PathLike, keyframes: Iterable[Keyframe]) -> int
     with files.replaced_when_complete(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in rows(keyframes):
-            time = annotations.format_timestamp(round(row["time"], 6))
+            time = timestamps.format_timestamp(row["time"])
             box = (f"{row[side]:.4f}" for side in ("xmin", "ymin", "xmax", "ymax"))
             writer.writerow([row["video"], time, *box, row["action_id"], f"{row['score']:.4f}"])
             count += 1

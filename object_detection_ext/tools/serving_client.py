@@ -22,7 +22,8 @@ from absl import app, flags
 
 from object_detection_ext import command_line, errors, files, input_types
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import label_maps, timestamps
+from object_detection_ext.data import video_reader
 from object_detection_ext.inference import sources
 from object_detection_ext.serving import client as client_lib
 from object_detection_ext.serving import inputs as inputs_lib
@@ -190,7 +191,7 @@ def action_ids(options: Options) -> Collection[int] | None:
     if not path and options.saved_model:
         path = input_types.asset(options.saved_model, input_types.LABEL_MAP_ASSET)
         path = path if os.path.isfile(path) else ""
-    return annotations.read_label_map(path) if path else None
+    return label_maps.read_label_map(path) if path else None
 
 
 def rows(
@@ -219,7 +220,7 @@ def rows(
     kept = (scores >= score_threshold) & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     if known_ids is not None:
         kept &= np.isin(ids, list(known_ids))
-    timestamp = annotations.format_timestamp(round(seconds, 6))
+    timestamp = timestamps.format_timestamp(seconds)
     found = []
     for index in np.argsort(-scores, kind="stable"):
         if kept[index]:
@@ -275,7 +276,7 @@ def run(options: Options) -> str:
     Raises:
       errors.InputError: if an option is not usable, or does not fit the model.
       ServingError: if the server or its model is not usable.
-      annotations.AnnotationError: if the label map is not readable.
+      faults.AnnotationError: if the label map is not readable.
       video_reader.VideoError: if the video is not readable.
     """
     info, known_ids = options.check(), action_ids(options)

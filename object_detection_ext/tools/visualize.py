@@ -30,7 +30,8 @@ from absl import app, flags
 from PIL import Image
 
 from object_detection_ext import command_line, errors, files, input_types, progress
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import timestamps
+from object_detection_ext.data import video_reader
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import sources
 from object_detection_ext.visualization import attention, drawing, embeddings
@@ -124,7 +125,7 @@ class Clip:
     @property
     def name(self) -> str:
         """What its files begin with."""
-        time = annotations.format_timestamp(round(self.seconds, 6))
+        time = timestamps.format_timestamp(self.seconds)
         return f"{self.video_id.replace(os.sep, '_')}_{time}"
 
 
@@ -437,7 +438,7 @@ def run(options: Options) -> str:
 
     Raises:
       VisualizationError, model_lib.ModelError: if an option or the model is not usable.
-      annotations.AnnotationError: if the label map is not readable.
+      faults.AnnotationError: if the label map is not readable.
       video_reader.VideoError, record_files.RecordFileError: if video or records are not readable.
     """
     info = options.check()

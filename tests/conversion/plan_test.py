@@ -4,9 +4,10 @@
 import numpy as np
 import pytest
 
+from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data import video_reader
 
 
 def _keyframes(times, video_id="v"):

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import faults
 from object_detection_ext.inference.given_boxes import BoxTable
 
 
@@ -39,5 +39,5 @@ def test_annotations_and_detections_will_do(tmp_path):
     ],
 )
 def test_files_that_are_none(tmp_path, text, message):
-    with pytest.raises(annotations.AnnotationError, match=message):
+    with pytest.raises(faults.AnnotationError, match=message):
         _table(tmp_path, text)

@@ -14,8 +14,8 @@ import tensorflow as tf
 from absl import flags
 
 from object_detection_ext import errors, exporting
+from object_detection_ext.ava import tables
 from object_detection_ext.data import video_reader
-from object_detection_ext.evaluation import csv_io
 from object_detection_ext.serving import inputs
 from object_detection_ext.tools import serving_client
 from object_detection_ext.visualization import drawing
@@ -77,7 +77,7 @@ def test_video_to_rows(video, tmp_path, capsys, protocol, input_type):
                                atol=0.02)  # fmt: skip
     assert rows[0][2:6] == ["0.7000", "0.1000", "0.9500", "0.5000"]  # x1,y1,x2,y2
     assert rows[2][2:6] == ["0.3000", "0.2000", "0.6000", "0.8000"]
-    assert len(csv_io.read_csv(path).rows) == 3
+    assert len(tables.read_csv(path).rows) == 3
     sizes = [each.inputs["input_tensor"].tensor_shape.dim[0].size for each in model.requests]
     assert sizes[before:] == [2, 1]
     said = capsys.readouterr().out

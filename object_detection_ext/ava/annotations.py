@@ -10,13 +10,22 @@ import csv
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from google.protobuf import text_format
-from object_detection.protos import string_int_label_map_pb2
-
-from object_detection_ext import errors, printable
+from object_detection_ext import printable
+from object_detection_ext.ava import faults, label_maps, timestamps
+from object_detection_ext.ava.faults import (
+    COLUMNS,
+    CONTROL,
+    HEADER,
+    NUMBER,
+    ORDER,
+    RANGE,
+    VIDEO_ID,
+    AnnotationError,
+    RowProblem,
+)
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 # No video is 30 years long, and in a video's own units larger times do not fit into 64 bits.
@@ -26,15 +35,6 @@ _TOO_LARGE = 2**63
 _COLUMNS = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id"
 # Of what is read for its boxes only; more columns may follow.
 _BOX_COLUMNS = "video_id,timestamp,x1,y1,x2,y2"
-_MAX_LISTED = 20
-_AVA_LIST_HINT = (
-    ". This one is in the form of AVA v2.2's own list, which the stock API does not read; the same "
-    "classes are in label_maps/ava_80.pbtxt"
-)
-
-
-class AnnotationError(errors.InputError):
-    """The annotations or their label map cannot be used; the message lists where and why."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,96 +83,6 @@ class Annotations:
         return videos
 
 
-def format_timestamp(seconds: float) -> str:
-    """Returns seconds as AVA writes them (`0902`), with up to 6 decimals where there are any."""
-    if seconds == int(seconds):
-        return f"{int(seconds):04d}"
-    return f"{seconds:.6f}".rstrip("0")
-
-
-def read_label_map(path: str | os.PathLike) -> dict[int, str]:
-    """Reads a label map in the stock text format.
-
-    Returns:
-      Names by action id. Ids start at 1 and need not be contiguous.
-
-    Raises:
-      AnnotationError: if the file is missing, is no label map, or repeats an id or a name.
-    """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise AnnotationError(f"{path}: there is no such label map file.")
-    # The stock reader says no more than this, and would import TensorFlow first.
-    label_map = string_int_label_map_pb2.StringIntLabelMap()
-    text = ""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        text_format.Parse(text, label_map)
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise AnnotationError(
-            f"{path}: not a label map ({error}). It holds one block per class: "
-            "item { name: 'stand' id: 12 }" + (_AVA_LIST_HINT if "label_id" in text else "")
-        ) from error
-    return _checked_names(path, label_map)
-
-
-def _checked_names(path: str, label_map) -> dict[int, str]:
-    names: dict[int, str] = {}
-    problems = []
-    for item in label_map.item:
-        if item.id < 1:
-            problems.append(f"id {item.id} of {item.name!r} must be at least 1 (0 is background)")
-        elif item.id in names:
-            problems.append(f"id {item.id} stands twice: {names[item.id]!r} and {item.name!r}")
-        elif not item.name:
-            problems.append(f"id {item.id} has no name")
-        elif printable.in_one_line(item.name) != item.name:
-            problems.append(f"name {item.name!r} of id {item.id} has control characters")
-        elif item.name in names.values():
-            problems.append(f"name {item.name!r} stands twice, the second time with id {item.id}")
-        else:
-            names[item.id] = item.name
-    if not names and not problems:
-        problems.append("no class in it; each is: item { name: 'stand' id: 12 }")
-    if problems:
-        raise AnnotationError(f"{path}: bad label map: " + "; ".join(problems) + ".")
-    return names
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RowProblem:
-    """One thing that is wrong with one row.
-
-    Attributes:
-      code: the kind of the problem, one of `PROBLEM_CODES`.
-      column: of `_COLUMNS`; empty where the row as a whole is wrong.
-      value: as the file has it.
-      fault: what is wrong, in words.
-      advice: what would be right, in words.
-    """
-
-    code: str
-    column: str
-    value: str
-    fault: str
-    advice: str
-
-    def __str__(self) -> str:
-        return f"{self.fault}; {self.advice}"
-
-
-HEADER, COLUMNS, VIDEO_ID, CONTROL, NUMBER, RANGE, ORDER = PROBLEM_CODES = (
-    "header_row",
-    "malformed_row",
-    "empty_video_id",
-    "control_characters",
-    "not_a_number",
-    "box_out_of_range",
-    "box_corner_order",
-)
-
-
 class ParsedRow(NamedTuple):
     """A line of the file: what could be read of it, and all that is wrong with it.
 
@@ -218,7 +128,7 @@ def _seconds(text: str, problems: list[RowProblem]) -> float | None:
     if seconds is None:
         return None
     if abs(seconds) < _MAX_SECONDS:
-        return round(seconds, 6)
+        return timestamps.rounded(seconds)
     fault = f"timestamp is {text!r}"
     advice = f"it must be a number of seconds, less than {_MAX_SECONDS:,}"
     problems.append(RowProblem(NUMBER, "timestamp", text, fault, advice))
@@ -326,17 +236,13 @@ def read_person_boxes(path: str | os.PathLike) -> list[ParsedRow]:
     for row, fields in _rows(path):
         parsed = _parse_row(fields, row, first=not (found or bad_rows), only_box=True)
         if parsed.problems:
-            bad_rows.append(_told(path, row, parsed.problems))
+            bad_rows.append(faults.bad_row(path, row, parsed.problems))
         else:
             found.append(parsed)
-    _raise_bad_rows(path, bad_rows)
+    faults.raise_bad_rows(path, bad_rows)
     if not found:
         raise AnnotationError(f"{path}: the file has no rows; each row is {_BOX_COLUMNS}.")
     return found
-
-
-def _told(path: str, row: int, problems: Iterable[object]) -> str:
-    return f"  {path}:{row}: {'; '.join(map(str, problems))}"
 
 
 def read_annotations(
@@ -363,9 +269,9 @@ def read_annotations(
         action_id = parsed.action_id
         unknown = action_id is not None and action_id not in label_map
         if unknown and not skip_unknown_labels:
-            problems.append(unknown_action(action_id, label_map))
+            problems.append(label_maps.unknown_action(action_id, label_map))
         if problems:
-            bad_rows.append(_told(path, parsed.row, problems))
+            bad_rows.append(faults.bad_row(path, parsed.row, problems))
             continue
         key = (parsed.video_id, parsed.seconds)
         keyframe = keyframes.setdefault(key, Keyframe(*key, parsed.row))
@@ -376,33 +282,7 @@ def read_annotations(
             x1, y1, x2, y2 = parsed.corners
             region = Region((y1, x1, y2, x2), action_id, parsed.person_id, parsed.row)
             keyframe.regions.append(region)
-    _raise_bad_rows(path, bad_rows)
+    faults.raise_bad_rows(path, bad_rows)
     if not keyframes:
         raise AnnotationError(f"{path}: the file has no rows; each row is {_COLUMNS}.")
     return Annotations(path, tuple(keyframes[key] for key in sorted(keyframes)), skipped)
-
-
-def _raise_bad_rows(path: str, bad_rows: list[str]) -> None:
-    if not bad_rows:
-        return
-    lines = [f"{path}: {len(bad_rows)} bad row{'s' * (len(bad_rows) > 1)}:"]
-    lines += bad_rows[:_MAX_LISTED]
-    if len(bad_rows) > _MAX_LISTED:
-        lines.append(f"  ... and {len(bad_rows) - _MAX_LISTED} more")
-    raise AnnotationError("\n".join(lines))
-
-
-def unknown_action(action_id: int, label_map: Mapping[int, str]) -> str:
-    """Returns what is wrong with an action id that the label map does not have."""
-    return f"action_id {action_id} is not in the label map, which has {id_ranges(label_map)}"
-
-
-def id_ranges(label_map: Iterable[int]) -> str:
-    """Returns the ids in words, such as `1, 3-12, 80`."""
-    ids, ranges = sorted(label_map), []
-    for i in ids:
-        if ranges and ranges[-1][1] == i - 1:
-            ranges[-1][1] = i
-        else:
-            ranges.append([i, i])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)

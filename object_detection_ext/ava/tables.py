@@ -10,17 +10,16 @@ import csv
 import itertools
 import math
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from object_detection_ext import errors, printable
+from object_detection_ext.ava import timestamps
+from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.progress import Progress
 
-Frame = tuple[str, int | float]
-Category = dict[str, int | str]
 Report = Callable[[str], None]
 
 _COLUMNS = ("video_id", "timestamp", "x1", "y1", "x2", "y2", "action_id", "score")
@@ -75,20 +74,6 @@ class AvaRows:
     has_score: np.ndarray
 
 
-def _read_timestamp(text: str) -> int | float:
-    """Seconds; whole ones as int, so that "902", "0902" and "902.0" are one frame.
-
-    The ActivityNet program takes whole seconds only. Others are accepted here, to the millisecond.
-    """
-    try:
-        return int(text)
-    except ValueError:
-        seconds = round(float(text), 3)
-    if not math.isfinite(seconds):
-        raise ValueError(f"{text!r} is not a time")
-    return int(seconds) if seconds == int(seconds) else seconds
-
-
 def _read_integer(text: str) -> int:
     """An id, also where a tool wrote it as "12.0"."""
     try:
@@ -138,7 +123,7 @@ class _FrameIndex:
         if known is not None:
             return known
         try:
-            frame = (video_id, _read_timestamp(timestamp))
+            frame = timestamps.frame(video_id, timestamps.parse(timestamp.strip()))
         except ValueError:
             hint = " AVA files have no header row." if line == 1 else ""
             raise errors.InputError(
@@ -276,159 +261,3 @@ def read_excluded_timestamps(path: str) -> frozenset[Frame]:
                 )
             index.number(row[0], row[1], line)
     return frozenset(index.frames)
-
-
-_TOKEN = re.compile(
-    r"""(?P<skip>[\s,;]+|\#[^\n]*)|(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
-    r"""|(?P<mark>[{}<>:])|(?P<word>[^\s{}<>:"'\#,;]+)"""
-)
-_ESCAPES = {"n": "\n", "t": "\t"}
-
-
-def _tokens(path: str, text: str) -> Iterator[tuple[str, str, int]]:
-    """Yields (kind, token, line) of a protobuf text file, comments left out."""
-    position, line = 0, 1
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise errors.InputError(
-                f"{path}, line {line}: a quoted text is not closed on its line."
-            )
-        token = match.group()
-        if match.lastgroup == "text":
-            value = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), token[1:-1])
-            yield "text", value, line
-        elif match.lastgroup != "skip":
-            yield match.lastgroup, token, line
-        position, line = match.end(), line + token.count("\n")
-
-
-def _label_blocks(path: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (line, fields) of each outermost block; fields of nested blocks are left out."""
-    depth, start, fields, key = 0, 0, {}, None
-    for kind, token, line in _tokens(path, text):
-        if kind == "mark":
-            if token in "{<":
-                depth += 1
-                if depth == 1:
-                    start, fields = line, {}
-            elif token in "}>":
-                depth -= 1
-                if depth < 0:
-                    raise errors.InputError(f"{path}, line {line}: {token!r} closes nothing.")
-                if depth == 0:
-                    yield start, fields
-            key = key if token == ":" else None
-        elif kind == "word" and key is None:
-            key = token
-        elif depth == 1 and key is not None:
-            fields[key] = token
-            key = None
-        else:
-            key = None
-    if depth:
-        raise errors.InputError(f"{path}, line {start}: this block is not closed.")
-
-
-@dataclass(frozen=True)
-class _Label:
-    line: int
-    id: int
-    name: str
-    type: str
-
-
-def _read_labels(path: str) -> list[_Label]:
-    """The blocks of a label map, as `read_label_map` describes it."""
-    with open(path, encoding="utf-8-sig") as file:
-        try:
-            text = file.read()
-        except UnicodeDecodeError:
-            raise errors.InputError(
-                f"{path}: a label map must be text, not a binary file."
-            ) from None
-    labels: dict[int, _Label] = {}
-    for line, fields in _label_blocks(path, text):
-        label = _read_label(path, line, fields)
-        if label.id == 0 and label.name == "background":
-            continue
-        if label.id < 1:
-            raise errors.InputError(
-                f"{path}, line {line}: id {label.id} of {label.name!r} must be 1 or more."
-            )
-        if label.id in labels:
-            raise errors.InputError(
-                f"{path}, line {line}: id {label.id} of {label.name!r} is taken by line "
-                f"{labels[label.id].line}."
-            )
-        labels[label.id] = label
-    if not labels:
-        raise errors.InputError(
-            f"{path}: no classes; blocks 'item {{ name: \"..\" id: 1 }}' are expected."
-        )
-    return list(labels.values())
-
-
-def _read_label(path: str, line: int, fields: dict[str, str]) -> _Label:
-    id_text = fields.get("id", fields.get("label_id"))
-    if id_text is None:
-        raise errors.InputError(f"{path}, line {line}: a block without an 'id' or a 'label_id'.")
-    if not re.fullmatch(r"-?\d+", id_text):
-        raise errors.InputError(f"{path}, line {line}: id {id_text!r} is not a whole number.")
-    name = fields.get("name") or fields.get("display_name", "")
-    if printable.in_one_line(name) != name:
-        raise errors.InputError(f"{path}, line {line}: name {name!r} has control characters.")
-    return _Label(line, int(id_text), name, fields.get("label_type", ""))
-
-
-def read_label_map(path: str) -> list[Category]:
-    """Reads a label map, as the stock API has it or as the AVA release does.
-
-    Args:
-      path: blocks `item { name: ".." id: 3 }` or `label { name: ".." label_id: 3 .. }`. Ids need
-        not be contiguous.
-
-    Returns:
-      Categories {"id": .., "name": ..} in the order of the file.
-
-    Raises:
-      InputError: for a file without blocks, a block without an id, an id below 1 (0 is left out
-        where its name is "background", as the stock API allows), or two blocks with one id.
-      OSError: where the file cannot be opened.
-    """
-    return [{"id": label.id, "name": label.name} for label in _read_labels(path)]
-
-
-def read_label_types(path: str, required: bool = True) -> dict[int, str]:
-    """Reads which group each class of a label map belongs to.
-
-    Args:
-      path: as for `read_label_map`; the blocks' `label_type`, such as PERSON_MOVEMENT in the AVA
-        release. (The stock API's own label maps cannot have that field.)
-      required: whether it is an error that no class has one.
-
-    Returns:
-      Groups by class id, without the classes that have none.
-
-    Raises:
-      InputError, OSError: as `read_label_map`; InputError if what is required is missing.
-    """
-    types = {label.id: label.type for label in _read_labels(path) if label.type}
-    if required and not types:
-        raise errors.InputError(
-            f'{path}: no class has a label_type; blocks \'label {{ name: ".." label_id: 1 '
-            "label_type: PERSON_MOVEMENT }' are expected."
-        )
-    return types
-
-
-def read_frame(text: str) -> Frame:
-    """A frame from its name in records, `video_id,timestamp`.
-
-    Raises:
-      ValueError: if it is none.
-    """
-    video_id, _, timestamp = text.rpartition(",")
-    if not video_id:
-        raise ValueError(f"{text!r} is not of the form video_id,timestamp")
-    return video_id, _read_timestamp(timestamp)
