@@ -63,6 +63,8 @@ def _add_tubes(video: model.SourceVideo, by_label: Any, labels, place: str) -> N
         index = whole(label, f"{place}: label")
         if index >= len(labels):
             raise model.ImportFault(f"{place}: label {index}; there are {len(labels)} (from 0).")
+        if not isinstance(tubes, list | tuple):
+            raise model.ImportFault(f"{place}: the tubes of a label must be a list.")
         for tube in tubes:
             for row in array(tube, 5, f"{place}, tube of '{labels[index]}'").tolist():
                 frame = whole(row[0], f"{place}: frame")

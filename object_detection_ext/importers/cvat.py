@@ -12,9 +12,9 @@ with the step on export.
 """
 
 import dataclasses
+import itertools
 import math
 import zipfile
-from collections.abc import Iterator
 
 from object_detection_ext import printable
 from object_detection_ext.importers import actions, model, xml_elements
@@ -347,8 +347,7 @@ class _File:
     def _add_track(self, task: _Task, boxes: list[_Box], is_exhaustive: bool) -> None:
         """Adds the boxes of a track, and those between its keyframes where CVAT wrote none."""
         step = task.frames.step if task.frames else 1
-        following: Iterator[_Box | None] = iter([*boxes[1:], None])
-        for box, after in zip(boxes, following, strict=True):
+        for box, after in itertools.pairwise([*boxes, None]):
             if box.outside:
                 continue
             if box.frame not in task.deleted:

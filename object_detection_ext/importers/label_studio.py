@@ -25,6 +25,8 @@ _LABELS = ("labels", "videolabels", "rectanglelabels")
 # What uploads get before their name.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
+_USUAL_RATES = (24, 25, 30, 60, 50, 15, 12, 10, 20, 5, 1, *(n / 1.001 for n in (24, 30, 60)))
+
 
 def read(path: str, options: model.ReadOptions) -> model.Source:
     """Reads an export (JSON, with or without interpolated frames).
@@ -201,23 +203,10 @@ class _Export:
 
 
 def _likely_rate(count: int, duration: float) -> float:
-    """Frames per second of which a duration has so many, rounded up: a usual one if one fits."""
-    for rate in (
-        24,
-        25,
-        30,
-        60,
-        50,
-        15,
-        12,
-        10,
-        20,
-        5,
-        1,
-        24000 / 1001,
-        30000 / 1001,
-        60000 / 1001,
-    ):
-        if abs(duration * rate - count) < 1:
-            return float(rate)
-    return count / duration
+    """Frames per second of which a duration has so many, rounded up: the usual one that fits best.
+
+    If none does, the quotient.
+    """
+    left = {rate: count - duration * rate for rate in _USUAL_RATES}
+    fitting = [rate for rate in left if -0.01 < left[rate] < 1]
+    return float(min(fitting, key=left.get)) if fitting else count / duration

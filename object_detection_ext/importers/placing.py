@@ -279,7 +279,8 @@ def _size(video: model.SourceVideo, facts: video_facts.Facts) -> tuple[int, int]
     turned = any(mark.rotation for mark in video.marks)
     if size is None and (video.unit == model.PIXELS or turned) and video.marks:
         raise model.ImportFault(
-            f"{video.file}: it does not say how many pixels '{video.name}' has: give --videos FOLDER."
+            f"{video.file}: it does not say how many pixels '{video.name}' has: give --videos "
+            "FOLDER."
         )
     return size
 

@@ -17,12 +17,8 @@ from object_detection_ext import printable
 from object_detection_ext.importers import model
 
 _CONTAINERS = {
-    name: kind
-    for name, kind in {
-        "dict": dict, "list": list, "set": set, "frozenset": frozenset, "tuple": tuple,
-        "int": int, "float": float, "complex": complex, "bool": bool, "str": str, "bytes": bytes,
-        "bytearray": bytearray, "unicode": str, "long": int,
-    }.items()
+    "dict": dict, "list": list, "set": set, "frozenset": frozenset, "tuple": tuple,
+    "int": int, "float": float, "complex": complex, "bool": bool, "long": int,
 }  # fmt: skip
 
 
@@ -42,6 +38,11 @@ def _default_dict(factory: Any = None, *content: Any) -> collections.defaultdict
     return collections.defaultdict(factory, *content)
 
 
+def _no_bytes() -> bytes:
+    """What Python 3 writes for empty bytes where the protocol has none."""
+    return b""
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("collections", "defaultdict"): _default_dict,
@@ -51,6 +52,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 for _module in ("builtins", "__builtin__"):
     _ALLOWED |= {(_module, name): kind for name, kind in _CONTAINERS.items()}
+    _ALLOWED[_module, "bytes"] = _no_bytes
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[_module, "_reconstruct"] = multiarray._reconstruct
     _ALLOWED[_module, "scalar"] = multiarray.scalar

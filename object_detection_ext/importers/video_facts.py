@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import frame_times, video_files, video_reader
 from object_detection_ext.importers import model
 
 
@@ -62,7 +62,7 @@ class Library:
         if key is None:
             raise NoSuchVideo(f"{self._folder}: no video '{name}' in it or its folders.")
         path = video_files.find_video(key, self._index, self._folder).path
-        times = video_reader.frame_times(path)
+        times = frame_times.frame_times(path)
         return Facts(self._video_id(path), path, _shown_size(path), times)
 
     def _video_id(self, path: str) -> str:
