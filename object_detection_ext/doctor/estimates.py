@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from object_detection_ext.data import video_reader
-from object_detection_ext.doctor import annotation_rows, keyframe_choice
+from object_detection_ext.doctor import annotation_rows, dense_keyframes, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
 
 # Videos that are sampled of each split, and frames of each.
@@ -105,14 +105,15 @@ def _of_split(split: annotation_rows.SplitRows, exam: Examination, make_encoder)
 def _work(split: annotation_rows.SplitRows, exam: Examination) -> tuple[int, int, int]:
     """Returns clips, frames that are decoded for them, and frames that are encoded."""
     clips = decoded = encoded = 0
-    frames = split.keyframes
+    frames, kept = split.keyframes, dense_keyframes.kept(split, exam.every)
     starts = np.searchsorted(frames.video, np.arange(len(split.video_ids) + 1))
     for index, video_id in enumerate(split.video_ids):
         info = exam.info(video_id)
         if info is None:
             continue
         length = info.duration or np.inf
-        seconds = frames.seconds[starts[index] : starts[index + 1]]
+        own = slice(starts[index], starts[index + 1])
+        seconds = frames.seconds[own][kept[own]]
         seconds = seconds[(seconds >= 0) & (seconds <= length)]
         covered, passed = _seconds_read(seconds, exam, length)
         rate = info.fps or exam.clip.fps

@@ -66,6 +66,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "overlap, which stores the frames once; 0 gives each keyframe its own.",
         "box_tolerance": "How far outside of [0, 1] a box may reach to be cut off, as a part of "
         "the frame; more is an error.",
+        "every": "Keep one keyframe per so many seconds of densely annotated videos; 0 keeps all.",
     }
     for name, text in numbers.items():
         default = getattr(Options, name)

@@ -139,6 +139,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "Keyframes to decode of each video, to see that they can be.",
         flag_values=values,
     )
+    flags.DEFINE_float(
+        "every",
+        None,
+        "Seconds from one keyframe to the next that the converter's --every is to keep.",
+        flag_values=values,
+    )
     string("contact_sheet", help="PNG to write: keyframes with their boxes and actions.")
     flags.DEFINE_integer(
         "contact_sheet_keyframes", 12, "Keyframes on the contact sheet.", flag_values=values
