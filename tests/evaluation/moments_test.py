@@ -74,6 +74,9 @@ def test_excluded_keyframes_are_not_missing_between_others():
     assert found.numbers[~found.is_excluded].tolist() == [0, 1, 3]
     before = _number([4, 5, 6], excluded=[5]).place(np.array([3.0, 7.0]))
     assert before.numbers.tolist() == [-1, 2]
+    first = _number([4, 5, 6], excluded=[4])
+    assert first.numbers[1:].tolist() == [0, 1]
+    assert first.place(np.array([2.0, 3.0, 5.0])).numbers.tolist() == [-2, -1, 0]
 
 
 def test_a_video_with_one_keyframe_has_the_usual_spacing():

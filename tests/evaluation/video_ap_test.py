@@ -491,6 +491,10 @@ def test_keyframes_without_people_that_are_not_listed_are_no_such_thing(tmp_path
     truth = "".join(f"{_ROW.format(time)},{person}\n" for person, time in enumerate(times))
     status, _, said = _texts(tmp_path, capsys, truth, found=truth)
     assert (status, said) == (0, "")
+    # Three boxes of one person, after one of somebody else.
+    rows = [(0, 1), (2, 2), (4, 2), (6, 2), (7, 3)]
+    truth = "".join(f"{_ROW.format(time)},{person}\n" for time, person in rows)
+    assert _texts(tmp_path, capsys, truth, found=truth)[0] == 0
 
 
 def test_a_given_spacing_settles_it(tmp_path, capsys):
