@@ -208,13 +208,13 @@ def rows(
             continue
         fields = split(text, found.delimiter)
         if fields is None:
-            yield Row(number, None, printable.in_one_line(text.rstrip("\r\n")))
+            yield Row(number, None, text.rstrip("\r\n"))
         elif not any(fields):
             continue
         elif found.places is None:
             yield Row(number, fields, given=len(fields))
         elif tuple(fields) == found.header:
-            notes.add("repeated_header", "repeat the header row and are left out", number)
+            notes.add("repeated_header", "the header again, which are left out", number)
         else:
             extra = sum(map(bool, fields[len(found.header) :]))
             picked = [fields[i] if i < len(fields) else "" for i in found.places]

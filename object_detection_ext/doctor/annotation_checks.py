@@ -233,8 +233,8 @@ def duplicate_rows(exam: Examination) -> Iterator[Finding]:
 
 def _row_text(split: annotation_rows.SplitRows, index: int) -> str:
     box = ",".join(f"{value:g}" for value in split.corners[index])
-    time = timestamps.format_timestamp(float(split.seconds[index]))
-    return f"{split.video_ids[split.video[index]]},{time},{box},{split.action[index]}"
+    name = timestamps.frame_name(split.video_ids[split.video[index]], split.seconds[index])
+    return ",".join((name, box, str(split.action[index])))
 
 
 def classes_without_examples(exam: Examination) -> Iterator[Finding]:

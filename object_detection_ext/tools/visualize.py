@@ -311,7 +311,7 @@ def record_clips(options: Options, model: model_lib.ClipModel, pipeline) -> Iter
 def _record_clip(fields, label_map: Mapping[int, str], fps: float | None) -> Clip:
     packed = fields["image"].numpy()  # [H, W, 3 T]
     frames = packed.reshape(*packed.shape[:2], -1, 3).transpose(2, 0, 1, 3)
-    video_id, seconds = fields["source_id"].numpy().decode().rsplit(",", 1)
+    video_id, seconds = timestamps.read_frame(fields["source_id"].numpy().decode())
     people: dict[tuple, list[tuple[str, None]]] = {}
     rows = zip(
         fields["groundtruth_boxes"].numpy().tolist(),
