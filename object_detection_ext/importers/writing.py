@@ -68,7 +68,7 @@ def write_all(folder: str, texts: Mapping[str, str], overwrite: bool) -> list[st
     Raises:
         model.ImportFault: if there is such a file and it must not be replaced.
     """
-    paths = {name: os.path.join(folder, name) for name in texts}
+    paths = {name: os.path.normpath(os.path.join(folder, name)) for name in texts}
     for name, path in paths.items():
         if not overwrite and os.path.exists(path) and _content(path) != texts[name].encode():
             raise model.ImportFault(

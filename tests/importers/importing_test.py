@@ -45,7 +45,7 @@ def test_a_task_of_cvat_becomes_rows_that_the_converter_reads(tmp_path):
     found = annotations.read_annotations(tmp_path / "out" / "annotations.csv", _labels(tmp_path))
     assert len(found.keyframes) == 5
     told = "\n".join(said)
-    assert "annotations.csv: 1 videos, 5 keyframes (0 without people), 6 boxes, 9 actions" in told
+    assert "annotations.csv: 1 video, 5 keyframes (0 without people), 6 boxes, 9 actions" in told
     assert "waves 3, stand 5, walk 1" in told
     assert "note: frames on which nobody is marked were left out (--empty_keyframes" in told
     assert ": 45" in told
@@ -360,5 +360,5 @@ def test_people_s_boxes(tmp_path):
     said = _import(tmp_path, "slowfast", str(tmp_path / "b.csv"), videos=None)
     assert _rows(tmp_path, "person_boxes") == [
         ["v", "0902", "0.100000", "0.200000", "0.300000", "0.400000"], ["v", "0903"]]  # fmt: skip
-    assert said[0] == "person_boxes.csv: 1 videos, 2 keyframes (1 without people), 1 boxes"
+    assert said[0] == "person_boxes.csv: 1 video, 2 keyframes (1 without people), 1 boxes"
     assert "note: boxes with a score below 0.8 were left out: 1 of 2" in said
