@@ -1,40 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AVA-style annotations: a CSV without header, and the label map that names its action ids.
+"""AVA-style annotations: people with their actions, keyframe by keyframe.
 
 Rows are `video_id,timestamp,x1,y1,x2,y2,action_id,person_id`. Seven columns leave the person id
 out; two columns are a keyframe on which nobody is annotated. Timestamps are seconds from the start
 of the video, as `902`, `0902` or `901.5`. Boxes are normalized to 0..1, x to the right and y down.
+`row_reader` says what else is taken.
 """
 
-import csv
 import dataclasses
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
-from object_detection_ext import printable
-from object_detection_ext.ava import faults, label_maps, timestamps
-from object_detection_ext.ava.faults import (
-    COLUMNS,
-    CONTROL,
-    HEADER,
-    NUMBER,
-    ORDER,
-    RANGE,
-    VIDEO_ID,
-    AnnotationError,
-    RowProblem,
-)
-
-_CORNERS = ("x1", "y1", "x2", "y2")
-# No video is 30 years long, and in a video's own units larger times do not fit into 64 bits.
-_MAX_SECONDS = 1_000_000_000
-# Ids are stored in 64 bits.
-_TOO_LARGE = 2**63
-_COLUMNS = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id"
-# Of what is read for its boxes only; more columns may follow.
-_BOX_COLUMNS = "video_id,timestamp,x1,y1,x2,y2"
+from object_detection_ext.ava import columns, faults, label_maps, row_reader
+from object_detection_ext.ava.row_reader import BOX_TOLERANCE, ParsedRow
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +24,7 @@ class Region:
 
     box: tuple[float, float, float, float]
     action_id: int
-    person_id: int | None
+    person_id: int | str | None
     row: int
 
 
@@ -68,12 +46,14 @@ class Keyframe:
 class Annotations:
     """All keyframes of a file, sorted by video id and time.
 
-    `skipped_labels` counts the rows by action id that the label map does not have.
+    `skipped_labels` counts the rows by action id that the label map does not have; `notes` tell
+    what was changed in reading.
     """
 
     path: str
     keyframes: tuple[Keyframe, ...]
     skipped_labels: Mapping[int, int]
+    notes: tuple[faults.Note, ...] = ()
 
     def by_video(self) -> dict[str, list[Keyframe]]:
         """Returns each video's keyframes in order of time, videos sorted by id."""
@@ -83,195 +63,84 @@ class Annotations:
         return videos
 
 
-class ParsedRow(NamedTuple):
-    """A line of the file: what could be read of it, and all that is wrong with it.
-
-    `seconds`, `corners` (x1, y1, x2, y2 as the file has them, in range or not) and `action_id` are
-    None where they are missing or no numbers.
-    """
-
-    row: int
-    video_id: str
-    seconds: float | None = None
-    corners: tuple[float, float, float, float] | None = None
-    action_id: int | None = None
-    person_id: int | None = None
-    problems: Sequence[RowProblem] = ()
-
-
-def _number(text: str, column: str, problems: list[RowProblem]) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isfinite(value):
-        return value
-    fault = f"{column} is {text!r}"
-    problems.append(RowProblem(NUMBER, column, text, fault, "it must be a number"))
-    return None
-
-
-def _integer(text: str, column: str, problems: list[RowProblem]) -> int | None:
-    try:
-        value = int(text)
-    except ValueError:
-        value = _TOO_LARGE
-    if abs(value) < _TOO_LARGE:
-        return value
-    fault = f"{column} is {text!r}"
-    problems.append(RowProblem(NUMBER, column, text, fault, "it must be a whole number"))
-    return None
-
-
-def _seconds(text: str, problems: list[RowProblem]) -> float | None:
-    seconds = _number(text, "timestamp", problems)
-    if seconds is None:
-        return None
-    if abs(seconds) < _MAX_SECONDS:
-        return timestamps.rounded(seconds)
-    fault = f"timestamp is {text!r}"
-    advice = f"it must be a number of seconds, less than {_MAX_SECONDS:,}"
-    problems.append(RowProblem(NUMBER, "timestamp", text, fault, advice))
-    return None
-
-
-def _check_box(corners: Sequence[float], problems: list[RowProblem]) -> None:
-    x1, y1, x2, y2 = corners
-    if 0.0 <= x1 < x2 <= 1.0 and 0.0 <= y1 < y2 <= 1.0:
-        return
-    for name, value in zip(_CORNERS, corners, strict=True):
-        if not 0.0 <= value <= 1.0:
-            advice = "boxes are normalized, so it must be in [0, 1]"
-            problems.append(RowProblem(RANGE, name, f"{value:g}", f"{name} is {value:g}", advice))
-    for axis, low, high in (("x", x1, x2), ("y", y1, y2)):
-        if low >= high:
-            fault = f"{axis}1 is {low:g} and {axis}2 {high:g}"
-            advice = f"{axis}1 must be less than {axis}2"
-            problems.append(RowProblem(ORDER, f"{axis}1", f"{low:g} >= {high:g}", fault, advice))
-
-
-def _header(fields: Sequence[str]) -> RowProblem:
-    fault = f"the first row names columns: {','.join(fields)}"
-    return RowProblem(
-        HEADER, "timestamp", fields[1], fault, "remove it: these files have no header"
-    )
-
-
-def _parse_row(fields: list[str], row: int, first: bool, only_box: bool = False) -> ParsedRow:
-    """Reads a row; with `only_box` its first six columns, whatever the others are."""
-    problems: list[RowProblem] = []
-    if only_box:
-        fields = fields[:6]
-    if len(fields) not in ((2, 6) if only_box else (2, 7, 8)):
-        whole = _BOX_COLUMNS if only_box else f"{_COLUMNS} (the last may be left out)"
-        advice = f"it must be {whole}, or video_id,timestamp for a keyframe without people"
-        value = ",".join(fields)
-        fault = f"{len(fields)} column{'s' * (len(fields) != 1)}"
-        problems.append(RowProblem(COLUMNS, "", value, fault, advice))
-        return ParsedRow(row, fields[0], problems=problems)
-    video_id = fields[0]
-    if not video_id:
-        advice = "it must be the video's file name without its extension"
-        problems.append(RowProblem(VIDEO_ID, "video_id", "", "video_id is empty", advice))
-    shown = printable.in_one_line(video_id)
-    if shown != video_id:
-        fault = f"video_id is '{shown}'"
-        advice = "it must not have control characters"
-        problems.append(RowProblem(CONTROL, "video_id", shown, fault, advice))
-    seconds = _seconds(fields[1], problems)
-    if len(fields) == 2:
-        corners = action_id = person_id = None
-    else:
-        corners = tuple(_number(fields[2 + i], _CORNERS[i], problems) for i in range(4))
-        if None in corners:
-            corners = None
-        else:
-            _check_box(corners, problems)
-        action_id = None if only_box else _integer(fields[6], "action_id", problems)
-        person_id = _integer(fields[7], "person_id", problems) if len(fields) == 8 else None
-    if first and sum(problem.code == NUMBER for problem in problems) == len(fields) - 1:
-        return ParsedRow(row, video_id, problems=[_header(fields)])
-    return ParsedRow(row, video_id, seconds, corners, action_id, person_id, problems)
-
-
-def parse_rows(path: str | os.PathLike) -> Iterator[ParsedRow]:
+def parse_rows(
+    path: str | os.PathLike, notes: faults.Notes, box_tolerance: float = BOX_TOLERANCE
+) -> Iterator[ParsedRow]:
     """Yields each line of an annotation file that is not blank, with what is wrong with it.
 
     Whether action ids are in a label map is for the caller to see.
 
+    Args:
+        path: the CSV file.
+        notes: takes what is changed in reading.
+        box_tolerance: how far outside of [0, 1] a box may reach to be cut off.
+
     Raises:
-      AnnotationError: if the file is missing or is no text in UTF-8.
+        faults.AnnotationError: if the file is missing or is no text.
     """
-    first = True
-    for row, fields in _rows(os.fspath(path)):
-        yield _parse_row(fields, row, first)
-        first = False
+    return row_reader.read_rows(path, columns.ANNOTATIONS, notes, box_tolerance)
 
 
-def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line number, stripped fields) of each line that is not blank."""
-    if not os.path.isfile(path):
-        raise AnnotationError(f"{path}: there is no such annotation file.")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            for fields in reader:
-                fields = [field.strip() for field in fields]
-                if any(fields):
-                    yield reader.line_num, fields
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise AnnotationError(f"{path}: not a CSV file in UTF-8: {error}") from error
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read: {error}") from error
-
-
-def read_person_boxes(path: str | os.PathLike) -> list[ParsedRow]:
+def read_person_boxes(
+    path: str | os.PathLike, notes: faults.Notes, box_tolerance: float = BOX_TOLERANCE
+) -> list[ParsedRow]:
     """Reads rows `video_id,timestamp,x1,y1,x2,y2`, whatever columns follow, or of the first two.
 
+    Args:
+        path: the CSV file.
+        notes: takes what is changed in reading.
+        box_tolerance: how far outside of [0, 1] a box may reach to be cut off.
+
     Raises:
-      AnnotationError: as `read_annotations`.
+        faults.AnnotationError: as `read_annotations`.
     """
     path = os.fspath(path)
-    found, bad_rows = [], []
-    for row, fields in _rows(path):
-        parsed = _parse_row(fields, row, first=not (found or bad_rows), only_box=True)
+    found, bad_rows = [], faults.BadRows(path)
+    for parsed in row_reader.read_rows(path, columns.PERSON_BOXES, notes, box_tolerance):
         if parsed.problems:
-            bad_rows.append(faults.bad_row(path, row, parsed.problems))
+            bad_rows.add(parsed.row, parsed.problems)
         else:
             found.append(parsed)
-    faults.raise_bad_rows(path, bad_rows)
+    bad_rows.check()
     if not found:
-        raise AnnotationError(f"{path}: the file has no rows; each row is {_BOX_COLUMNS}.")
+        raise faults.AnnotationError(
+            f"{path}: the file has no rows; each row is {columns.PERSON_BOXES.form}."
+        )
     return found
 
 
 def read_annotations(
-    path: str | os.PathLike, label_map: Mapping[int, str], *, skip_unknown_labels: bool = False
+    path: str | os.PathLike,
+    label_map: Mapping[int, str],
+    *,
+    skip_unknown_labels: bool = False,
+    box_tolerance: float = BOX_TOLERANCE,
 ) -> Annotations:
     """Reads and checks a whole annotation file.
 
     Args:
-      path: the CSV file.
-      label_map: names by action id, as `read_label_map` gives them.
-      skip_unknown_labels: leave out and count rows whose action id the label map does not have,
-        as with AVA's 80-class rows and its 60-class map.
+        path: the CSV file.
+        label_map: names by action id, as `label_maps.read_label_map` gives them.
+        skip_unknown_labels: leave out and count rows whose action id the label map does not have,
+            as with AVA's 80-class rows and its 60-class map.
+        box_tolerance: how far outside of [0, 1] a box may reach to be cut off.
 
     Raises:
-      AnnotationError: if the file cannot be read or is empty, or with a list of all bad rows (the
-        first 20 in words).
+        faults.AnnotationError: if the file cannot be read or is empty, or with a list of all bad
+            rows (the first 20 in words).
     """
     path = os.fspath(path)
     keyframes: dict[tuple[str, float], Keyframe] = {}
-    bad_rows: list[str] = []
+    bad_rows, notes = faults.BadRows(path), faults.Notes()
     skipped: dict[int, int] = {}
-    for parsed in parse_rows(path):
+    for parsed in parse_rows(path, notes, box_tolerance):
         problems: list[object] = list(parsed.problems)
         action_id = parsed.action_id
         unknown = action_id is not None and action_id not in label_map
         if unknown and not skip_unknown_labels:
             problems.append(label_maps.unknown_action(action_id, label_map))
         if problems:
-            bad_rows.append(faults.bad_row(path, parsed.row, problems))
+            bad_rows.add(parsed.row, problems)
             continue
         key = (parsed.video_id, parsed.seconds)
         keyframe = keyframes.setdefault(key, Keyframe(*key, parsed.row))
@@ -282,7 +151,10 @@ def read_annotations(
             x1, y1, x2, y2 = parsed.corners
             region = Region((y1, x1, y2, x2), action_id, parsed.person_id, parsed.row)
             keyframe.regions.append(region)
-    faults.raise_bad_rows(path, bad_rows)
+    bad_rows.check()
     if not keyframes:
-        raise AnnotationError(f"{path}: the file has no rows; each row is {_COLUMNS}.")
-    return Annotations(path, tuple(keyframes[key] for key in sorted(keyframes)), skipped)
+        raise faults.AnnotationError(
+            f"{path}: the file has no rows; each row is {columns.ANNOTATIONS.form}."
+        )
+    in_order = tuple(keyframes[key] for key in sorted(keyframes))
+    return Annotations(path, in_order, skipped, notes.all())

@@ -35,9 +35,10 @@ class RowProblem:
         return f"{self.fault}; {self.advice}"
 
 
-HEADER, COLUMNS, VIDEO_ID, CONTROL, NUMBER, RANGE, ORDER = PROBLEM_CODES = (
+HEADER, COLUMNS, QUOTES, VIDEO_ID, CONTROL, NUMBER, RANGE, ORDER = PROBLEM_CODES = (
     "header_row",
     "malformed_row",
+    "broken_quotes",
     "empty_video_id",
     "control_characters",
     "not_a_number",
@@ -102,16 +103,31 @@ class Notes:
         return tuple(f"{path}: {note}" for note in self.all())
 
 
-def bad_row(path: str, row: int, problems: Iterable[object]) -> str:
-    """A line about a bad row."""
-    return f"  {path}:{row}: {'; '.join(map(str, problems))}"
+class BadRows:
+    """The bad rows of a file: all are counted, the first 20 are listed."""
 
+    def __init__(self, path: str):
+        """Has none yet."""
+        self._path = path
+        self._lines: list[str] = []
+        self._has_range = False
+        self.count = 0
 
-def raise_bad_rows(path: str, lines: list[str]) -> None:
-    """Raises AnnotationError with the first 20 of `bad_row`'s lines, if there are any."""
-    if not lines:
-        return
-    told = [f"{path}: {len(lines)} bad row{'s' * (len(lines) > 1)}:", *lines[:_MAX_LISTED]]
-    if len(lines) > _MAX_LISTED:
-        told.append(f"  ... and {len(lines) - _MAX_LISTED} more")
-    raise AnnotationError("\n".join(told))
+    def add(self, row: int, problems: Iterable[object]) -> None:
+        """Counts a row with its problems."""
+        self.count += 1
+        problems = tuple(problems)
+        self._has_range |= any(getattr(problem, "code", "") == RANGE for problem in problems)
+        if self.count <= _MAX_LISTED:
+            self._lines.append(f"  {self._path}:{row}: {'; '.join(map(str, problems))}")
+
+    def check(self) -> None:
+        """Raises AnnotationError if there are any."""
+        if not self.count:
+            return
+        told = [f"{self._path}: {self.count} bad row{'s' * (self.count > 1)}:", *self._lines]
+        if self.count > _MAX_LISTED:
+            told.append(f"  ... and {self.count - _MAX_LISTED} more")
+        if self._has_range:
+            told.append("  (What is no further outside than --box_tolerance is cut off.)")
+        raise AnnotationError("\n".join(told))

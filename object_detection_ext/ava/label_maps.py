@@ -196,7 +196,7 @@ def _is_background(label: Label) -> bool:
     return label.id == 0 and label.name.lower() in ("background", "__background__", "bg")
 
 
-def _problems(labels: Iterable[Label]) -> Iterator[str]:
+def _problems(labels: Iterable[Label], needs_names: bool) -> Iterator[str]:
     """What is wrong with ids and names, line by line."""
     by_id: dict[int, Label] = {}
     by_name: dict[str, Label] = {}
@@ -209,6 +209,8 @@ def _problems(labels: Iterable[Label]) -> Iterator[str]:
                 f"{where}: id {label.id} stands twice: {first.name!r} (line {first.line}) and "
                 f"{label.name!r}"
             )
+        elif not label.name and not needs_names:
+            continue
         elif not label.name:
             yield f"{where}: id {label.id} has no name"
         elif printable.in_one_line(label.name) != label.name:
@@ -246,12 +248,13 @@ def _text(path: str) -> tuple[str, bool]:
         raise AnnotationError(f"{path}: the label map cannot be read: {error}") from error
 
 
-def read(path: str | os.PathLike) -> LabelMap:
+def read(path: str | os.PathLike, *, needs_names: bool = True) -> LabelMap:
     """Reads a label map of either form.
 
     Args:
         path: local, or what TensorFlow can read. Ids need not be contiguous; an item with id 0 for
             the background is left out; a class without a name has its `display_name`.
+        needs_names: whether it is an error that a class has neither.
 
     Raises:
         AnnotationError: if the file is missing, is no label map, or ids or names are missing or
@@ -263,7 +266,7 @@ def read(path: str | os.PathLike) -> LabelMap:
     blocks = list(_label_blocks(text, faults))
     labels = [_label(block, faults) for block in blocks]
     labels = [label for label in labels if not _is_background(label)]
-    problems = list(_problems(labels))
+    problems = list(_problems(labels, needs_names))
     if not labels:
         problems.append(f"no class in it; each is: {_EXAMPLE}")
     if problems:
@@ -317,7 +320,7 @@ def read_label_types(path: str | os.PathLike, required: bool = True) -> dict[int
     Raises:
         AnnotationError: as `read`, or if what is required is missing.
     """
-    types = {label.id: label.type for label in read(path).labels if label.type}
+    types = {label.id: label.type for label in read(path, needs_names=False).labels if label.type}
     if required and not types:
         raise AnnotationError(
             f'{path}: no class has a label_type; blocks \'label {{ name: ".." label_id: 1 '

@@ -1,32 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readers for AVA files: action CSVs, excluded timestamps, label maps.
+"""Rows of AVA's files as arrays, for evaluation; and lists of moments to leave out.
 
-Needs only NumPy, so that the command line starts without TensorFlow.
+Needs NumPy, and for long files pyarrow, so that the command line starts without TensorFlow.
 
 Shape legend: N labelled rows of a file, F frames that the file lists.
 """
 
-import csv
-import itertools
-import math
+import array
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext import errors, printable
-from object_detection_ext.ava import timestamps
+from object_detection_ext.ava import columns, faults, long_files, row_reader, timestamps
+from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, MOMENTS
+from object_detection_ext.ava.faults import Note, Notes
+from object_detection_ext.ava.row_reader import BOX_TOLERANCE, ParsedRow
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.progress import Progress
 
 Report = Callable[[str], None]
 
-_COLUMNS = ("video_id", "timestamp", "x1", "y1", "x2", "y2", "action_id", "score")
-_CHUNK_ROWS = 100_000
 _DEFAULT_SCORE = 1.0
-# Boxes are normalized; from about 1e154 on, their areas are not numbers.
-MAX_CORNER = 1e6
+# From so many bytes on, pyarrow is worth its import.
+_LONG_FILE = 2**20
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,8 @@ class AvaRows:
         `rows.frame` counts them. A frame may have no rows.
       rows: the N labelled rows; boxes are [ymin, xmin, ymax, xmax], normalized.
       lines: int64 [N], the line of each row in the file, from 1.
-      has_score: bool [N], which rows have the 8th column; the others score 1.0.
+      has_score: bool [N], which rows have a number in the 8th column; the others score 1.0.
+      notes: what was changed in reading.
     """
 
     name: str
@@ -72,164 +71,112 @@ class AvaRows:
     rows: LabelledBoxes
     lines: np.ndarray
     has_score: np.ndarray
+    notes: tuple[Note, ...] = ()
 
 
-def _read_integer(text: str) -> int:
-    """An id, also where a tool wrote it as "12.0"."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = float(text)
-    if not abs(number) < 2**63 or number != int(number):
-        raise ValueError(f"{text!r} is not a whole number of 64 bits")
-    return int(number)
+class _Rows:
+    """Rows as they come, in columns."""
 
+    def __init__(self):
+        self.numbers: dict[Frame, int] = {}
+        self._frame, self._line, self._class = (array.array("q") for _ in range(3))
+        self._corners, self._score = array.array("d"), array.array("d")
+        self._has_score = array.array("b")
 
-def _read_corner(text: str) -> float:
-    number = float(text)
-    if not abs(number) <= MAX_CORNER:
-        raise ValueError(f"{text!r} is not finite, or too large")
-    return number
+    def add(self, parsed: ParsedRow) -> None:
+        frame = timestamps.frame(parsed.video_id, parsed.seconds)
+        number = self.numbers.setdefault(frame, len(self.numbers))
+        if parsed.corners is None:
+            return
+        # A person's id that is a number stands where the ActivityNet program reads a score.
+        score = parsed.person_id if parsed.score is None else parsed.score
+        has_score = isinstance(score, int | float)
+        self._frame.append(number)
+        self._line.append(parsed.row)
+        self._class.append(parsed.action_id)
+        self._corners.extend(parsed.corners)
+        self._score.append(score if has_score else _DEFAULT_SCORE)
+        self._has_score.append(has_score)
 
-
-def _read_score(text: str) -> float:
-    number = float(text)
-    if math.isnan(number):
-        raise ValueError("NaN is not a score")
-    return number
-
-
-_FIELD_READERS = (_read_corner,) * 4 + (_read_integer, _read_score)
-_FIELD_WANTS = (
-    f"a finite number, of a box that is normalized to [0, 1] ({MAX_CORNER:,.0f} at most)",
-) * 4 + ("a whole number", "a number, not NaN")
-
-
-class _FrameIndex:
-    """Numbers frames by (video id, timestamp), in order of appearance."""
-
-    def __init__(self, name: str):
-        self._name = name
-        self._number_of_text: dict[tuple[str, str], int] = {}
-        self._number_of_frame: dict[Frame, int] = {}
-
-    @property
-    def frames(self) -> list[Frame]:
-        return list(self._number_of_frame)
-
-    def number(self, video_id: str, timestamp: str, line: int) -> int:
-        text = (video_id, timestamp)
-        known = self._number_of_text.get(text)
-        if known is not None:
-            return known
-        try:
-            frame = timestamps.frame(video_id, timestamps.parse(timestamp.strip()))
-        except ValueError:
-            hint = " AVA files have no header row." if line == 1 else ""
-            raise errors.InputError(
-                f"{self._name}, line {line}: timestamp {timestamp!r} is not a number of seconds."
-                f"{hint}"
-            ) from None
-        if printable.in_one_line(video_id) != video_id:
-            raise errors.InputError(
-                f"{self._name}, line {line}: video_id is '{printable.in_one_line(video_id)}', but "
-                "must not have control characters."
-            )
-        number = self._number_of_frame.setdefault(frame, len(self._number_of_frame))
-        self._number_of_text[text] = number
-        return number
-
-
-def _raise_for_field(name: str, rows: list[list[str]], lines: list[int]) -> None:
-    """Finds the field that could not be read and raises an error that names it."""
-    for row, line in zip(rows, lines, strict=True):
-        fields = zip(row[2:], _COLUMNS[2:], _FIELD_READERS, _FIELD_WANTS, strict=False)
-        for text, column, read, want in fields:
-            try:
-                read(text)
-            except ValueError:
-                raise errors.InputError(
-                    f"{name}, line {line}: {column} is {text!r}, but must be {want}."
-                ) from None
-
-
-def _read_labelled(
-    name: str, rows: list[list[str]], lines: list[int], frame: list[int]
-) -> LabelledBoxes:
-    """Turns rows of 7 or 8 texts into arrays. Raises InputError for an unreadable field."""
-    count = len(rows)
-    texts = itertools.chain.from_iterable(row[2:6] for row in rows)
-    try:
-        corners = np.fromiter(map(float, texts), np.float64, 4 * count).reshape(count, 4)
-        classes = np.fromiter((_read_integer(row[6]) for row in rows), np.int64, count)
-        scores = np.fromiter(
-            (float(row[7]) if len(row) == 8 else _DEFAULT_SCORE for row in rows), np.float64, count
+    def table(self, name: str, notes: Notes) -> AvaRows:
+        corners = np.array(self._corners, np.float64).reshape(-1, 4)
+        rows = LabelledBoxes(
+            np.array(self._frame, np.int64),
+            corners[:, [1, 0, 3, 2]],
+            np.array(self._class, np.int64),
+            np.array(self._score, np.float64),
         )
-    except ValueError:
-        _raise_for_field(name, rows, lines)
-        raise
-    if not (np.abs(corners) <= MAX_CORNER).all() or np.isnan(scores).any():
-        _raise_for_field(name, rows, lines)
-    return LabelledBoxes(np.array(frame, np.int64), corners[:, [1, 0, 3, 2]], classes, scores)
+        lines, has_score = np.array(self._line, np.int64), np.array(self._has_score, bool)
+        return AvaRows(name, list(self.numbers), rows, lines, has_score, notes.all())
 
 
-def _row_chunks(path: str, report: Report | None) -> Iterator[list[tuple[int, list[str]]]]:
-    """Yields lists of (line, fields), blank lines left out."""
-    megabytes = os.path.getsize(path) / 1e6
-    progress = Progress(f"reading {path}", megabytes, "MB", report, tell_end=False)
-    line = 0
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        while True:
-            try:
-                chunk = list(itertools.islice(reader, _CHUNK_ROWS))
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise errors.InputError(
-                    f"{path}, after line {line}: not a text CSV ({error})."
-                ) from None
-            if not chunk:
-                return
-            yield [(line + 1 + i, row) for i, row in enumerate(chunk) if row]
-            line += len(chunk)
-            progress.update(file.buffer.tell() / 1e6)
-
-
-def read_csv(path: str, report: Report | None = None) -> AvaRows:
+def read_csv(
+    path: str | os.PathLike,
+    report: Report | None = None,
+    *,
+    kind: columns.Kind = DETECTIONS,
+    box_tolerance: float | None = BOX_TOLERANCE,
+) -> AvaRows:
     """Reads ground truth or detections in the AVA form.
 
     Args:
-      path: a CSV of rows `video_id,timestamp,x1,y1,x2,y2,action_id[,score]`, boxes normalized, no
-        header; a row of the first two columns alone lists a frame without boxes. The 8th column
-        of ground truth, where there is one, is the person's id, and is read as a score, as the
-        ActivityNet program does (there it decides nothing but the order of rows).
+      path: a CSV of rows `video_id,timestamp,x1,y1,x2,y2,action_id[,score]`, boxes normalized; a
+        row of the first two columns alone lists a frame without boxes.
       report: called with lines of progress when reading takes long.
+      kind: `columns.DETECTIONS`, or `columns.ANNOTATIONS`, whose 8th column is the person's id. A
+        number there is read as a score, as the ActivityNet program does (there it decides nothing
+        but the order of rows).
+      box_tolerance: how far outside of [0, 1] a box may reach to be cut off, as a part of the
+        frame; None takes boxes as they are, in any unit.
 
     Raises:
-      InputError: for a row with another number of columns, an unreadable or infinite number, or a
-        NaN score; names file, line, column and value.
-      OSError: where the file cannot be opened.
+      AnnotationError: where the file cannot be read, or with a list of its bad rows, with line,
+        column and value.
     """
-    index, parts, all_lines, has_score = _FrameIndex(path), [], [], []
-    for chunk in _row_chunks(path, report):
-        rows, lines, frame = [], [], []
-        for line, row in chunk:
-            if len(row) not in (2, 7, 8):
-                raise errors.InputError(
-                    f"{path}, line {line}: {len(row)} columns, but an AVA row has 7 or 8 "
-                    f"({','.join(_COLUMNS)}), or 2 for a frame without boxes."
-                )
-            number = index.number(row[0], row[1], line)
-            if len(row) > 2:
-                rows.append(row)
-                lines.append(line)
-                frame.append(number)
-        if rows:
-            parts.append(_read_labelled(path, rows, lines, frame))
-            all_lines.append(np.array(lines, np.int64))
-            has_score.append(np.array([len(row) == 8 for row in rows], bool))
-    lines = np.concatenate(all_lines) if parts else np.zeros(0, np.int64)
-    scored = np.concatenate(has_score) if parts else np.zeros(0, bool)
-    return AvaRows(path, index.frames, concatenate(parts), lines, scored)
+    path = os.fspath(path)
+    if os.path.isfile(path) and os.path.getsize(path) >= _LONG_FILE:
+        table = _read_long(path, kind, box_tolerance)
+        if table is not None:
+            return table
+    found, notes, bad_rows = _Rows(), Notes(), faults.BadRows(path)
+    at_byte = _progress(path, report)
+    for parsed in row_reader.read_rows(path, kind, notes, box_tolerance, at_byte):
+        # A box that has no area is the evaluation's matter.
+        problems = [problem for problem in parsed.problems if problem.code != faults.ORDER]
+        if problems:
+            bad_rows.add(parsed.row, problems)
+        elif not bad_rows.count:
+            found.add(parsed)
+    bad_rows.check()
+    return found.table(path, notes)
+
+
+def _progress(path: str, report: Report | None) -> Callable[[int], None] | None:
+    if report is None or not os.path.isfile(path):
+        return None
+    megabytes = os.path.getsize(path) / 1e6
+    progress = Progress(f"reading {path}", megabytes, "MB", report, tell_end=False)
+    return lambda at: progress.update(at / 1e6)
+
+
+def _read_long(path: str, kind: columns.Kind, box_tolerance: float | None) -> AvaRows | None:
+    """The rows of a file that has nothing odd in it; else None."""
+    found = long_files.read(path, kind, box_tolerance)
+    if found is None:
+        return None
+    has_score = np.full(len(found.lines), found.scores is not None)
+    scores = np.full(len(found.lines), _DEFAULT_SCORE) if found.scores is None else found.scores
+    rows = LabelledBoxes(found.frame, found.corners[:, [1, 0, 3, 2]], found.classes, scores)
+    return AvaRows(path, found.frames, rows, found.lines, has_score, found.notes)
+
+
+def read_ground_truth(
+    path: str | os.PathLike,
+    report: Report | None = None,
+    box_tolerance: float | None = BOX_TOLERANCE,
+) -> AvaRows:
+    """`read_csv` for annotations."""
+    return read_csv(path, report, kind=ANNOTATIONS, box_tolerance=box_tolerance)
 
 
 def concatenate(parts: list[LabelledBoxes]) -> LabelledBoxes:
@@ -245,19 +192,27 @@ def concatenate(parts: list[LabelledBoxes]) -> LabelledBoxes:
     )
 
 
-def read_excluded_timestamps(path: str) -> frozenset[Frame]:
+def read_excluded_timestamps(
+    path: str | os.PathLike, notes: Notes | None = None
+) -> frozenset[Frame]:
     """Reads rows `video_id,timestamp` of frames to leave out of the evaluation.
 
+    Which frame of another file a moment means, `timestamps.Moments` says.
+
+    Args:
+      path: the CSV file.
+      notes: takes what is changed in reading.
+
     Raises:
-      InputError: for a row that does not have two columns, or an unreadable timestamp.
+      AnnotationError: where the file cannot be read, for a row that does not have two columns, or
+        an unreadable timestamp.
     """
-    index = _FrameIndex(path)
-    for chunk in _row_chunks(path, None):
-        for line, row in chunk:
-            if len(row) != 2:
-                raise errors.InputError(
-                    f"{path}, line {line}: {len(row)} columns, but a row of excluded timestamps "
-                    "has 2 (video_id,timestamp)."
-                )
-            index.number(row[0], row[1], line)
-    return frozenset(index.frames)
+    path = os.fspath(path)
+    found, bad_rows = set(), faults.BadRows(path)
+    for parsed in row_reader.read_rows(path, MOMENTS, Notes() if notes is None else notes):
+        if parsed.problems:
+            bad_rows.add(parsed.row, parsed.problems)
+        else:
+            found.add(timestamps.frame(parsed.video_id, parsed.seconds))
+    bad_rows.check()
+    return frozenset(found)

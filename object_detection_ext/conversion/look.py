@@ -10,7 +10,8 @@ import numpy as np
 
 from object_detection_ext import files
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.ava import annotations, label_maps, tables
+from object_detection_ext.ava import annotations, faults, label_maps, tables, timestamps
+from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
@@ -52,9 +53,15 @@ def look_and_plan(options: options_lib.Options) -> Split:
     """
     label_map = label_maps.read_label_map(options.label_map)
     labels = annotations.read_annotations(
-        options.annotations, label_map, skip_unknown_labels=options.skip_unknown_labels
+        options.annotations,
+        label_map,
+        skip_unknown_labels=options.skip_unknown_labels,
+        box_tolerance=options.box_tolerance,
     )
-    by_video, skipped = _usable_keyframes(options, labels)
+    by_video, skipped, excluded = _usable_keyframes(options, labels)
+    notes = (*(f"{options.annotations}: {note}" for note in labels.notes), *excluded)
+    for note in notes:
+        print(f"note: {note}", flush=True)
     jobs, missing = _find_videos(options, by_video)
     skipped += missing
     _raise_if_strict(options, skipped)
@@ -87,10 +94,10 @@ def _raise_if_strict(options: options_lib.Options, skipped: Sequence[skips.Skip]
 
 
 def _usable_keyframes(options: options_lib.Options, labels: annotations.Annotations):
-    """Leaves out what was asked to be left out: (keyframes by video, skips)."""
-    excluded = frozenset()
+    """Leaves out what was asked to be left out: (keyframes by video, skips, notes)."""
+    excluded, notes = frozenset(), []
     if options.excluded_timestamps:
-        excluded = tables.read_excluded_timestamps(options.excluded_timestamps)
+        excluded, notes = _excluded(options.excluded_timestamps, labels)
     by_video, skipped = {}, []
     for video_id, keyframes in labels.by_video().items():
         kept = []
@@ -106,7 +113,19 @@ def _usable_keyframes(options: options_lib.Options, labels: annotations.Annotati
                 kept.append(keyframe)
         if kept:
             by_video[video_id] = kept
-    return by_video, skipped
+    return by_video, skipped, notes
+
+
+def _excluded(path: str, labels: annotations.Annotations) -> tuple[frozenset, list[str]]:
+    """The keyframes that a list of excluded timestamps means, and what is to be said of it."""
+    notes = faults.Notes()
+    moments = tables.read_excluded_timestamps(path, notes)
+    keyframes = [timestamps.frame(k.video_id, k.timestamp) for k in labels.keyframes]
+    exclusion = Exclusion(moments, keyframes)
+    told = list(notes.told(path))
+    if exclusion.told():
+        told.append(f"{path}: {exclusion.told()}")
+    return exclusion.left_out, told
 
 
 def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):

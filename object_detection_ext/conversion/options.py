@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from object_detection_ext import errors, files
+from object_detection_ext.ava import row_reader
 
 _SHARD_PATTERN = re.compile(r"(?P<prefix>.+)@(?P<count>\d+)")
 _SPLIT = "{split}"
@@ -35,6 +36,8 @@ class Options:
         0 gives each a record of its own.
       excluded_timestamps: CSV of keyframes to leave out; may be empty.
       strict: whether leaving anything out is an error.
+      box_tolerance: how far outside of [0, 1] a box may reach to be cut off, as a part of the
+        frame.
       skip_unknown_labels: whether rows whose action the label map does not have are left out.
       overwrite: whether records of another conversion may be replaced.
     """
@@ -49,6 +52,7 @@ class Options:
     jpeg_quality: int = 92
     seconds_per_record: float = 0.0
     excluded_timestamps: str = ""
+    box_tolerance: float = row_reader.BOX_TOLERANCE
     strict: bool = False
     skip_unknown_labels: bool = False
     overwrite: bool = False
@@ -73,6 +77,10 @@ class Options:
         if not 0 <= self.seconds_per_record <= 3600:
             problems.append(
                 f"--seconds_per_record must be 0 to 3600, not {self.seconds_per_record:g}"
+            )
+        if not 0.0 <= self.box_tolerance < 1.0:
+            problems.append(
+                f"--box_tolerance must be at least 0 and less than 1, not {self.box_tolerance:g}"
             )
         if files.is_local(self.videos) and not os.path.isdir(self.videos):
             problems.append(f"--videos {self.videos!r} is not a folder")

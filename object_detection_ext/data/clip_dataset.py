@@ -312,12 +312,13 @@ def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.
 
 def _without(dataset, excluded: frozenset[Frame]) -> tf.data.Dataset:
     """Leaves out keyframes; ((file, record, name), keyframe) stay as they are."""
+    moments = timestamps.Moments(excluded)
 
     def is_kept(name: bytes) -> bool:
-        frame = timestamps.read_frame(name.decode())
-        if frame in excluded:
+        is_excluded = moments.met_by(timestamps.read_frame(name.decode())) is not None
+        if is_excluded:
             _log.info("evaluation: frame %s is excluded", name.decode())
-        return frame not in excluded
+        return not is_excluded
 
     return dataset.filter(
         lambda whole, keyframe: tf.ensure_shape(tf.numpy_function(is_kept, whole[2:], tf.bool), [])

@@ -30,6 +30,7 @@ class Check:
 
 CHECKS = (
     Check("rows and boxes", {"annotations"}, annotation_checks.row_problems),
+    Check("how files are written", {"annotations"}, annotation_checks.notes),
     Check("action ids", {"annotations", "label_map"}, annotation_checks.unknown_actions),
     Check("duplicates", {"annotations"}, annotation_checks.duplicate_rows),
     Check("x and y swapped", {"annotations", "videos"}, annotation_checks.swapped_axes),

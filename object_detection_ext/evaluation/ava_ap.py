@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from object_detection_ext import command_line
-from object_detection_ext.ava import label_maps, tables
+from object_detection_ext.ava import label_maps, row_reader, tables
 from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.evaluation import person_boxes, protocols
@@ -378,6 +379,7 @@ def evaluate_files_at(
     protocol: Protocol = ACTIVITYNET,
     label_types: str | None = None,
     localization: bool = False,
+    box_tolerance: float | None = BOX_TOLERANCE,
 ) -> tuple[AvaResult, ...]:
     """`evaluate_at` on files. Raises what the readers and it raise.
 
@@ -391,6 +393,7 @@ def evaluate_files_at(
       protocol: the rules.
       label_types: path of a label map with `label_type`; None: the label map's own, if it has any.
       localization: whether the AP of people is computed, too.
+      box_tolerance: as of `tables.read_csv`.
     """
     categories = label_maps.read_categories(labelmap)
     types = label_maps.read_label_types(label_types or labelmap, required=label_types is not None)
@@ -399,8 +402,8 @@ def evaluate_files_at(
         excluded = tables.read_excluded_timestamps(excluded_timestamps)
     return evaluate_at(
         iou_thresholds,
-        tables.read_csv(groundtruth, report),
-        tables.read_csv(detections, report),
+        tables.read_ground_truth(groundtruth, report, box_tolerance),
+        tables.read_csv(detections, report, box_tolerance=box_tolerance),
         categories,
         protocol=protocol,
         excluded=excluded,
@@ -502,6 +505,28 @@ def format_result(result: AvaResult) -> str:
     return "\n".join([*lines, *format_classes(result), *_format_summary(result)])
 
 
+def _box_tolerance(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        value = float(text)
+        row_reader.check_tolerance(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be at least 0 and less than 1, or 'none' to take boxes as they are"
+        ) from None
+    return value
+
+
+# Of every command line that reads ground truth and detections with `argparse`.
+BOX_TOLERANCE_OPTION = {
+    "type": _box_tolerance,
+    "default": BOX_TOLERANCE,
+    "help": "how far outside of [0, 1] a box may reach to be cut off, as a part of the frame; "
+    "more is an error. 'none' takes boxes as they are, in any unit (default: %(default)s)",
+}
+
+
 def _iou_thresholds(text: str) -> tuple[float, ...]:
     """One or several thresholds, parted by commas."""
     try:
@@ -541,6 +566,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="label map (.pbtxt) whose label_type groups the classes (default: --labelmap, if it "
         "has any)",
     )
+    add("--box_tolerance", **BOX_TOLERANCE_OPTION)
     add(
         "--json",
         action="store_true",
@@ -578,6 +604,7 @@ def _run(options: argparse.Namespace) -> int:
             protocol=protocols.by_name(options.protocol),
             label_types=options.label_types,
             localization=options.localization,
+            box_tolerance=options.box_tolerance,
         )
     except (ValueError, OSError) as error:
         report(f"error: {error}")

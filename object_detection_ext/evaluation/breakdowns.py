@@ -20,6 +20,7 @@ import numpy as np
 from object_detection_ext import command_line
 from object_detection_ext.ava import label_maps, tables
 from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, Report
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.errors import InputError
@@ -211,18 +212,21 @@ def break_down_files(
     *,
     train_annotations: str | None = None,
     excluded_timestamps: str | None = None,
+    box_tolerance: float | None = BOX_TOLERANCE,
     report: Report | None = None,
     **options,
 ) -> Breakdowns:
     """`break_down` on files, with its other options. Raises what the readers and it raise."""
-    excluded = frozenset()
+    excluded, training = frozenset(), None
     if excluded_timestamps:
         excluded = tables.read_excluded_timestamps(excluded_timestamps)
+    if train_annotations:
+        training = tables.read_ground_truth(train_annotations, report, box_tolerance)
     return break_down(
-        tables.read_csv(groundtruth, report),
-        tables.read_csv(detections, report),
+        tables.read_ground_truth(groundtruth, report, box_tolerance),
+        tables.read_csv(detections, report, box_tolerance=box_tolerance),
         label_maps.read_categories(labelmap),
-        train_annotations=tables.read_csv(train_annotations, report) if train_annotations else None,
+        train_annotations=training,
         excluded=excluded,
         report=report,
         **options,
@@ -289,6 +293,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--bootstrap", type=int, default=0, metavar="N", help="resamples for intervals; 0 for none"
     )
+    parser.add_argument("--box_tolerance", **ava_ap.BOX_TOLERANCE_OPTION)
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser.parse_args(arguments)
@@ -316,6 +321,7 @@ def _run(options: argparse.Namespace) -> int:
             area_bins=options.area_bins,
             resamples=options.bootstrap,
             seed=options.seed,
+            box_tolerance=options.box_tolerance,
             report=report,
         )
     except (ValueError, OSError) as error:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import errors
+from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
-from object_detection_ext.ava.timestamps import Frame
+from object_detection_ext.ava.timestamps import Frame, Moments
 from object_detection_ext.evaluation import frame_ap, person_boxes, protocols
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
+# Boxes that reach further are taken for pixels.
+_PIXELS_FROM = 2
 NO_GROUND_TRUTH = "no class has ground truth"
 
 
@@ -100,7 +103,7 @@ def _range_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[s
             f"{name}: {len(outside)} of {len(rows)} boxes leave [0, 1] (first: line "
             f"{lines[outside[0]]}, {xmin:g},{ymin:g},{xmax:g},{ymax:g})"
         )
-        if np.abs(rows.boxes).max() > 2:
+        if np.abs(rows.boxes).max() > _PIXELS_FROM:
             warnings[-1] += "; they look like pixels, AVA boxes are fractions of the frame's size"
     return warnings
 
@@ -124,6 +127,8 @@ class CountedFrames:
         the detections alone, if they count.
       keeps: bool [F], which of the ground truth's frames count.
       target: int64 [F], the number of each of the detections' frames; -1 where it does not count.
+      same: int64 [F], for each of the detections' frames the first that is the same moment.
+      unmet: what is to be said of excluded moments that meet no frame; None for nothing.
       excluded, unlisted, without_boxes: bool [F], why a detections' frame is not a ground truth's
         that counts; at most one is true.
     """
@@ -138,13 +143,17 @@ class CountedFrames:
         listed, found = ground_truth.frames, detections.frames
         self.frames = list(listed)
         has_boxes = np.bincount(ground_truth.rows.frame, minlength=len(listed)) > 0
-        self._listed_excluded = np.array([frame in excluded for frame in listed], bool)
-        self._empty = ~has_boxes & ~self._listed_excluded & (protocol.frames == "labelled")
-        self.keeps = ~self._listed_excluded & ~self._empty
+        exclusion = Exclusion(excluded, (*listed, *found))
+        self.unmet = exclusion.told()
         number = {frame: index for index, frame in enumerate(listed)}
         self.target = np.array([number.get(frame, -1) for frame in found], np.int64)
+        self._meet_nearly(listed, found, number)
         self._is_listed = self.target >= 0
-        self.excluded = np.array([frame in excluded for frame in found], bool)
+        self._listed_excluded = np.array([frame in exclusion.left_out for frame in listed], bool)
+        self._empty = ~has_boxes & ~self._listed_excluded & (protocol.frames == "labelled")
+        self.keeps = ~self._listed_excluded & ~self._empty
+        self.excluded = np.array([frame in exclusion.left_out for frame in found], bool)
+        self.excluded[self._is_listed] |= self._listed_excluded[self.target[self._is_listed]]
         self.unlisted = ~self._is_listed & ~self.excluded
         self.without_boxes = np.zeros(len(found), bool)
         self.without_boxes[self._is_listed] = self._empty[self.target[self._is_listed]]
@@ -153,6 +162,22 @@ class CountedFrames:
             added = np.flatnonzero(self.unlisted)
             self.target[added] = len(listed) + np.arange(len(added))
             self.frames += [found[index] for index in added]
+
+    def _meet_nearly(self, listed: list[Frame], found: list[Frame], number: dict) -> None:
+        """Has detections' frames meet the listed ones that are the same moment, otherwise written.
+
+        Where two meet one, they are one.
+        """
+        alone = np.flatnonzero(self.target < 0).tolist()
+        moments = Moments(listed if alone else ())
+        for index in alone:
+            met = moments.met_by(found[index])
+            if met is not None:
+                self.target[index] = number[met]
+        self.same = np.arange(len(found))
+        met = np.flatnonzero(self.target >= 0)
+        _, first, of_met = np.unique(self.target[met], return_index=True, return_inverse=True)
+        self.same[met] = met[first[of_met]]
 
     def count(self, counts: AvaCounts) -> None:
         """Fills in the counts of frames, but for `frames_with_ground_truth`."""
@@ -177,11 +202,15 @@ class _Selecting:
         self.counted = counted
         self.protocol = protocol
         self.counts, self.warnings = AvaCounts(), []
+        self._is_normalized = False
+        if counted.unmet:
+            self.warnings.append(counted.unmet)
         counted.count(self.counts)
 
     def select_ground_truth(self, source: AvaRows) -> LabelledBoxes:
         """Rows in the label map and on frames that count, in the protocol's order."""
         counts = self.counts
+        self.warnings += [f"{source.name}: {note}" for note in source.notes]
         in_map = np.isin(source.rows.classes, self.class_ids)
         keep = in_map & self.counted.keeps[source.rows.frame]
         rows, lines = source.rows[keep], source.lines[keep]
@@ -196,16 +225,19 @@ class _Selecting:
                 f"the label map and {counts.ground_truth_rows_excluded} are on excluded frames)"
             )
         self.warnings += _check_ground_truth_boxes(source.name, rows, lines)
+        self._is_normalized = bool((rows.boxes <= _PIXELS_FROM).all())
         self.warnings += _range_warnings(source.name, rows, lines)
         return frame_ap.order_ground_truth(rows, self.protocol.row_order)
 
     def select_detections(self, source: AvaRows) -> LabelledBoxes:
         """Rows that the rules leave, with the numbers of the frames that count."""
         counts, counted = self.counts, self.counted
+        self.warnings += [f"{source.name}: {note}" for note in source.notes]
         in_map = np.isin(source.rows.classes, self.class_ids)
         counts.detection_rows_not_in_label_map = int((~in_map).sum())
         self._warn_of_unknown_classes(source, in_map)
         rows, lines = source.rows[in_map], source.lines[in_map]
+        self._check_unit(source, rows, lines)
         self.warnings += _range_warnings(source.name, rows, lines)
         self.warnings += _score_warnings(source.name, rows, lines)
         counts.detection_rows_on_excluded_frames = int(counted.excluded[rows.frame].sum())
@@ -214,7 +246,7 @@ class _Selecting:
         counts.detection_rows_on_unlisted_frames = int(
             (counted.unlisted[rows.frame] & ~on_counted).sum()
         )
-        rows = rows[on_counted]
+        rows = dataclasses.replace(rows, frame=counted.same[rows.frame])[on_counted]
         kept = frame_ap.order_rows(rows, self.protocol.max_rows_per_frame, self.protocol.row_order)
         counts.detection_rows_dropped_by_cap = len(rows) - len(kept)
         valid, high = frame_ap.is_detection(kept.boxes, kept.scores, self.protocol.score_floor)
@@ -224,6 +256,17 @@ class _Selecting:
         counts.detection_rows_used = len(kept)
         self._warn_of_detections(source)
         return LabelledBoxes(counted.target[kept.frame], kept.boxes, kept.classes, kept.scores)
+
+    def _check_unit(self, source: AvaRows, rows: LabelledBoxes, lines: np.ndarray) -> None:
+        """Raises InputError for boxes in pixels where those of the ground truth are not."""
+        pixels = np.flatnonzero((rows.boxes > _PIXELS_FROM).any(axis=1))
+        if self._is_normalized and 2 * len(pixels) > len(rows):
+            ymin, xmin, ymax, xmax = rows.boxes[pixels[0]].tolist()
+            raise errors.InputError(
+                f"{source.name}, line {lines[pixels[0]]}: {len(pixels)} of {len(rows)} boxes look "
+                f"like pixels ({xmin:g},{ymin:g},{xmax:g},{ymax:g}), but those of the ground truth "
+                "are fractions of the frame's size; divide x by its width and y by its height."
+            )
 
     def _warn_of_unknown_classes(self, source: AvaRows, in_map: np.ndarray) -> None:
         unknown = np.flatnonzero(~in_map)

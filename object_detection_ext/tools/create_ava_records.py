@@ -64,6 +64,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "jpeg_quality": "Of the stored frames, 1 to 100.",
         "seconds_per_record": "Keyframes within so many seconds share a record where their clips "
         "overlap, which stores the frames once; 0 gives each keyframe its own.",
+        "box_tolerance": "How far outside of [0, 1] a box may reach to be cut off, as a part of "
+        "the frame; more is an error.",
     }
     for name, text in numbers.items():
         default = getattr(Options, name)

@@ -34,6 +34,7 @@ from absl import app, flags
 
 from object_detection_ext import command_line, errors, json_text, printable, progress
 from object_detection_ext import files as file_systems
+from object_detection_ext.ava import writer
 from object_detection_ext.inference import annotated_video, results, shared_trunk, sources, tracks
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference.detector import ActionDetector
@@ -346,12 +347,7 @@ def _fault(files: VideoResults, error: Exception) -> str:
 
 def _write_together(path: str, files: Sequence[VideoResults]) -> None:
     """Puts the rows of all videos that were done into one file."""
-    texts = []
-    for each in files:
-        if each.detected:
-            with open(each.csv, encoding="utf-8") as file:
-                texts.append(file.read())
-    file_systems.write_text(path, "".join(texts))
+    writer.join(path, [each.csv for each in files if each.detected])
 
 
 def _watch(options: Options) -> int:

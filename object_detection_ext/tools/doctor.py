@@ -127,6 +127,12 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     integer("short_side", help="Of the records' frames; default: of create_ava_records.")
+    flags.DEFINE_float(
+        "box_tolerance",
+        Inputs.box_tolerance,
+        "How far outside of [0, 1] a box may reach to be cut off, as create_ava_records does.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "sample_keyframes",
         Inputs.sample_keyframes,

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from object_detection_ext import command_line, errors, files
+from object_detection_ext.ava import row_reader
 from object_detection_ext.evaluation import breakdowns, protocols
 from object_detection_ext.report import examples, page, pictures, sections
 
@@ -50,11 +51,13 @@ class Options:
     bootstrap: int = 0
     seed: int = 0
     examples: int = 3
+    box_tolerance: float = row_reader.BOX_TOLERANCE
 
     def check(self) -> None:
         """Raises InputError for numbers out of range, and files and folders that are none."""
         if self.examples < 0:
             raise errors.InputError(f"--examples must be at least 0, not {self.examples}.")
+        row_reader.check_tolerance(self.box_tolerance)
         for name in ("videos", "attention"):
             folder = getattr(self, name)
             if folder and not os.path.isdir(folder):
@@ -82,6 +85,7 @@ def make(options: Options) -> str:
         protocol=protocols.by_name(options.protocol),
         resamples=options.bootstrap,
         seed=options.seed,
+        box_tolerance=options.box_tolerance,
         report=_say,
     )
     parts = [
@@ -191,6 +195,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "bootstrap", Options.bootstrap, "Resamples for intervals; 0: none.", flag_values=values
     )
     flags.DEFINE_integer("seed", Options.seed, "Of the bootstrap.", flag_values=values)
+    flags.DEFINE_float(
+        "box_tolerance",
+        Options.box_tolerance,
+        "How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "examples", Options.examples, "Right and wrong ones of each class.", flag_values=values
     )

@@ -11,7 +11,6 @@ evaluation use a low --score_threshold such as 0.01. docs/serving.md has the ser
 Shapes: B clips of a request, T frames of a clip, N detections of a clip (one per box and action).
 """
 
-import csv
 import dataclasses
 import os
 import warnings
@@ -20,9 +19,10 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, files, input_types
+from object_detection_ext import command_line, errors, input_types
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.ava import label_maps, timestamps
+from object_detection_ext.ava import label_maps
+from object_detection_ext.ava import writer as ava_writer
 from object_detection_ext.data import video_reader
 from object_detection_ext.inference import sources
 from object_detection_ext.serving import client as client_lib
@@ -201,8 +201,8 @@ def rows(
     *,
     score_threshold: float,
     known_ids: Collection[int] | None,
-) -> list[list]:
-    """Returns the rows of a clip for the CSV, the surest first.
+) -> list[tuple]:
+    """Returns the rows of a clip, the surest first, as `ava.writer.RowWriter.detection` has them.
 
     Args:
       video_id: the video's.
@@ -220,14 +220,11 @@ def rows(
     kept = (scores >= score_threshold) & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     if known_ids is not None:
         kept &= np.isin(ids, list(known_ids))
-    timestamp = timestamps.format_timestamp(seconds)
-    found = []
-    for index in np.argsort(-scores, kind="stable"):
-        if kept[index]:
-            ymin, xmin, ymax, xmax = (f"{value:.4f}" for value in boxes[index])
-            score = f"{scores[index]:.4f}"
-            found.append([video_id, timestamp, xmin, ymin, xmax, ymax, ids[index], score])
-    return found
+    return [
+        (video_id, seconds, boxes[index], ids[index], scores[index])
+        for index in np.argsort(-scores, kind="stable")
+        if kept[index]
+    ]
 
 
 def detect(
@@ -302,19 +299,19 @@ def _video_id(options: Options) -> str:
 
 def _write(path: str, options: Options, found, known_ids) -> tuple[int, int]:
     """Writes what `detect` yields as it comes; returns the numbers of rows and of keyframes."""
-    num_rows = num_keyframes = 0
-    with files.replaced_when_complete(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    num_keyframes = 0
+    with ava_writer.writing(path) as writer:
         for seconds, detections in found:
             of_keyframe = rows(
                 _video_id(options), seconds, detections,
                 score_threshold=options.score_threshold, known_ids=known_ids,
             )  # fmt: skip
-            writer.writerows(of_keyframe)
-            num_rows, num_keyframes = num_rows + len(of_keyframe), num_keyframes + 1
+            for row in of_keyframe:
+                writer.detection(*row)
+            num_keyframes += 1
         if not num_keyframes:
             raise errors.InputError(f"{options.video}: no clip of the video could be read.")
-    return num_rows, num_keyframes
+    return writer.num_rows, num_keyframes
 
 
 def define_flags(values: flags.FlagValues) -> None:

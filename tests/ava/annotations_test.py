@@ -54,7 +54,8 @@ def test_rows_become_keyframes_sorted_by_video_and_time(tmp_path):
             r"x1 is -0.1; boxes are normalized, so it must be in \[0, 1\]",
         ),
         ("v,1,10,20,30,40,1,0", "x1 is 10; boxes are normalized"),
-        ("v,1,0.1,0.2,0.3,1.01,1,0", "y2 is 1.01"),
+        ("v,1,0.1,0.2,0.3,1.02,1,0", "y2 is 1.02"),
+        ("v,1,0.1,0.2,0.3,1.0100001,1,0", "y2 is 1.0100001; boxes are normalized"),
         ("v,1,0.1,0.2,0.3,0.4,2,0", "action_id 2 is not in the label map, which has 1, 3, 80"),
         ("v,1,0.1,0.2,0.3,0.4,1.5,0", "action_id is '1.5'; it must be a whole number"),
         ("v,1,0.1,0.2,0.3,0.4,1,0.93", "person_id is '0.93'; it must be a whole number"),
@@ -78,9 +79,9 @@ def test_all_bad_rows_are_counted_and_the_first_20_listed(tmp_path):
     assert lines[-1] == "  ... and 13 more"
 
 
-def test_header_gets_a_hint(tmp_path):
-    with pytest.raises(faults.AnnotationError, match="header"):
-        _read(tmp_path, "video_id,timestamp,x1,y1,x2,y2,action,person\nv,1,0,0,1,1,1,0\n")
+def test_a_header_of_unknown_names_gets_a_hint(tmp_path):
+    with pytest.raises(faults.AnnotationError, match="first row names columns: .* remove the"):
+        _read(tmp_path, "Datei,Zeit,links,oben,rechts,unten,Tat\nv,1,0,0,1,1,1,0\n")
 
 
 def test_unknown_labels_are_left_out_on_request(tmp_path):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from object_detection_ext import progress
-from object_detection_ext.ava import tables
+from object_detection_ext.ava import csv_text, tables
+from object_detection_ext.ava.faults import AnnotationError
 
 
 def _file(tmp_path, text, name="rows.csv"):
@@ -37,45 +38,37 @@ def test_rows_of_all_lengths_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("v,0902,0.1,0.2,0.3,0.4", "line 2: 6 columns, but an AVA row has 7 or 8"),
-        ("v,0902,0.1,0.2,x,0.4,1,0.5", "line 2: x2 is 'x', but must be a finite number"),
-        ("v,0902,0.1,inf,0.3,0.4,1,0.5", "line 2: y1 is 'inf', but must be a finite number"),
-        ("v,0902,0.1,0.2,0.3,nan,1,0.5", "line 2: y2 is 'nan'"),
-        (
-            "v,0902,0.1,0.2,1e154,0.4,1,0.5",
-            "line 2: x2 is '1e154', but must be a finite number",
-        ),
-        ("v,0902,-1e7,0.2,0.3,0.4,1", "line 2: x1 is '-1e7', but must be a finite number"),
-        ('"a\x1b[2J",0902,0.1,0.2,0.3,0.4,1', r"line 2: video_id is 'a\x1b[2J', but must not"),
-        ("v,0902,0.1,0.2,0.3,0.4,1.5,0.5", "line 2: action_id is '1.5', but must be a whole"),
-        ("v,0902,0.1,0.2,0.3,0.4,1e30,0.5", "line 2: action_id is '1e30'"),
-        ("v,0902,0.1,0.2,0.3,0.4,1,NaN", "line 2: score is 'NaN', but must be a number, not NaN"),
-        ("v,soon,0.1,0.2,0.3,0.4,1,0.5", "line 2: timestamp 'soon' is not a number of seconds"),
-        ("v,inf", "line 2: timestamp 'inf' is not a number of seconds"),
+        ("v,0902,0.1,0.2,0.3,0.4", "2: 6 columns; it must be video_id,timestamp,x1,y1,x2,y2,act"),
+        ("v,0902,0.1,0.2,x,0.4,1,0.5", "2: x2 is 'x'; it must be a number"),
+        ("v,0902,0.1,inf,0.3,0.4,1,0.5", "2: y1 is 'inf'; it must be a number"),
+        ("v,0902,0.1,0.2,0.3,nan,1,0.5", "2: y2 is 'nan'"),
+        ("v,0902,0.1,0.2,1e154,0.4,1,0.5", "2: x2 is '1e154'; it must be 1,000,000 at most"),
+        ("v,0902,-1e7,0.2,0.3,0.4,1", "2: x1 is '-1e7'; it must be 1,000,000 at most"),
+        ('"a\x1b[2J",0902,0.1,0.2,0.3,0.4,1', r"2: video_id is 'a\x1b[2J'; it must not"),
+        ("v,0902,0.1,0.2,0.3,0.4,1.5,0.5", "2: action_id is '1.5'; it must be a whole number"),
+        ("v,0902,0.1,0.2,0.3,0.4,1e30,0.5", "2: action_id is '1e30'"),
+        ("v,0902,0.1,0.2,0.3,0.4,1,NaN", "2: score is 'NaN'; it must be a number, not NaN"),
+        ("v,0902,0.1,0.2,0.3,0.4,1,", "2: score is ''; it must be a number, not NaN"),
+        ("v,soon,0.1,0.2,0.3,0.4,1,0.5", "2: timestamp is 'soon'; it must be a number"),
+        ("v,inf", "2: timestamp is 'inf'; it must be a number of seconds"),
     ],
 )
 def test_errors_name_file_line_and_value(tmp_path, row, message):
     path = _file(tmp_path, f"v,0902,0.1,0.2,0.3,0.4,1,0.5\n{row}\n")
-    with pytest.raises(ValueError, match="rows.csv, line") as caught:
+    with pytest.raises(AnnotationError, match="rows.csv: 1 bad row") as caught:
         tables.read_csv(path)
-    assert message in str(caught.value)
-
-
-def test_a_header_row_is_recognized(tmp_path):
-    path = _file(tmp_path, "video_id,timestamp,x1,y1,x2,y2,action_id\n")
-    with pytest.raises(ValueError, match="AVA files have no header row"):
-        tables.read_csv(path)
+    assert f"rows.csv:{message}" in str(caught.value)
 
 
 def test_a_binary_file_is_an_error(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b"v,0902\n\xff\xfe\x00\x01")
-    with pytest.raises(ValueError, match="not a text CSV"):
+    with pytest.raises(AnnotationError, match="rows.csv, after line .: not a CSV file in UTF-8"):
         tables.read_csv(str(path))
 
 
 def test_long_files_are_read_in_parts_with_progress(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_CHUNK_ROWS", 3)
+    monkeypatch.setattr(csv_text, "_TELL_LINES", 3)
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     lines = [f"v,{i // 2},0,0,1,1,{i},0.5\n" for i in range(10)]
     said = []
@@ -89,5 +82,5 @@ def test_long_files_are_read_in_parts_with_progress(tmp_path, monkeypatch):
 def test_excluded_timestamps(tmp_path):
     path = _file(tmp_path, "a,0902\nb,17\n")
     assert tables.read_excluded_timestamps(path) == {("a", 902), ("b", 17)}
-    with pytest.raises(ValueError, match="line 1: 3 columns"):
+    with pytest.raises(ValueError, match="rows.csv:1: 3 columns"):
         tables.read_excluded_timestamps(_file(tmp_path, "a,0902,1\n"))

@@ -481,7 +481,7 @@ def test_command_names_the_fault_and_fails(tmp_path, capsys):
     assert ava_ap.main([*arguments, "--json"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "d.csv, line 1: score is 'nan'" in printed.err
+    assert "d.csv:1: score is 'nan'" in printed.err
     assert ava_ap.main([*arguments[:2], "--detections=none.csv"]) == 2
     assert "none.csv" in capsys.readouterr().err
 

@@ -27,12 +27,12 @@ def _run(tmp_path, capsys, *, ground_truth=GROUND_TRUTH, detections=GOOD, flags=
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("v,0902,0.1,0.1,0.4,1,0.5\nv,0902,1\n", "d.csv, line 3: 3 columns, but an AVA row has 7"),
-        ("v,0902,0.1,x,0.4,0.9,1,0.5\n", "d.csv, line 2: y1 is 'x', but must be a finite number"),
-        ("v,0902,0.1,inf,0.4,0.9,1,0.5\n", "d.csv, line 2: y1 is 'inf', but must be a finite"),
-        ("v,noon,0.1,0.1,0.4,0.9,1,0.5\n", "d.csv, line 2: timestamp 'noon' is not a number"),
-        (f"v,0902,{BOX},1.5,0.5\n", "d.csv, line 2: action_id is '1.5', but must be a whole"),
-        (f"v,0902,{BOX},1,nan\n", "d.csv, line 2: score is 'nan', but must be a number, not NaN"),
+        (f"{GOOD}v,0902,1\n", "d.csv:3: 3 columns; it must be video_id,"),
+        ("v,0902,0.1,x,0.4,0.9,1,0.5\n", "d.csv:2: y1 is 'x'; it must be a number"),
+        ("v,0902,0.1,inf,0.4,0.9,1,0.5\n", "d.csv:2: y1 is 'inf'; it must be a number"),
+        ("v,noon,0.1,0.1,0.4,0.9,1,0.5\n", "d.csv:2: timestamp is 'noon'; it must be a number"),
+        (f"v,0902,{BOX},1.5,0.5\n", "d.csv:2: action_id is '1.5'; it must be a whole"),
+        (f"v,0902,{BOX},1,nan\n", "d.csv:2: score is 'nan'; it must be a number, not NaN"),
     ],
 )
 def test_an_unreadable_row_is_an_error(tmp_path, capsys, row, message):

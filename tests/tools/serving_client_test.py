@@ -211,10 +211,11 @@ def test_boxes_outside_and_padding_give_no_rows():
         "detection_classes": np.float32([1, 1, 2, 2]),
     }
     found = serving_client.rows("v", 1.5, detections, score_threshold=0.5, known_ids=None)
-    assert found == [
-        ["v", "1.5", "0.0000", "0.0000", "1.0000", "1.0000", 2, "0.7000"],
-        ["v", "1.5", "0.2000", "0.0000", "1.0000", "0.5000", 1, "0.5000"],
+    assert [(video, time, box.tolist(), action) for video, time, box, action, _ in found] == [
+        ("v", 1.5, [0, 0, 1, 1], 2),
+        ("v", 1.5, [0, np.float32(0.2), 0.5, 1], 1),
     ]
+    assert [row[-1] for row in found] == [np.float32(0.7), 0.5]
 
 
 @pytest.mark.parametrize(
