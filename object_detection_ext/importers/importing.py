@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from object_detection_ext import printable, progress
-from object_detection_ext.ava import label_maps
+from object_detection_ext.ava import label_maps, writer
 from object_detection_ext.data import video_reader
 from object_detection_ext.importers import (
     label_ids,
@@ -132,7 +132,7 @@ def run(options: Options) -> list[str]:
         for name, ids in parts.items()
     }
     if given is None:
-        texts["label_map.pbtxt"] = writing.label_map_text(label_map)
+        texts["label_map.pbtxt"] = writer.label_map_text(label_map)
     paths = writing.write_all(options.output, texts, options.overwrite)
     return [
         *_notes(source.notes),
@@ -272,6 +272,7 @@ def _import_boxes(options: Options) -> list[str]:
         f"note: boxes with a score below {options.score_threshold:g} were left out: "
         f"{found.num_below:,} of {found.num_read:,}",
     ]
+    lines += [f"note: {printable.in_one_line(note)}" for note in found.notes]
     if found.num_cut:
         lines.append(f"note: boxes were cut off at the edge of the frame: {found.num_cut:,}")
     return [*lines, f"Written: {', '.join(paths)}"]

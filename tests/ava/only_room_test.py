@@ -54,6 +54,7 @@ def _split_at_commas(tree: ast.AST) -> list[int]:
 # What is split at commas, but is no row of AVA's.
 _OTHER_COMMAS = {
     "evaluation/ava_ap.py": "thresholds of an option",
+    "importers/via.py": "ids of ticked options",
     "devices.py": "a variable of the environment",
     "data/clip_names.py": "names of clips of whatever form, for people",
 }
