@@ -179,9 +179,11 @@ class _File:
             self._note("tasks without <source>: their name was taken for the video's")
         frames = self._frames(task)
         if frames is not None:
-            video.listed, video.num_frames = frames, frames[-1] + 1
-            # A job is a part of its task; a step leaves out what comes after its last frame.
-            video.count_may_be_less = frames.step > 1 or task.tag == "job"
+            video.listed = frames
+            if task.tag != "job":  # which is a part of its task
+                video.num_frames = frames[-1] + 1
+            # A step leaves out what comes after its last frame.
+            video.count_may_be_less = frames.step > 1
         deleted = task.child("deleted_frames")
         numbers = deleted.all("frame") if deleted else []
         return _Task(video, frames, frozenset(self._whole(n, "frame", n.text) for n in numbers))

@@ -48,11 +48,15 @@ class Export:
     num_merged: int
 
 
-def read_detections(path: str) -> dict[str, list[tuple[float, tables.LabelledBoxes]]]:
+Moments = list[tuple[float, tables.LabelledBoxes]]
+
+
+def read_detections(path: str) -> tuple[dict[str, Moments], Sequence[object]]:
     """Reads a CSV of detections.
 
     Returns:
-        By video id, (seconds, rows) of each moment, ascending; boxes normalized.
+        By video id, (seconds, rows) of each moment, ascending, boxes normalized; and what was
+        changed in reading, in words.
 
     Raises:
         errors.InputError: if it cannot be read, or its last column is not scores.
@@ -71,7 +75,8 @@ def read_detections(path: str) -> dict[str, list[tuple[float, tables.LabelledBox
         videos[video_id].append((float(seconds), rows))
     if not videos:
         raise model.ImportFault(f"{path}: there are no detections in it.")
-    return {video_id: sorted(videos[video_id], key=lambda moment: moment[0]) for video_id in videos}
+    by_time = {i: sorted(videos[i], key=lambda moment: moment[0]) for i in videos}
+    return by_time, found.notes
 
 
 def export(

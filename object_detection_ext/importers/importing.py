@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from object_detection_ext import printable, progress
-from object_detection_ext.ava import label_maps
+from object_detection_ext.ava import label_maps, writer
 from object_detection_ext.data import video_reader
 from object_detection_ext.importers import (
     label_ids,
@@ -132,7 +132,7 @@ def run(options: Options) -> list[str]:
         for name, ids in parts.items()
     }
     if given is None:
-        texts["label_map.pbtxt"] = writing.label_map_text(label_map)
+        texts["label_map.pbtxt"] = writer.label_map_text(label_map)
     paths = writing.write_all(options.output, texts, options.overwrite)
     return [
         *_notes(source.notes),
@@ -243,14 +243,18 @@ def _summary(
         people = sum(len({(r.seconds, r.person, r.box) for r in rows[i] if r.box}) for i in rows
                      if i in ids)  # fmt: skip
         lines.append(
-            f"{name}.csv: {len(ids)} videos, {moments:,} keyframes ({empty:,} without people), "
-            f"{people:,} boxes, {len(own) - empty:,} actions"
+            f"{name}.csv: {_counted(len(ids), 'video')}, {_counted(moments, 'keyframe')} "
+            f"({empty:,} without people), {people:,} boxes, {len(own) - empty:,} actions"
         )
         counts = collections.Counter(row.action_id for row in own if row.box is not None)
         each = [f"{label} {counts[number]:,}" for number, label in label_map.items()]
         more = f", and {len(each) - _MAX_CLASSES} more" if len(each) > _MAX_CLASSES else ""
         lines.append(f"  {', '.join(each[:_MAX_CLASSES])}{more}")
     return lines
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _import_boxes(options: Options) -> list[str]:
@@ -263,11 +267,12 @@ def _import_boxes(options: Options) -> list[str]:
     kept = found.num_read - found.num_below
     empty = sum(not boxes for boxes in found.boxes.values())
     lines = [
-        f"person_boxes.csv: {len({video for video, _ in found.boxes})} videos, "
-        f"{len(found.boxes):,} keyframes ({empty:,} without people), {kept:,} boxes",
+        f"person_boxes.csv: {_counted(len({video for video, _ in found.boxes}), 'video')}, "
+        f"{_counted(len(found.boxes), 'keyframe')} ({empty:,} without people), {kept:,} boxes",
         f"note: boxes with a score below {options.score_threshold:g} were left out: "
         f"{found.num_below:,} of {found.num_read:,}",
     ]
+    lines += [f"note: {printable.in_one_line(note)}" for note in found.notes]
     if found.num_cut:
         lines.append(f"note: boxes were cut off at the edge of the frame: {found.num_cut:,}")
     return [*lines, f"Written: {', '.join(paths)}"]

@@ -49,7 +49,7 @@ class Rules:
         box_tolerance: how far a box may stick out of the frame, as a fraction of it; what sticks
             out is cut off.
         fps: frames per second of videos that are not at hand.
-        any_frame_count: whether videos may have more frames than the annotations say.
+        any_frame_count: whether videos may have another number of frames than annotations say.
         no_action: the action of people for whom none is marked; None leaves them out.
     """
 
@@ -112,10 +112,12 @@ class Placer:
             key = -1 - number if mark.frame is None else mark.frame
             if key not in moments:
                 time = clock.seconds(mark)
-                if time is None:
-                    faults.append(f"{mark.place}: {clock.fault(mark)}")
-                else:
+                if time is not None:
                     moments[key] = time
+                elif clock.is_rounded_up(mark):
+                    self._notes["boxes after the last frame, by rounding, were left out"] += 1
+                else:
+                    faults.append(f"{mark.place}: {clock.fault(mark)}")
         model.raise_faults(faults, f"{video.file}: outside the video '{video.name}'")
         taken = set(moments)
         empty = [frame for frame in video.listed or () if frame not in taken]
@@ -128,10 +130,13 @@ class Placer:
         return moments
 
     def _add_people(self, placed, video, clock, kept: set[float], size) -> None:
-        faults = []
+        faults, lost = [], set()
         for mark in video.marks:
             time = clock.seconds(mark)
             if time not in kept:
+                continue
+            if not clock.is_first_of_its_frame(mark, time):
+                self._notes["boxes between two frames of the video were left out"] += 1
                 continue
             corners = _fractions(mark, video, size)
             if max(-min(corners), max(corners) - 1) > self._rules.box_tolerance:
@@ -142,10 +147,12 @@ class Placer:
             x1, y1, x2, y2 = cut
             if x1 >= x2 or y1 >= y2:
                 self._notes["boxes without an area in the frame were left out"] += 1
-                placed.keyframes.setdefault(time, [])
+                lost.add(time)
                 continue
             person = Person((y1, x1, y2, x2), mark.actions, mark.person)
             placed.keyframes.setdefault(time, []).append(person)
+        # A moment without people would say that nobody is there.
+        kept -= lost - placed.keyframes.keys()
         model.raise_faults(
             faults,
             f"{video.file}: boxes outside the frame of '{video.name}' by more than "
@@ -184,7 +191,9 @@ class _Clock:
 
     def __init__(self, video: model.SourceVideo, facts: video_facts.Facts, rules: Rules):
         self._times, self._rate = facts.times, None
-        self._count = video.num_frames
+        self._count = self._said = video.num_frames
+        self._first: dict[float, int] = {}
+        self._is_rounded = False
         if self._times is None:
             self._rate = video.rate or rules.fps
             if self._rate is None and any(mark.frame is not None for mark in video.marks):
@@ -197,7 +206,8 @@ class _Clock:
             self._rate = video.rate
             _check_length(video, facts)
             return
-        if video.rate is None:
+        self._is_rounded = video.rate is not None
+        if not self._is_rounded:
             _check_count(video, facts, rules)
         self._count = len(self._times)
 
@@ -235,6 +245,18 @@ class _Clock:
         index = int(np.searchsorted(self._times, time + 5e-4, side="right")) - 1
         return round(float(self._times[max(index, 0)]), 6)
 
+    def is_rounded_up(self, mark: model.Mark) -> bool:
+        """Whether a frame that the video lacks is one by which a tool's count was rounded up."""
+        if mark.frame is None or self._count is None or self._said is None:
+            return False
+        return self._is_rounded and self._count <= mark.frame < self._said
+
+    def is_first_of_its_frame(self, mark: model.Mark, time: float) -> bool:
+        """Whether no earlier frame of a tool that counts faster is the same frame of the video."""
+        if self._rate is None or mark.frame is None:
+            return True
+        return self._first.setdefault(time, mark.frame) == mark.frame
+
     def fault(self, mark: model.Mark) -> str:
         """Why a mark has no time."""
         if mark.frame is None:
@@ -247,7 +269,7 @@ def _check_count(video: model.SourceVideo, facts: video_facts.Facts, rules: Rule
     count, said = len(facts.times), video.num_frames
     if said is None or count == said:
         return
-    if count > said and (video.count_may_be_less or rules.any_frame_count):
+    if rules.any_frame_count or (count > said and video.count_may_be_less):
         return
     advice = "is it another version of the video, or cut?"
     if count > said:

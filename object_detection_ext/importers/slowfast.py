@@ -9,15 +9,14 @@ Sources: `slowfast/datasets/ava_helper.py` of facebookresearch/SlowFast (columns
 DETECTION_SCORE_THRESH are passed over) and its DATASET.md; MMAction2's page on AVA's proposals.
 """
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from object_detection_ext import printable
+from object_detection_ext.ava import columns, csv_text, faults, timestamps
 from object_detection_ext.importers import model, plain_pickle
 
 _COLUMNS = "video,second,x1,y1,x2,y2,label,score"
@@ -35,12 +34,14 @@ class PersonBoxes:
         num_read: boxes in the file, each once.
         num_below: of these, those below the threshold.
         num_cut: of these, those of which a side was cut off at the frame.
+        notes: what was unusual about the file.
     """
 
     boxes: dict[tuple[str, float], list[tuple[float, ...]]]
     num_read: int = 0
     num_below: int = 0
     num_cut: int = 0
+    notes: tuple[faults.Note, ...] = ()
 
 
 def read_boxes(path: str, score_threshold: float) -> PersonBoxes:
@@ -55,11 +56,12 @@ def read_boxes(path: str, score_threshold: float) -> PersonBoxes:
     """
     if not 0 <= score_threshold <= 1:
         raise model.ImportFault(f"--score_threshold is {score_threshold:g}; it must be in [0, 1].")
+    notes = faults.Notes()
     is_pickle = path.endswith((".pkl", ".pickle"))
-    rows = list(_proposals(path) if is_pickle else _csv_rows(path))
+    rows = list(_proposals(path) if is_pickle else _csv_rows(path, notes))
     if not rows:
         raise model.ImportFault(f"{path}: it has no rows; each is {_COLUMNS}.")
-    found = PersonBoxes({})
+    found = PersonBoxes({}, notes=tuple(notes.all()))
     seen: set[tuple] = set()
     for video, seconds, box, score in rows:
         kept = found.boxes.setdefault((video, seconds), [])
@@ -76,45 +78,49 @@ def read_boxes(path: str, score_threshold: float) -> PersonBoxes:
     return found
 
 
-def _csv_rows(path: str) -> Iterator[tuple]:
+def _csv_rows(path: str, notes: faults.Notes) -> Iterator[tuple]:
     """Yields (video, seconds, box, score); box is None in a row of two columns."""
-    content = model.read_bytes(path)
-    try:
-        lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise model.ImportFault(f"{path}: not a CSV in UTF-8: {error}.") from error
-    faults, rows = [], []
-    for number, fields in enumerate(lines, start=1):
-        fields = [field.strip() for field in fields]
-        if not any(fields):
-            continue
+    layout = csv_text.layout(path, columns.DETECTIONS)
+    bad, rows = [], []
+    for row in csv_text.rows(path, layout, notes):
         try:
-            rows.append(_row(fields))
+            rows.append(_row(row.fields))
         except ValueError as error:
-            faults.append(f"{path}:{number}: {printable.in_one_line(error)}")
-    model.raise_faults(faults, f"{path}: bad rows, each must be {_COLUMNS}")
+            bad.append(f"{path}:{row.line}: {printable.in_one_line(error)}")
+    model.raise_faults(bad, f"{path}: bad rows, each must be {_COLUMNS}")
     _check_scores(path, [row[3] for row in rows if row[2] is not None])
     return iter(rows)
 
 
-def _row(fields: Sequence[str]) -> tuple:
+def _row(fields: Sequence[str] | None) -> tuple:
     """(video, seconds, box, score) of a row.
 
     Raises:
         ValueError: if it is not one, with the reason.
     """
+    if fields is None:
+        raise ValueError("quotation marks that do not pair")
     if not fields[0]:
         raise ValueError("the video is empty")
-    if len(fields) == 2:
-        return fields[0], _number(fields[1], "second"), None, 0.0
-    if len(fields) == 7:
-        raise ValueError("7 columns: there is no score, so no threshold can be applied")
+    if len(fields) < 2:
+        raise ValueError("1 column")
+    if len(fields) == 2 or not any(fields[2:]):
+        return fields[0], _seconds(fields[1]), None, 0.0
+    if len(fields) == 7 or (len(fields) == 8 and not fields[7]):
+        raise ValueError("there is no score in column 8, so no threshold can be applied")
     if len(fields) != 8:
         raise ValueError(f"{len(fields)} columns")
     names = ("x1", "y1", "x2", "y2")
     box = tuple(_number(fields[2 + i], name) for i, name in enumerate(names))
     _check_box(box)
-    return fields[0], _number(fields[1], "second"), box, _number(fields[7], "score")
+    return fields[0], _seconds(fields[1]), box, _number(fields[7], "score")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return timestamps.parse(text)
+    except ValueError as error:
+        raise ValueError(f"second is {text!r}; {error}") from None
 
 
 def _number(text: str, name: str) -> float:
@@ -152,13 +158,10 @@ def _proposals(path: str) -> Iterator[tuple]:
     content = plain_pickle.read(path)
     if not isinstance(content, dict):
         raise model.ImportFault(f"{path}: it must be a dictionary by 'video,second'.")
-    faults, rows = [], []
+    bad, rows = [], []
     for key, value in content.items():
-        video, _, second = str(key).rpartition(",")
         try:
-            moment = (video, _number(second, "second"))
-            if not video:
-                raise ValueError("the key must be 'video,second'")
+            moment = timestamps.read_frame(str(key))
             boxes = np.asarray(value, np.float64).reshape(-1, 5)
             rows.append((*moment, None, 0.0))
             for *box, score in boxes.tolist():
@@ -167,6 +170,6 @@ def _proposals(path: str) -> Iterator[tuple]:
                     raise ValueError(f"score {score:g}; it must be in [0, 1]")
                 rows.append((*moment, tuple(box), score))
         except (ValueError, TypeError) as error:
-            faults.append(f"'{printable.in_one_line(key)}': {printable.in_one_line(error)}")
-    model.raise_faults(faults, f"{path}: bad proposals, each must be rows of x1, y1, x2, y2, score")
+            bad.append(f"'{printable.in_one_line(key)}': {printable.in_one_line(error)}")
+    model.raise_faults(bad, f"{path}: bad proposals, each must be rows of x1, y1, x2, y2, score")
     return iter(rows)

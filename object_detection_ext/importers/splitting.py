@@ -4,11 +4,15 @@
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 from object_detection_ext.importers import model, placing, video_facts
 
-TRAIN, VAL, TEST_MARK = "train", "val", "2"
+TRAIN, VAL = "train", "val"
+# A line of a data set's list: a name, and a number.
+_MARKED = re.compile(r"(?P<name>.*\S)\s+(?P<mark>\d{1,3})")
+_TESTING = "2"
 
 
 def by_fraction(video_ids: Sequence[str], fraction: float) -> set[str]:
@@ -33,8 +37,8 @@ def by_names(videos: Sequence[placing.PlacedVideo], wanted: Sequence[str]) -> se
 
     Args:
         videos: all.
-        wanted: ids, or text files (patterns too) with one on each line. A second word on a line
-            is J-HMDB's: only lines with 2, for testing, count.
+        wanted: ids, or text files (patterns too) with one on each line. A number after each is
+            J-HMDB's mark: only lines with 2, for testing, count.
 
     Raises:
         model.ImportFault: if none of the videos has a name of those that are given one by one, or
@@ -97,13 +101,13 @@ def _listed(path: str) -> list[str]:
     """The names of a list of videos."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            lines = [line.split() for line in file]
+            lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise model.ImportFault(f"--val_videos: {path}: cannot be read: {error}.") from error
-    lines = [words for words in lines if words]
-    if any(len(words) > 1 for words in lines):
+    found = [match for line in lines if (match := _MARKED.fullmatch(line))]
+    if len(found) == sum(map(bool, lines)) and found:
         # J-HMDB's lists: 1 is training, 2 testing, 0 neither. UCF101's: a label, from 1 to 101.
-        marks = {words[1] for words in lines if len(words) > 1}
-        if marks <= {"0", "1", TEST_MARK}:
-            lines = [words for words in lines if words[1:2] == [TEST_MARK]]
-    return [words[0] for words in lines]
+        if {match["mark"] for match in found} <= {"0", "1", _TESTING}:
+            found = [match for match in found if match["mark"] == _TESTING]
+        return [match["name"] for match in found]
+    return [line for line in lines if line]

@@ -93,7 +93,7 @@ def ids_without_files(videos: list[model.SourceVideo]) -> list[Facts]:
     """Facts of videos that are not at hand: an id each, of the name or, if two share it, the path.
 
     Raises:
-        model.ImportFault: if two videos have one path, or one has no name.
+        model.ImportFault: if one has no name.
     """
     paths = [without_extension(v.name.replace("\\", "/").strip("/")) for v in videos]
     names = [os.path.basename(path) for path in paths]

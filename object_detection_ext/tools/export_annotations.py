@@ -48,8 +48,9 @@ def run(options: Options) -> list[str]:
         raise model.ImportFault(f"--score_threshold is {options.score_threshold:g}, not 0 to 1.")
     label_map = label_maps.read_label_map(options.label_map)
     library = video_facts.Library(options.videos)
-    texts, lines = {}, []
-    for video_id, moments in cvat_export.read_detections(options.inputs[0]).items():
+    detections, notes = cvat_export.read_detections(options.inputs[0])
+    texts, lines = {}, [f"note: {note}" for note in notes]
+    for video_id, moments in detections.items():
         facts = library.facts(video_id)
         done = cvat_export.export(facts, moments, label_map, options.score_threshold)
         name = f"{video_id.replace('/', '_')}.xml"

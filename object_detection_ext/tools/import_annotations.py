@@ -63,8 +63,8 @@ def define_flags(values: flags.FlagValues) -> None:
         (whole, "first_frame", "Of COCO, the number of a video's first frame."),
         (number, "box_tolerance", "How far boxes may stick out of the frame, as a fraction of it, "
          "to be cut off instead of an error."),
-        (switch, "allow_frame_count_mismatch", "Videos may have more frames than their "
-         "annotations say."),
+        (switch, "allow_frame_count_mismatch", "Videos may have another number of "
+         "frames than their annotations say; what is annotated must be in them."),
         (switch, "skip_missing_videos", "Leave out videos that are missing or cannot be read, "
          "counted."),
         (number, "val_fraction", "Part of the videos that goes to val.csv."),

@@ -45,7 +45,7 @@ def test_a_task_of_cvat_becomes_rows_that_the_converter_reads(tmp_path):
     found = annotations.read_annotations(tmp_path / "out" / "annotations.csv", _labels(tmp_path))
     assert len(found.keyframes) == 5
     told = "\n".join(said)
-    assert "annotations.csv: 1 videos, 5 keyframes (0 without people), 6 boxes, 9 actions" in told
+    assert "annotations.csv: 1 video, 5 keyframes (0 without people), 6 boxes, 9 actions" in told
     assert "waves 3, stand 5, walk 1" in told
     assert "note: frames on which nobody is marked were left out (--empty_keyframes" in told
     assert ": 45" in told
@@ -200,6 +200,9 @@ def test_splits_are_of_whole_videos_and_always_the_same(tmp_path):
     assert {row[0] for row in _rows(tmp_path, "val")} == val
     _import(tmp_path, "coco", path, videos=None, fps=25.0, val_videos=("v1", "v7.mp4"))
     assert {row[0] for row in _rows(tmp_path, "val")} == {"v1", "v7"}
+    (tmp_path / "names").write_text("v5\nsome other video.mp4\nx/v6.mp4\n")
+    _import(tmp_path, "coco", path, videos=None, fps=25.0, val_videos=(str(tmp_path / "names"),))
+    assert {row[0] for row in _rows(tmp_path, "val")} == {"v5", "v6"}
     (tmp_path / "list.txt").write_text("v2.avi 2\nv3.avi 1\nx/v4.mp4 2\n")
     _import(tmp_path, "coco", path, videos=None, fps=25.0, val_videos=(str(tmp_path / "*.txt"),))
     assert {row[0] for row in _rows(tmp_path, "val")} == {"v2", "v4"}
@@ -231,9 +234,51 @@ def test_a_video_that_does_not_match_is_an_error_that_names_both(tmp_path, video
     assert not (tmp_path / "out").exists()
 
 
+def test_label_studio_rounds_the_number_of_frames_up(tmp_path):
+    made_files.video(tmp_path / "videos" / "street.mp4")
+    task = made_files.label_studio_task(
+        [[(49, True, 0, 0, 50, 100)]], frames_count=51, duration=2.01
+    )
+    said = _import(tmp_path, "label_studio", made_files.as_json(tmp_path / "e.json", [task]))
+    assert [row[1] for row in _rows(tmp_path)] == ["1.92", "1.96"]
+    assert "note: boxes after the last frame, by rounding, were left out: 1" in said
+
+
+def test_label_studio_at_a_higher_rate_than_the_video_s(tmp_path):
+    made_files.video(tmp_path / "videos" / "street.mp4", num_frames=25)
+    walk = [(1, True, 0, 0, 50, 100), (13, False, 12, 0, 50, 100)]
+    task = made_files.label_studio_task([walk], frames_count=60, duration=1.0)
+    said = _import(tmp_path, "label_studio", made_files.as_json(tmp_path / "e.json", [task]))
+    rows = _rows(tmp_path)
+    # 13 of 60 a second are 0.2 s: six frames of the video, each with the person once.
+    assert [row[1] for row in rows] == ["0000", "0.04", "0.08", "0.12", "0.16", "0.2"]
+    assert [row[2] for row in rows][:2] == ["0.000000", "0.030000"]
+    assert "note: boxes between two frames of the video were left out: 7" in said
+
+
+def test_a_frame_whose_only_box_has_no_area_does_not_say_that_nobody_is_there(tmp_path):
+    made_files.video(tmp_path / "videos" / "street.mp4")
+    path = made_files.cvat(tmp_path / "a.xml", replace=[('xtl="6.40"', 'xtl="32.00"')])
+    said = _import(tmp_path, "cvat", path, empty_keyframes=True)
+    assert "note: boxes without an area in the frame were left out: 1" in said
+    seconds = [row[1] for row in _rows(tmp_path)]
+    assert "0.4" not in seconds and "0.36" in seconds and "0.44" in seconds
+
+
 def test_a_task_of_a_video_s_beginning(tmp_path):
     made_files.video(tmp_path / "videos" / "street.mp4", num_frames=60)
-    _import(tmp_path, "cvat", made_files.cvat(tmp_path / "a.xml"), allow_frame_count_mismatch=True)
+    path = made_files.cvat(tmp_path / "a.xml")
+    _import(tmp_path, "cvat", path, allow_frame_count_mismatch=True)
+    assert len(_rows(tmp_path)) == 9
+    made_files.video(tmp_path / "videos" / "street.mp4", num_frames=13)
+    with pytest.raises(errors.InputError, match=r"outside the video .*\n.*frame 13 \(from 0\)"):
+        _import(tmp_path, "cvat", path, allow_frame_count_mismatch=True)
+
+
+def test_a_job_is_a_part_of_its_task(tmp_path):
+    made_files.video(tmp_path / "videos" / "street.mp4", num_frames=60)
+    replace = [("<task>", "<job>"), ("</task>", "</job>")]
+    _import(tmp_path, "cvat", made_files.cvat(tmp_path / "a.xml", replace=replace))
     assert len(_rows(tmp_path)) == 9
 
 
@@ -360,5 +405,5 @@ def test_people_s_boxes(tmp_path):
     said = _import(tmp_path, "slowfast", str(tmp_path / "b.csv"), videos=None)
     assert _rows(tmp_path, "person_boxes") == [
         ["v", "0902", "0.100000", "0.200000", "0.300000", "0.400000"], ["v", "0903"]]  # fmt: skip
-    assert said[0] == "person_boxes.csv: 1 videos, 2 keyframes (1 without people), 1 boxes"
+    assert said[0] == "person_boxes.csv: 1 video, 2 keyframes (1 without people), 1 boxes"
     assert "note: boxes with a score below 0.8 were left out: 1 of 2" in said

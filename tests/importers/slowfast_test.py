@@ -33,6 +33,13 @@ def test_boxes_by_their_score(tmp_path):
     assert slowfast.read_boxes(_write(tmp_path, _CSV), 0.9).num_below == 3
 
 
+def test_a_header_and_other_delimiters(tmp_path):
+    text = "video;timestamp;x1;y1;x2;y2;label;score\nv;00:15:02;0.1;0.2;0.3;0.4;;0.9\n"
+    found = slowfast.read_boxes(_write(tmp_path, text), 0.5)
+    assert found.boxes == {("v", 902.0): [(0.1, 0.2, 0.3, 0.4)]}
+    assert [note.code for note in found.notes] == ["delimiter", "header"]
+
+
 def test_proposals(tmp_path):
     content = {
         "1j20qq1JyX4,0902": np.array([[0.1, 0.2, 0.3, 0.4, 0.9], [0.5, 0.2, 0.9, 0.4, 0.3]]),
@@ -47,7 +54,8 @@ def test_proposals(tmp_path):
     content = {"1j20qq1JyX4": np.zeros((1, 5)), "a,902": np.array([[0.5, 0.2, 0.3, 0.4, 0.9]])}
     (tmp_path / "p.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(
-        model.ImportFault, match=r"(?s)\(2\).*'1j20qq1JyX4': second is.*x1 must be less"
+        model.ImportFault,
+        match=r"(?s)\(2\).*'1j20qq1JyX4' is not of the form video_id,timestamp.*x1 must be less",
     ):
         slowfast.read_boxes(str(tmp_path / "p.pkl"), 0.5)
 
@@ -55,15 +63,16 @@ def test_proposals(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("v,902,0.1,0.2,0.3,0.4,12\n", "boxes.csv:1: 7 columns: there is no score"),
+        ("v,902,0.1,0.2,0.3,0.4,12\n", "boxes.csv:1: there is no score in column 8"),
         ("v,902,0.1,0.2,0.3,0.4,12,1.5\n", "a score is 1.5; scores are in"),
         ("v,902,0.1,0.2,0.3,0.4,12,4\nv,902,0.1,0.2,0.3,0.4,12,0\n", "person ids, as in AVA's ann"),
         ("v,902,0.1,0.2,0.3,0.4,12,high\n", "boxes.csv:1: score is 'high'; it must be a number"),
         ("v,902,10,20,30,40,12,0.9\n", r"boxes.csv:1: box 10.0, .*must be normalized"),
+        ("v,15:02,0.1,0.2,0.3,0.4,12,0.9\n", "boxes.csv:1: second is '15:02'; it must be seconds"),
         ("v,902,0.3,0.2,0.1,0.4,12,0.9\n", "boxes.csv:1: box .*x1 must be less than x2"),
-        ('"v,902,0.1,0.2,0.3,0.4,12,0.9\n', "not a CSV"),
-        ("original_vido_id video_id frame_id path labels\n", "boxes.csv:1: 1 columns"),
-        ("\n", "it has no rows"),
+        ('"v,902,0.1,0.2,0.3,0.4,12,0.9\n', "boxes.csv:1: quotation marks that"),
+        ("original_vido_id video_id frame_id path labels\n", "boxes.csv:1: 1 column"),
+        ("\n", "boxes.csv"),
     ],
 )
 def test_what_has_no_scores_is_refused(tmp_path, text, message):
