@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import printable
-from object_detection_ext.ava import csv_text, row_reader, timestamps
+from object_detection_ext.ava import csv_text, row_reader, timestamps, video_ids
 from object_detection_ext.ava.columns import ANNOTATIONS, Kind
 from object_detection_ext.ava.faults import AnnotationError, Note, Notes
 from object_detection_ext.ava.timestamps import Frame
@@ -163,7 +163,7 @@ def _numbers(column, dtype: type) -> np.ndarray:
 
 def _frames(videos, times) -> tuple[list[Frame], np.ndarray]:
     """Numbers frames in order of appearance: the frames, int64 [N]."""
-    ids = [text.strip() for text in videos.dictionary.to_pylist()]
+    ids = [video_ids.same_id(text.strip()) for text in videos.dictionary.to_pylist()]
     seconds = [_seconds(text.strip()) for text in times.dictionary.to_pylist()]
     if not all(video_id and printable.in_one_line(video_id) == video_id for video_id in ids):
         raise _OddError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from object_detection_ext import errors, printable
-from object_detection_ext.ava import csv_text, faults, timestamps
+from object_detection_ext.ava import csv_text, faults, timestamps, video_ids
 from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, MOMENTS, PERSON_BOXES, Kind
 from object_detection_ext.ava.faults import Notes, RowProblem
 
@@ -189,7 +189,7 @@ class RowReader:
             advice = "it must be the video's file name without its extension"
             self._add(faults.VIDEO_ID, "video_id", "", "video_id is empty", advice)
         self._check_printable(text, "video_id")
-        return text
+        return video_ids.same_id(text)
 
     def _check_printable(self, text: str, column: str) -> None:
         shown = printable.in_one_line(text)

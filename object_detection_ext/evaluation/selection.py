@@ -15,7 +15,7 @@ from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
 from object_detection_ext.ava.timestamps import Frame, Moments
-from object_detection_ext.evaluation import frame_ap, person_boxes, protocols
+from object_detection_ext.evaluation import frame_ap, missed_moments, person_boxes, protocols
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
 # Boxes that reach further are taken for pixels.
@@ -376,6 +376,15 @@ def select(
     selecting = _Selecting(categories, counted, protocol)
     gt = selecting.select_ground_truth(ground_truth)
     found = selecting.select_detections(detections)
+    selecting.warnings += missed_moments.warnings(
+        ground_truth.name,
+        ground_truth.frames,
+        counted.keeps & (np.bincount(ground_truth.rows.frame, minlength=len(counted.keeps)) > 0),
+        detections.name,
+        detections.frames,
+        counted.target,
+        counted.unlisted,
+    )
     return Selection(
         counted.frames,
         gt,

@@ -16,10 +16,6 @@ from object_detection_ext.evaluation.moments import VideoMoments
 from object_detection_ext.evaluation.protocols import Frames
 from object_detection_ext.evaluation.selection import Selection
 
-# If detections have no row at more than this share of the keyframes on which there is somebody, it
-# is more likely that they are of other times than that nobody was found.
-_MANY_MISSED = 0.1
-
 
 @dataclass
 class PlaceCounts:
@@ -99,11 +95,10 @@ def place(
         int((~is_known[frame]).sum()),
         int((is_known & ~exists)[frame].sum()),
     )
-    warnings = _Warnings(detections, moments)
+    warnings = _Warnings(detections)
     warnings.warn_of_unknown_videos(~is_known[frame])
     warnings.warn_of_rows_between(is_known[frame] & ~exists[frame])
     warnings.warn_of_unlisted(exists[frame] & ~is_listed[frame], frames)
-    warnings.warn_of_missed(ground_truth, counts, numbers)
     return Placed(kept, counts, tuple(warnings.lines))
 
 
@@ -137,9 +132,9 @@ def _missed(ground_truth: AvaRows, found: Mapping[Frame, int]) -> list[Frame]:
 class _Warnings:
     """Lines about detections that are not where the ground truth is."""
 
-    def __init__(self, detections: AvaRows, moments: Mapping[str, VideoMoments]):
+    def __init__(self, detections: AvaRows):
         self.lines: list[str] = []
-        self._detections, self._moments = detections, moments
+        self._detections = detections
 
     def _first(self, rows: np.ndarray) -> str:
         row = np.flatnonzero(rows)[0]
@@ -165,21 +160,6 @@ class _Warnings:
     def warn_of_unlisted(self, rows: np.ndarray, frames: Frames) -> None:
         what = "ignored" if frames == "listed" else "they are false positives"
         self._warn(rows, f"are at keyframes that the ground truth does not list; {what}")
-
-    def warn_of_missed(
-        self, ground_truth: AvaRows, counts: PlaceCounts, found: Mapping[Frame, int]
-    ) -> None:
-        missed = counts.keyframes_with_ground_truth_and_no_detections
-        total = len(np.unique(ground_truth.rows.frame))
-        if missed <= _MANY_MISSED * total or not len(self._detections.rows):
-            return
-        video, seconds = _missed(ground_truth, found)[0]
-        self.lines.append(
-            f"{self._detections.name}: no row at {missed} of the {total} keyframes that have "
-            f"somebody in {ground_truth.name} (first: {video!r} at {seconds:g} s; its keyframes "
-            f"are {self._moments[video].spacing:g} s apart); were detections made at the same "
-            "times?"
-        )
 
 
 def numbers(rows: Selection, moments: Mapping[str, VideoMoments]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,12 +14,12 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from object_detection_ext import command_line
-from object_detection_ext.ava import label_maps, tables
+from object_detection_ext.ava import label_maps, tables, time_offsets
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, Report
@@ -306,16 +306,19 @@ def evaluate_files(
     report: Report | None = None,
     *,
     box_tolerance: float | None = BOX_TOLERANCE,
+    time_offset_seconds: str | None = None,
     **options,
 ) -> TubeResult:
     """`evaluate` on files, with its other options. Raises what the readers and it raise."""
+    offsets = time_offsets.read(time_offset_seconds)
     categories = label_maps.read_categories(labelmap)
     excluded = frozenset()
     if excluded_timestamps:
         excluded = tables.read_excluded_timestamps(excluded_timestamps)
+    found = tables.read_csv(detections, report, box_tolerance=box_tolerance)
     return evaluate(
         tables.read_ground_truth(groundtruth, report, box_tolerance),
-        tables.read_csv(detections, report, box_tolerance=box_tolerance),
+        replace(found, frames=offsets.moved(found.frames)) if offsets else found,
         categories,
         excluded=excluded,
         report=report,
@@ -363,6 +366,11 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     for flag, kind, text in _LINKING_FLAGS.values():
         add(f"--{flag}", type=kind, help=f"{text} (default: the protocol's)")
     add("--box_tolerance", **ava_ap.BOX_TOLERANCE_OPTION)
+    add(
+        "--time_offset_seconds",
+        help="what the ground truth's times are ahead of the detections': seconds, or a CSV of "
+        "video_id,seconds",
+    )
     add("--json", action="store_true", help="print JSON and nothing else")
     return parser.parse_args(arguments)
 
@@ -390,6 +398,7 @@ def _run(options: argparse.Namespace) -> int:
             ),
             spacing=options.spacing,
             box_tolerance=options.box_tolerance,
+            time_offset_seconds=options.time_offset_seconds,
         )
     except (ValueError, OSError) as error:
         report(f"error: {error}")

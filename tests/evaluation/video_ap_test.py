@@ -513,8 +513,17 @@ def test_detections_at_other_times_are_counted(tmp_path, capsys):
     assert status == 0
     assert "d.csv: 4 of 6 rows are at times between the keyframes" in printed
     assert "(first: line 2, 'v' at 1.335 s)" in printed
-    assert "d.csv: no row at 4 of the 6 keyframes that have somebody in " in printed
+    assert "d.csv: 4 of 6 ground-truth moments have no detection" in printed
     assert "4  detection rows between keyframes" in printed
+
+
+def test_detections_of_films_that_were_cut(tmp_path, capsys):
+    truth = "".join(f"{_ROW.format(900 + k)},1\n" for k in range(6))
+    found = "".join(f"{_ROW.format(k)},0.9\n" for k in range(6))
+    flags = ["--time_offset_seconds", "900", "--video_iou", "1"]
+    status, printed, _ = _texts(tmp_path, capsys, truth, found, flags=flags)
+    assert status == 0
+    assert "video-mAP@1IOU: 1.000000" in printed
 
 
 def test_a_denser_detector_is_seen_at_the_keyframes_of_the_ground_truth(tmp_path, capsys):
