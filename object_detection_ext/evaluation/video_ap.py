@@ -215,16 +215,7 @@ def evaluate(
     truth, warnings = tube_ground_truth.ground_truth_tubes(
         ground_truth, counted, known, protocol.linking.max_gap, check_spacing=spacing is None
     )
-    video, moment = tube_detections.numbers(rows, known)
-    frame = rows.detections.frame
-    found, link_counts = tube_linking.link(
-        rows.detections,
-        video[frame],
-        moment[frame],
-        protocol.linking,
-        protocol.time_overlap,
-        report,
-    )
+    found, link_counts = _link(rows, known, protocol, report)
     warnings += _tube_warnings(ground_truth.name, truth, link_counts, protocol)
     return TubeResult(
         protocol,
@@ -236,6 +227,24 @@ def evaluate(
         len(truth),
         int((~truth.is_found).sum()),
         (*rows.warnings, *placed.warnings, *warnings),
+    )
+
+
+def _link(
+    rows: selection.Selection,
+    known: Mapping[str, moments.VideoMoments],
+    protocol: TubeProtocol,
+    report: Report | None,
+) -> tuple[Tubes, LinkCounts]:
+    video, moment = tube_detections.numbers(rows, known)
+    frame = rows.detections.frame
+    return tube_linking.link(
+        rows.detections,
+        video[frame],
+        moment[frame],
+        protocol.linking,
+        protocol.time_overlap,
+        report,
     )
 
 

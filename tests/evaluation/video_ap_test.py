@@ -579,3 +579,15 @@ def test_people_of_a_long_file_are_those_of_a_short_one(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "_LONG_FILE", 1)
     fast = tables.read_ground_truth(path)
     assert careful.persons.tolist() == fast.persons.tolist() == [0, 1, 2, 3] * 30
+
+
+def test_an_empty_ground_truth_is_an_error(tmp_path, capsys):
+    status, printed, said = _texts(tmp_path, capsys, "", f"{_ROW.format(0)},0.9\n")
+    assert (status, printed) == (2, "")
+    assert "g.csv: the ground truth is empty" in said
+
+
+def test_a_box_that_is_reversed_is_an_error(tmp_path, capsys):
+    status, _, said = _texts(tmp_path, capsys, "v,0,0.5,0.1,0.1,0.9,2,1\n")
+    assert status == 2
+    assert "g.csv, line 1: box x1=0.5" in said
