@@ -117,9 +117,14 @@ def probe(folder: str, fps: float) -> VideoInfo:
 
 
 def stamp(folder: str) -> str:
-    """Returns what changes when frames come, go or change: their number, sizes and times."""
+    """Returns what changes when frames come, go or change: their number, sizes and times.
+
+    Elsewhere than on local disks the number alone: asking for each of 90,000 would take an hour.
+    """
     system = files.system_of(folder)
     names = frame_names(folder)
+    if not files.is_local(folder):
+        return str(len(names))
     parts = [system.stamp(os.path.join(folder, name)).split() for name in names]
     return f"{len(parts)} {sum(int(p[0]) for p in parts)} {max(int(p[1]) for p in parts)}"
 
@@ -130,7 +135,9 @@ def _size(folder: str, name: str) -> tuple[int, int]:
     try:
         with _open(path) as file, Image.open(file) as picture:
             width, height = picture.size
-            is_turned = picture.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+            # Otherwise Pillow decodes a PNG, in case its EXIF data come last.
+            has_exif = picture.format != "PNG" or "exif" in picture.info
+            is_turned = has_exif and picture.getexif().get(_EXIF_ORIENTATION, 1) >= 5
     except _errors_of_pictures() as error:
         raise VideoError(f"{path}: cannot be read as a picture ({error}).") from None
     return (width, height) if is_turned else (height, width)
