@@ -3,7 +3,7 @@
 
 Files list keyframes by time. Tubes need to know which keyframes are neighbours and how many are
 missing between two. Each video's ground truth says that: its keyframes lie a fixed time apart, its
-spacing, but for those that it leaves out. Where that is not so, tubes are not defined.
+spacing, but for those that it leaves out. Where some lie nearer, tubes are not defined.
 
 Shapes: K keyframes that the ground truth lists of a video, N times.
 """
@@ -17,11 +17,17 @@ from object_detection_ext import errors
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.timestamps import SAME_MOMENT, Frame
 
-# How far a keyframe may be off a multiple of the spacing, as a fraction of it.
+# How far a detection may be off a multiple of the spacing, as a fraction of it.
 _MAX_OFF = 0.25
+# Keyframes that are not farther apart than this fraction of the spacing are not of one spacing.
+# `--every` keeps none that are.
+_LEAST_APART = 0.5005
+# How far multiples may be off, as a fraction of the smallest difference.
+_MAX_OFF_MULTIPLE = 0.02
+# Of all differences, how many are about the spacing; others are gaps, or come after one.
+_FREQUENT = 0.2
 # Spacings are measured; over many keyframes without a listed one, their errors add up.
 _DRIFT = 0.005
-_LONG_GAP = 4
 EVEN_SPACING = (
     "Tubes count keyframes, so that these must be evenly spaced: keep one keyframe per so many "
     "seconds (--every of the importer), or give the spacing (--spacing)."
@@ -104,8 +110,8 @@ def number_moments(
         By video id, in order of appearance.
 
     Raises:
-        InputError: for keyframes of a video that are not at multiples of one spacing; names video
-            and times.
+        InputError: for keyframes of a video that are nearer than half its spacing; names video and
+            times.
     """
     if spacing is not None and not 0 < spacing < float("inf"):
         raise errors.InputError(f"spacing is {spacing}, but must be more than 0 seconds.")
@@ -130,28 +136,43 @@ def number_moments(
 
 
 def _measured_spacing(seconds: np.ndarray) -> float | None:
-    """The mean of the smallest differences, which times with few decimals round up or down."""
-    apart = np.diff(seconds)
+    """The smallest difference if all are multiples of it, else the smallest that is frequent.
+
+    The median where none is; None for one keyframe.
+    """
+    apart = np.sort(np.diff(seconds))
     if not len(apart):
         return None
-    return float(np.mean(apart[apart < 1.5 * apart.min()]))
+    multiples = apart / apart[0]
+    alike = np.searchsorted(apart, 1.1 * apart, side="right") - np.arange(len(apart))
+    frequent = np.flatnonzero(alike >= max(2, _FREQUENT * len(apart)))
+    if (np.abs(multiples - np.rint(multiples)) < _MAX_OFF_MULTIPLE).all():
+        least = apart[0]
+    elif len(frequent):
+        least = apart[frequent[0]]
+    else:
+        return float(np.median(apart))
+    # The mean, as times with few decimals are rounded up or down.
+    return float(np.mean(apart[(apart >= least) & (apart < 1.5 * least)]))
 
 
 def _steps(
     seconds: np.ndarray, spacing: float, name: str, video: str, is_given: bool
 ) -> np.ndarray:
-    """How many keyframes each listed one comes after the one before, int64 [K - 1]."""
+    """How many keyframes each listed one comes after the one before, int64 [K - 1].
+
+    After a time without anybody, keyframes may go on at any time.
+    """
     apart = np.diff(seconds)
-    steps = np.rint(apart / spacing).astype(np.int64)
-    off = np.abs(apart / spacing - steps) > _MAX_OFF
-    wrong = np.flatnonzero((steps < 1) | (off & (steps < _LONG_GAP)))
-    if len(wrong):
-        first = wrong[0]
+    near = np.flatnonzero(apart < _LEAST_APART * spacing)
+    if len(near):
+        first = near[0]
         between = "a spacing of" if is_given else "others that are"
         raise errors.InputError(
             f"{name}: video {video!r}: the keyframes at {seconds[first]:g} s and "
             f"{seconds[first + 1]:g} s are {apart[first]:g} s apart, which does not go with "
-            f"{between} {spacing:g} s{'' if is_given else ' apart'} ({len(wrong)} such "
+            f"{between} {spacing:g} s{'' if is_given else ' apart'} ({len(near)} such "
             f"pairs). {EVEN_SPACING}"
         )
-    return steps
+    # Half a keyframe more is none that is missing.
+    return np.maximum(np.rint(apart / spacing - 0.1), 1).astype(np.int64)

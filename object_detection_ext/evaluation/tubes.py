@@ -4,7 +4,6 @@
 Shapes: T tubes, R boxes of all tubes, N rows that tubes are made of.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,9 +141,3 @@ def _ranges(start: np.ndarray, size: np.ndarray) -> np.ndarray:
     """start[0], start[0] + 1, ..., size[0] of them, then start[1], ..."""
     total = np.cumsum(size)
     return np.arange(total[-1] if len(total) else 0) + np.repeat(start - (total - size), size)
-
-
-def count_by_class(tubes: Tubes) -> Mapping[int, int]:
-    """Number of tubes of each class id that has any."""
-    ids, counts = np.unique(tubes.classes, return_counts=True)
-    return dict(zip(ids.tolist(), counts.tolist(), strict=True))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from object_detection_ext import errors
+from object_detection_ext.data import keyframe_thinning
 from object_detection_ext.evaluation import moments
 
 
@@ -32,6 +33,20 @@ def test_neighbours_differ_by_one_and_gaps_count(seconds, spacing, numbers):
     assert found.numbers.tolist() == numbers
 
 
+@pytest.mark.parametrize(
+    ("seconds", "numbers"),
+    [
+        ([0, 1, 2, 5.32, 6.32, 6.9], [0, 1, 2, 5, 6, 7]),
+        ([0, 1, 1.6], [0, 1, 2]),
+        ([0, 1.001, 2.002, 2.97], [0, 1, 2, 3]),
+        ([0, 0.0333, 0.0833, 0.1166], [0, 1, 2, 3]),
+    ],
+    ids=["after a gap", "an end", "29.97 fps", "a late frame"],
+)
+def test_what_every_keeps_of_tracks_is_evenly_spaced(seconds, numbers):
+    assert _number(seconds).numbers.tolist() == numbers
+
+
 @pytest.mark.parametrize("rate", [23.976, 24, 25, 29.97, 30, 59.94, 60, 120, 240])
 @pytest.mark.parametrize("decimals", [3, 6])
 def test_every_frame_of_every_rate_with_few_decimals(rate, decimals):
@@ -49,8 +64,11 @@ def test_a_long_time_without_keyframes_is_a_gap_whatever_its_length():
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        ([0, 1, 2, 3.5, 4.5], "'v': the keyframes at 2 s and 3.5 s are 1.5 s apart"),
-        ([0, 0.0333, 0.0833, 0.1166], "are 0.05 s apart, which does not go with others that are"),
+        ([0, 1, 2, 2.3, 3, 4], "'v': the keyframes at 2 s and 2.3 s are 0.3 s apart"),
+        (
+            [0, 0.033, 0.0333, 0.067, 0.1],
+            "0.0003 s apart, which does not go with others that are 0.033",
+        ),
     ],
 )
 def test_keyframes_that_are_not_evenly_spaced_are_an_error(seconds, words):
@@ -101,3 +119,18 @@ def test_three_decimals_in_one_file_and_six_in_the_other_are_the_same_keyframes(
     placed = own.place(np.round(exact, 6))
     assert placed.is_listed.all()
     assert placed.numbers.tolist() == list(range(500))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_every_keeps_can_be_numbered(seed):
+    rng = np.random.default_rng(seed)
+    rate = rng.choice([12.5, 23.976, 25, 29.97, 30, 50, 60])
+    frames, times = 0, []
+    for _ in range(rng.integers(1, 6)):  # people come and go
+        frames += rng.integers(1, 400)
+        times += [round((frames + k) / rate, 3) for k in range(rng.integers(1, 300))]
+        frames += 300
+    kept = keyframe_thinning.kept_times(times, 1.0)
+    found = _number(kept)
+    apart = np.diff(kept)
+    assert (np.diff(found.numbers)[(apart > 0.9) & (apart < 1.1)] == 1).all() or len(kept) < 4

@@ -473,9 +473,9 @@ def test_a_row_that_is_there_twice_is_left_out_and_said(tmp_path, capsys):
     [
         [0, 1, 2, 3, 4, 5, 5.5, 6, 6.5],
         [0, 0.04, 0.08, 0.12, 1.12, 2.12, 3.12, 4.12],
-        [0, 1, 2, 3.5, 4.5],
+        [0, 1, 2, 2.3, 3, 4],
     ],
-    ids=["halved later", "one a second later", "shifted"],
+    ids=["halved later", "one a second later", "one between"],
 )
 def test_keyframes_that_are_spaced_in_two_ways_are_an_error(tmp_path, capsys, times):
     truth = "".join(f"{_ROW.format(time)},1\n" for time in times)
