@@ -106,7 +106,8 @@ def lines(
                     at_byte(file.buffer.tell())
     except UnicodeError as error:
         raise AnnotationError(
-            f"{path}, after line {number}: not a CSV file in UTF-8 or UTF-16: {error}"
+            f"{path}, after line {number}: not a CSV file in UTF-8 or UTF-16: {error}. Save it as "
+            "text in UTF-8."
         ) from error
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read: {error}") from error

@@ -29,6 +29,8 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 # One and a fraction, or more than a thousand: nobody knows.
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
+# Characters of a field in messages.
+_MAX_SHOWN = 60
 _WHOLE, _NUMBER = "it must be a whole number", "it must be a number"
 
 Corners = tuple[float, float, float, float]
@@ -87,11 +89,13 @@ class RowReader:
         self._line = 0
         self._first = True
         self._problems: list[RowProblem] = []
+        self._noted: set[str] = set()
 
     def read(self, row: csv_text.Row) -> ParsedRow:
         """Reads a row."""
         first, self._first = self._first, False
         self._line, self._problems = row.line, []
+        self._noted.clear()
         if row.fields is None:
             fault = 'quotation marks (") that do not pair on their line'
             advice = "close each field on its line, or write no quotation marks"
@@ -112,7 +116,8 @@ class RowReader:
         self._problems.append(RowProblem(code, column, value, fault, advice))
 
     def _not_a(self, advice: str, column: str, text: str) -> None:
-        self._add(faults.NUMBER, column, text, f"{column} is {text!r}", advice)
+        shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+        self._add(faults.NUMBER, column, text, f"{column} is {shown!r}", advice)
 
     def _unknown_header(self, fields: Sequence[str]) -> RowProblem:
         fault = f"the first row names columns: {','.join(fields)}"
@@ -147,7 +152,10 @@ class RowReader:
             self._note("empty_field", "nan, NA or the like for a field without a value", text)
 
     def _note(self, code: str, text: str, value: str) -> None:
-        self._notes.add(code, text, self._line, value)
+        """Counts the row, once for each kind of note."""
+        if code not in self._noted:
+            self._noted.add(code)
+            self._notes.add(code, text, self._line, value)
 
     def _has_right_length(self, fields: Sequence[str], row: csv_text.Row) -> bool:
         kind, count = self._kind, len(fields) + row.too_many
@@ -213,7 +221,7 @@ class RowReader:
 
     def _tell_comma(self, text: str) -> None:
         if "," in text:
-            self._notes.add("decimal_comma", "decimal commas", self._line, text)
+            self._note("decimal_comma", "decimal commas", text)
 
     def _number(self, text: str, column: str, advice: str = _NUMBER) -> float | None:
         try:

@@ -47,6 +47,8 @@ class LabelledBoxes:
         return len(self.frame)
 
     def __getitem__(self, rows: np.ndarray) -> "LabelledBoxes":
+        # Of a mask, once and not for each column.
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         return LabelledBoxes(
             self.frame[rows], self.boxes[rows], self.classes[rows], self.scores[rows]
         )

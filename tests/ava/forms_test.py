@@ -233,6 +233,19 @@ def test_a_file_that_may_be_cut_off_is_told(tmp_path, text, is_told, encoding):
         assert "the last row (line 2)" in str(notes[0]) and "no line end" in str(notes[0])
 
 
+def test_a_row_is_counted_once_for_each_kind_of_note(tmp_path):
+    path = _file(tmp_path, "v1;0902;0,1;0,2;0,3;0,4;1,0;7,0\nv1;0903;0,1;0,2;0,3;0,4;1;7\n")
+    notes = {n.code: n.count for n in annotations.read_annotations(path, _LABELS).notes}
+    assert notes == {"decimal_comma": 2, "delimiter": 0, "whole_number": 1}
+
+
+def test_long_fields_are_cut_in_messages(tmp_path):
+    path = _file(tmp_path, f"v1,0902,{_BOX},{'9' * 5000},7\n")
+    with pytest.raises(faults.AnnotationError) as caught:
+        annotations.read_annotations(path, _LABELS)
+    assert "action_id is '999" in str(caught.value) and len(str(caught.value)) < 400
+
+
 def test_the_tolerance_of_boxes_is_an_option(tmp_path):
     path = _file(tmp_path, "v1,0902,-0.05,0.2,0.3,0.4,1,7\nv1,0902,0,0.2,0.3,1.03,1,7\n")
     found = annotations.read_annotations(path, _LABELS, box_tolerance=0.05)
