@@ -400,14 +400,33 @@ def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
     try:
         items = label_map_util.load_labelmap(path).item
     except Exception as error:  # the parser's and the validator's errors have no common base
-        yield f"{field}: '{path}' is not a label map: {error}"
+        yield f"{field}: '{path}' is not a label map: {error}{_stock_hint(path)}"
         return
+    nameless = [item.id for item in items if not item.name]
+    if nameless:
+        yield (
+            f"{field}: '{path}' gives the id {nameless[0]} no name ({len(nameless)} such items). "
+            "Records are decoded by names, not by display names: write name: in its place."
+        )
+    is_background = [item.id == 0 and item.name == "background" for item in items]
+    items = [item for item, without in zip(items, is_background, strict=True) if not without]
+    if not items:
+        yield f"{field}: '{path}' has no class."
     outside = [item for item in items if not 1 <= item.id <= num_classes]
     for item in outside[:10]:
         yield (
             f"{field}: '{path}' gives '{item.name}' the id {item.id}, but "
             f"model.faster_rcnn.num_classes is {num_classes}: ids run from 1 to num_classes."
         )
+
+
+def _stock_hint(path: str) -> str:
+    """What else can be said of a label map that the stock API does not read."""
+    try:
+        notes = label_maps.read(path).notes
+    except errors.InputError:
+        return ""
+    return "".join(f" The stock API does not read it: {note}." for note in notes)
 
 
 def _averages_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:

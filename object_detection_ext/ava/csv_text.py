@@ -214,7 +214,7 @@ def rows(
         elif found.places is None:
             yield Row(number, fields, given=len(fields))
         elif tuple(fields) == found.header:
-            notes.add("repeated_header", "repeat the header row and are left out", number)
+            notes.add("repeated_header", "the header again, which are left out", number)
         else:
             extra = sum(map(bool, fields[len(found.header) :]))
             picked = [fields[i] if i < len(fields) else "" for i in found.places]

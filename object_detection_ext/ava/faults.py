@@ -53,7 +53,7 @@ class Note:
 
     Attributes:
         code: the kind, stable from version to version.
-        text: in words, to be read after a number of rows; or a whole sentence about the file.
+        text: in words, to be read after "rows with"; or a whole sentence about the file.
         line: the first one, from 1; 0 where it is about the whole file.
         value: of the first one, as the file has it.
         count: of rows; 0 where it is about the whole file.
@@ -69,8 +69,8 @@ class Note:
         if not self.count:
             return self.text
         value = f", {self.value}" if self.value else ""
-        rows = "1 row" if self.count == 1 else f"{self.count:,} rows"
-        return f"{rows} {self.text} (first: line {self.line}{value})"
+        rows = "row" if self.count == 1 else "rows"
+        return f"{self.count:,} {rows} with {self.text} (first: line {self.line}{value})"
 
 
 class Notes:

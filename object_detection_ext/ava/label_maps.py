@@ -72,7 +72,7 @@ class _Faults:
         self._path = path
 
     def error(self, line: int, text: str) -> AnnotationError:
-        return AnnotationError(f"{self._path}, line {line}: not a label map: {text}.")
+        return AnnotationError(f"{self._path}, line {line}: {text}; this is not a label map.")
 
 
 def _tokens(text: str, faults: _Faults) -> Iterator[tuple[str, str, int]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import printable
-from object_detection_ext.ava import csv_text, row_reader, timestamps
+from object_detection_ext.ava import csv_text, row_reader, timestamps, video_ids
 from object_detection_ext.ava.columns import ANNOTATIONS, Kind
 from object_detection_ext.ava.faults import AnnotationError, Note, Notes
 from object_detection_ext.ava.timestamps import Frame
@@ -71,7 +71,7 @@ def _read(path: str, kind: Kind, layout: csv_text.Layout, tolerance: float | Non
     notes = Notes()
     csv_text.tell(layout, notes)
     frames, frame = _frames(*columns[:2])
-    corners = np.stack([column.to_numpy() for column in columns[2:6]], axis=1)
+    corners = np.stack([_numbers(column, np.float64) for column in columns[2:6]], axis=1)
     outside = _rows_to_cut(corners, kind, tolerance)
     if len(outside):
         line = int(lines[outside[0]])
@@ -83,7 +83,8 @@ def _read(path: str, kind: Kind, layout: csv_text.Layout, tolerance: float | Non
         corners[outside] = np.where(cut < 0.0, 0.0, np.where(cut > 1.0, 1.0, cut))
     scores = None
     if len(places) == 8:
-        scores = _whole(columns[7]) if kind is ANNOTATIONS else columns[7].to_numpy()
+        eighth = columns[7]
+        scores = _whole(eighth) if kind is ANNOTATIONS else _numbers(eighth, np.float64)
         scores = scores.astype(np.float64)
         if not np.isfinite(scores).all():
             raise _OddError
@@ -147,13 +148,22 @@ def _columns(path: str, layout: csv_text.Layout, places: Sequence[int], kind: Ki
     return [column.chunk(0) for column in table.columns]
 
 
+def _numbers(column, dtype: type) -> np.ndarray:
+    """A column without nulls, [N]; pyarrow's own conversion imports pandas, half a second."""
+    if column.null_count:
+        raise _OddError
+    size = np.dtype(dtype).itemsize
+    return np.frombuffer(column.buffers()[1], dtype, len(column), column.offset * size)
+
+
 def _frames(videos, times) -> tuple[list[Frame], np.ndarray]:
     """Numbers frames in order of appearance: the frames, int64 [N]."""
-    ids = [text.strip() for text in videos.dictionary.to_pylist()]
+    ids = [video_ids.same_id(text.strip()) for text in videos.dictionary.to_pylist()]
     seconds = [_seconds(text.strip()) for text in times.dictionary.to_pylist()]
     if not all(video_id and printable.in_one_line(video_id) == video_id for video_id in ids):
         raise _OddError
-    of_row = videos.indices.to_numpy().astype(np.int64) * len(seconds) + times.indices.to_numpy()
+    of_row = _numbers(videos.indices, np.int32).astype(np.int64) * len(seconds)
+    of_row += _numbers(times.indices, np.int32)
     starts = np.flatnonzero(np.diff(of_row, prepend=-1))  # of runs of rows of one frame
     distinct, first, of_run = np.unique(of_row[starts], return_index=True, return_inverse=True)
     # Texts that differ may mean one frame: 902 and 0902.
@@ -178,10 +188,10 @@ def _seconds(text: str) -> float:
 
 def _whole(texts) -> np.ndarray:
     """int64 [N] from texts that are whole numbers and nothing else."""
-    values = texts.dictionary.to_pylist()
+    values = [value.strip() for value in texts.dictionary.to_pylist()]
     if not all(_WHOLE.fullmatch(value) for value in values):
         raise _OddError
-    return np.array([int(value) for value in values], np.int64)[texts.indices.to_numpy()]
+    return np.array([int(value) for value in values], np.int64)[_numbers(texts.indices, np.int32)]
 
 
 def _rows_to_cut(corners: np.ndarray, kind: Kind, tolerance: float | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from object_detection_ext import errors, printable
-from object_detection_ext.ava import csv_text, faults, timestamps
+from object_detection_ext.ava import csv_text, faults, timestamps, video_ids
 from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, MOMENTS, PERSON_BOXES, Kind
 from object_detection_ext.ava.faults import Notes, RowProblem
 
@@ -124,23 +124,27 @@ class RowReader:
         fields = row.fields
         if self._kind is PERSON_BOXES:
             if len(fields) > 7 and _is_fraction(fields[7]):
-                text = "have a score, which is not looked at"
+                text = "a score, which is not looked at"
                 self._notes.add("score_ignored", text, row.line, fields[7])
             fields = fields[:6]
         given = len(fields)
         if all(field.lower() in _EMPTY for field in fields[2:]):
-            if any(fields[2:]):
-                self._note("empty_number", f"have {fields[-1]!r} and the like for no box", "")
+            self._tell_empty(next(filter(None, fields[2:]), ""))
             fields = fields[:2]
         elif self._kind is ANNOTATIONS and given > 7 and fields[7].lower() in _EMPTY:
+            self._tell_empty(fields[7])
             fields = [*fields[:7], "", *fields[8:]]
         # A score that is missing is no trailing comma.
         least = 8 if self._kind is DETECTIONS and len(fields) > 7 else 1
         while len(fields) > least and not fields[-1]:
             fields = fields[:-1]
-        if len(fields) < given and not any(row.fields[len(fields) : given]):
-            self._note("padded_row", "have empty fields at their end", "")
+        if len(fields) < min(given, row.given) and not any(row.fields[len(fields) : given]):
+            self._note("padded_row", "empty fields at the end", "")
         return fields
+
+    def _tell_empty(self, text: str) -> None:
+        if text:
+            self._note("empty_field", "nan, NA or the like for a field without a value", text)
 
     def _note(self, code: str, text: str, value: str) -> None:
         self._notes.add(code, text, self._line, value)
@@ -185,7 +189,7 @@ class RowReader:
             advice = "it must be the video's file name without its extension"
             self._add(faults.VIDEO_ID, "video_id", "", "video_id is empty", advice)
         self._check_printable(text, "video_id")
-        return text
+        return video_ids.same_id(text)
 
     def _check_printable(self, text: str, column: str) -> None:
         shown = printable.in_one_line(text)
@@ -204,12 +208,12 @@ class RowReader:
             self._not_a(str(error), "timestamp", text)
             return None
         if timestamps.is_clock(plain):
-            self._note("clock_time", "have hours, minutes and seconds for a timestamp", text)
+            self._note("clock_time", "hours, minutes and seconds for a timestamp", text)
         return seconds
 
     def _tell_comma(self, text: str) -> None:
         if "," in text:
-            self._notes.add("decimal_comma", "have decimal commas", self._line, text)
+            self._notes.add("decimal_comma", "decimal commas", self._line, text)
 
     def _number(self, text: str, column: str, advice: str = _NUMBER) -> float | None:
         try:
@@ -236,7 +240,7 @@ class RowReader:
 
     def _tell_fraction(self, text: str) -> None:
         if not text.lstrip("+-").isdigit():
-            self._note("whole_number", "have a whole number as a fraction", text)
+            self._note("whole_number", "whole numbers written as fractions", text)
 
     def _person(self, text: str) -> int | str | None:
         if not text:
@@ -305,8 +309,8 @@ def check_tolerance(box_tolerance: float) -> None:
 
 
 def cut_off_text(tolerance: float) -> str:
-    """The note about boxes that are cut off, to be read after a number of rows."""
-    return f"have a box up to {tolerance:g} outside of [0, 1], which is cut off at the frame's edge"
+    """The note about boxes that are cut off."""
+    return f"a box up to {tolerance:g} outside of [0, 1], which is cut off at the frame's edge"
 
 
 def _whole(text: str) -> int:

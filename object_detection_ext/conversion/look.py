@@ -10,13 +10,20 @@ import numpy as np
 
 from object_detection_ext import files
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.ava import annotations, faults, label_maps, tables, timestamps
+from object_detection_ext.ava import (
+    annotations,
+    faults,
+    label_maps,
+    tables,
+    time_offsets,
+    timestamps,
+)
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
 from object_detection_ext.conversion import staging as staging_lib
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import video_files, video_info
 
 _PROBE_THREADS = 16
 
@@ -49,6 +56,7 @@ def look_and_plan(options: options_lib.Options) -> Split:
     Raises:
       ConversionError: if no video can be used, a video has several ids, a record would be too large
         to be read, or under --strict if a video cannot be used.
+      InputError: if the time offsets cannot be read, or a video has none.
       faults.AnnotationError: if the annotations or the label map have errors.
     """
     label_map = label_maps.read_label_map(options.label_map)
@@ -62,7 +70,9 @@ def look_and_plan(options: options_lib.Options) -> Split:
     notes = (*(f"{options.annotations}: {note}" for note in labels.notes), *excluded)
     for note in notes:
         print(f"note: {note}", flush=True)
-    jobs, missing = _find_videos(options, by_video)
+    offsets = time_offsets.read(options.time_offset_seconds)
+    offsets.check(by_video)
+    jobs, missing = _find_videos(options, by_video, offsets)
     skipped += missing
     _raise_if_strict(options, skipped)
     _check_ids(options, jobs)
@@ -128,15 +138,17 @@ def _excluded(path: str, labels: annotations.Annotations) -> tuple[frozenset, li
     return exclusion.left_out, told
 
 
-def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):
+def _find_videos(
+    options: options_lib.Options, by_video: Mapping[str, list], offsets: time_offsets.TimeOffsets
+):
     """Looks for each video and reads its header: (jobs, skips)."""
-    index = video_files.index_videos(options.videos)
+    index = video_files.VideoIndex(options.videos, options.frames_fps or None)
     progress = progress_lib.Progress("videos", len(by_video), "headers read", tell_end=False)
 
     def find(video_id):
         try:
-            return video_files.find_video(video_id, index, options.videos)
-        except video_reader.VideoError as error:
+            return video_files.find_video(video_id, index)
+        except video_info.VideoError as error:
             return error
 
     jobs, skipped = [], []
@@ -146,26 +158,29 @@ def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):
         ):
             progress.update(done)
             keyframes = by_video[video_id]
-            if isinstance(found, video_reader.VideoError):
-                kind = skips.UNREADABLE if video_id in index else skips.MISSING
+            if isinstance(found, video_info.VideoError):
+                kind = skips.UNREADABLE if index.candidates(video_id) else skips.MISSING
                 skipped += skips.skips_of(keyframes, kind, str(found))
                 continue
+            offset = offsets.of(video_id)
             if options.strict:
-                skipped += _outside_by_header(found, keyframes)
+                skipped += _outside_by_header(found, keyframes, offset)
             name = os.path.relpath(found.path, options.videos)
-            stamp = files.system_of(found.path).stamp(found.path)
-            jobs.append(plan.VideoJob(found, name, stamp, tuple(keyframes)))
+            stamp = video_files.stamp(found)
+            jobs.append(plan.VideoJob(found, name, stamp, tuple(keyframes), offset))
     return jobs, skipped
 
 
-def _outside_by_header(info: video_reader.VideoInfo, keyframes) -> list[skips.Skip]:
+def _outside_by_header(info: video_info.VideoInfo, keyframes, offset: float) -> list[skips.Skip]:
     """What is clearly outside: the header's duration is not exact, decoding decides the rest."""
     limit = np.inf if info.duration is None else info.duration + 1.0
     length = "" if info.duration is None else f", which is {info.duration:g} s long"
     found = []
     for keyframe in keyframes:
-        if not 0 <= keyframe.timestamp <= limit:
-            reason = f"timestamp {keyframe.timestamp:g} s is outside the video{length}"
+        time = keyframe.timestamp - offset
+        if not 0 <= time <= limit:
+            reason = f"timestamp {time:g} s is outside the video{length}"
+            reason += skips.annotated_as(keyframe.timestamp, offset)
             found += skips.skips_of([keyframe], skips.OUTSIDE, reason)
     return found
 

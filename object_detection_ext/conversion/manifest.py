@@ -15,6 +15,7 @@ import object_detection_ext
 from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
+from object_detection_ext.data import video_info
 
 _MAX_LISTED = 20
 
@@ -142,6 +143,30 @@ def _skipped_by_video(skipped: Sequence[skips.Skip]) -> dict[str, dict[str, int]
     return {video_id: skips.counts(of_video) for video_id, of_video in by_video.items()}
 
 
+def _odd_videos(videos: Mapping[str, Mapping]) -> list[str]:
+    """Warnings of what is unusual about videos that were converted."""
+    lines = []
+    restarts = {i: video.get("timestamp_restarts", 0) for i, video in videos.items()}
+    restarted = [f"{i} ({count})" for i, count in restarts.items() if count]
+    if restarted:
+        lines.append(
+            f"Timestamps start over in {_videos(restarted)}: {_listed(restarted)}. Each part "
+            "was taken to follow the one before; check that the annotations count so too."
+        )
+    hdr = [f"{i} ({video['hdr']})" for i, video in videos.items() if video.get("hdr")]
+    if hdr:
+        lines.append(f"HDR: {_videos(hdr)}, {_listed(hdr)}: {video_info.HDR_CONSEQUENCE}.")
+    return lines
+
+
+def _videos(names: Sequence[str]) -> str:
+    return f"{len(names)} video{'s' * (len(names) != 1)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_LISTED]) + (" and more" if len(names) > _MAX_LISTED else "")
+
+
 def summary(options: options_lib.Options, manifest: Mapping) -> str:
     """Returns what the user reads at the end: counts, what was left out, what comes next."""
     totals = manifest["totals"]
@@ -155,11 +180,11 @@ def summary(options: options_lib.Options, manifest: Mapping) -> str:
     lines += skips.listing(options.annotations, skips.surprises(skipped_of(manifest)))
     damaged = [name for name, video in manifest["videos"].items() if video.get("damaged_frames")]
     if damaged:
-        more = " and more" if len(damaged) > _MAX_LISTED else ""
         lines.append(
             f"Damaged parts were left out of {len(damaged)} videos; clips near them may show it: "
-            f"{', '.join(damaged[:_MAX_LISTED])}{more}."
+            f"{_listed(damaged)}."
         )
+    lines += _odd_videos(manifest["videos"])
     if manifest["skipped_rows_by_unknown_action_id"]:
         ids = manifest["skipped_rows_by_unknown_action_id"]
         counts = ", ".join(f"{i} ({count} rows)" for i, count in ids.items())

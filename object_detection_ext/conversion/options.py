@@ -40,6 +40,9 @@ class Options:
         frame.
       skip_unknown_labels: whether rows whose action the label map does not have are left out.
       overwrite: whether records of another conversion may be replaced.
+      frames_fps: frames per second of folders of numbered frames; 0 where these are not videos.
+      time_offset_seconds: what annotation times are ahead of times in the videos: seconds, or the
+        path of a CSV of video_id,seconds; may be empty.
     """
 
     annotations: str
@@ -56,6 +59,8 @@ class Options:
     strict: bool = False
     skip_unknown_labels: bool = False
     overwrite: bool = False
+    frames_fps: float = 0.0
+    time_offset_seconds: str = ""
 
     def check(self) -> None:
         """Raises ConversionError that lists every option out of its range."""
@@ -70,6 +75,8 @@ class Options:
             problems.append(f"--num_frames must be at least 1, not {self.num_frames}")
         if not 0 < self.fps <= 1000:
             problems.append(f"--fps must be more than 0 and at most 1000, not {self.fps:g}")
+        if not 0 <= self.frames_fps <= 1000:
+            problems.append(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}")
         if self.short_side < 0:
             problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
         if not 1 <= self.jpeg_quality <= 100:

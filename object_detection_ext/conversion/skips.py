@@ -5,7 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from object_detection_ext.ava import annotations
+from object_detection_ext.ava import annotations, timestamps
 
 MISSING, UNREADABLE = "missing video", "unreadable video"
 OUTSIDE, DAMAGED = "timestamp outside the video", "video damaged there"
@@ -33,6 +33,14 @@ class Skip:
 def skips_of(keyframes: Iterable[annotations.Keyframe], kind: str, reason: str) -> list[Skip]:
     """Returns a skip for each keyframe."""
     return [Skip(k.row, k.video_id, k.timestamp, kind, reason) for k in keyframes]
+
+
+def annotated_as(timestamp: float, offset: float) -> str:
+    """Returns what to say after a time in a video that annotations have otherwise; else nothing."""
+    if not offset:
+        return ""
+    time = timestamps.format_timestamp(timestamp)
+    return f" (annotated as {time} s, time offset {offset:g} s)"
 
 
 def surprises(skips: Iterable[Skip]) -> list[Skip]:

@@ -16,8 +16,8 @@ from object_detection_ext.doctor import findings
 
 # Stands for "none" in the columns of whole numbers.
 NO_NUMBER = -(2**63)
-# Stands for the first person id that is a text.
-_FIRST_TEXT = -(2**62)
+# Stands for the first person id that is a text; its neighbours differ as float64 too.
+_FIRST_TEXT = -(2**52)
 
 
 @dataclasses.dataclass

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Set
 from object_detection_ext.doctor import (
     annotation_checks,
     findings,
+    odd_videos,
     pipeline_checks,
     record_checks,
+    timestamp_checks,
     video_checks,
 )
 from object_detection_ext.doctor.examination import Examination
@@ -55,7 +57,15 @@ CHECKS = (
     Check("unreadable videos", {"annotations", "videos"}, video_checks.unreadable_videos),
     Check("two files with one id", {"annotations", "videos"}, video_checks.ambiguous_videos),
     Check("truncated videos", {"annotations", "videos"}, video_checks.truncated_videos),
-    Check("timestamps outside videos", {"annotations", "videos"}, video_checks.outside_timestamps),
+    Check(
+        "timestamps outside videos", {"annotations", "videos"}, timestamp_checks.outside_timestamps
+    ),
+    Check("frame numbers as timestamps", {"annotations", "videos"}, timestamp_checks.frame_numbers),
+    Check(
+        "timestamps that start over", {"annotations", "videos"}, odd_videos.timestamps_start_over
+    ),
+    Check("sound before the picture", {"annotations", "videos"}, odd_videos.sound_first),
+    Check("HDR videos", {"annotations", "videos"}, odd_videos.high_dynamic_range),
     Check("frame rates of videos", {"annotations", "videos"}, video_checks.low_frame_rates),
     Check("videos without annotations", {"train", "val", "videos"}, video_checks.unnamed_videos),
     Check(

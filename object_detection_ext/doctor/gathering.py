@@ -4,10 +4,10 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from object_detection_ext import errors
-from object_detection_ext.ava import faults, label_maps, row_reader, tables
+from object_detection_ext.ava import faults, label_maps, row_reader, tables, time_offsets
 from object_detection_ext.doctor import annotation_checks, annotation_rows, video_probing
 from object_detection_ext.doctor.examination import ClipOptions, Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
@@ -30,6 +30,8 @@ class Inputs:
     short_side: int | None = None
     box_tolerance: float = row_reader.BOX_TOLERANCE
     sample_keyframes: int = 0
+    frames_fps: float = 0.0
+    time_offset_seconds: str | None = None
 
     def check(self) -> None:
         """Raises InputError that lists every option that is wrong by itself."""
@@ -56,6 +58,8 @@ class Inputs:
             problems.append(f"--fps must be more than 0 and at most 1000, not {self.fps:g}")
         if self.short_side is not None and self.short_side < 0:
             problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
+        if not 0 <= self.frames_fps <= 1000:
+            problems.append(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}")
         if not 0.0 <= self.box_tolerance < 1.0:
             problems.append(
                 f"--box_tolerance must be at least 0 and less than 1, not {self.box_tolerance:g}"
@@ -78,6 +82,9 @@ def gather(
 
     Returns:
       What was read, and a finding for each thing that could not be.
+
+    Raises:
+      InputError: if the time offsets cannot be read, or a video has none.
     """
     exam = Examination(default_clip, report=report, sample_keyframes=inputs.sample_keyframes)
     found: list[Finding] = []
@@ -105,9 +112,11 @@ def gather(
         if exam.label_map is not None:
             found += _label_map_findings(path)
     exam.clip = _clip_options(inputs, exam, default_clip)
+    ids = sorted({i for split in exam.splits.values() for i in split.video_ids})
+    exam.offsets = time_offsets.read(inputs.time_offset_seconds)
+    exam.offsets.check(ids)
     if inputs.videos is not None:
-        ids: Iterable[str] = (i for split in exam.splits.values() for i in split.video_ids)
-        exam.videos = video_probing.probe_videos(inputs.videos, ids, report)
+        exam.videos = video_probing.probe_videos(inputs.videos, ids, report, inputs.frames_fps)
     return exam, found
 
 

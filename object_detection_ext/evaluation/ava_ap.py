@@ -14,12 +14,12 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from object_detection_ext import command_line
-from object_detection_ext.ava import label_maps, row_reader, tables
+from object_detection_ext.ava import label_maps, row_reader, tables, time_offsets
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
@@ -380,6 +380,7 @@ def evaluate_files_at(
     label_types: str | None = None,
     localization: bool = False,
     box_tolerance: float | None = BOX_TOLERANCE,
+    time_offset_seconds: str | None = None,
 ) -> tuple[AvaResult, ...]:
     """`evaluate_at` on files. Raises what the readers and it raise.
 
@@ -394,16 +395,20 @@ def evaluate_files_at(
       label_types: path of a label map with `label_type`; None: the label map's own, if it has any.
       localization: whether the AP of people is computed, too.
       box_tolerance: as of `tables.read_csv`.
+      time_offset_seconds: what the ground truth's times are ahead of the detections', as
+        `time_offsets.read` takes it.
     """
+    offsets = time_offsets.read(time_offset_seconds)
     categories = label_maps.read_categories(labelmap)
     types = label_maps.read_label_types(label_types or labelmap, required=label_types is not None)
     excluded = frozenset()
     if excluded_timestamps:
         excluded = tables.read_excluded_timestamps(excluded_timestamps)
+    found = tables.read_csv(detections, report, box_tolerance=box_tolerance)
     return evaluate_at(
         iou_thresholds,
         tables.read_ground_truth(groundtruth, report, box_tolerance),
-        tables.read_csv(detections, report, box_tolerance=box_tolerance),
+        replace(found, frames=offsets.moved(found.frames)) if offsets else found,
         categories,
         protocol=protocol,
         excluded=excluded,
@@ -568,6 +573,12 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--box_tolerance", **BOX_TOLERANCE_OPTION)
     add(
+        "--time_offset_seconds",
+        help="what the ground truth's times are ahead of the detections', as with films cut to "
+        "AVA's minutes 15 to 30 (900): seconds, or a CSV of video_id,seconds; not for detections "
+        "of detect_video --keyframes, which have the ground truth's times",
+    )
+    add(
         "--json",
         action="store_true",
         help="print JSON and nothing else: an object, or a list of objects for several thresholds",
@@ -605,6 +616,7 @@ def _run(options: argparse.Namespace) -> int:
             label_types=options.label_types,
             localization=options.localization,
             box_tolerance=options.box_tolerance,
+            time_offset_seconds=options.time_offset_seconds,
         )
     except (ValueError, OSError) as error:
         report(f"error: {error}")

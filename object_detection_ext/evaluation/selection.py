@@ -15,7 +15,7 @@ from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
 from object_detection_ext.ava.timestamps import Frame, Moments
-from object_detection_ext.evaluation import frame_ap, person_boxes, protocols
+from object_detection_ext.evaluation import frame_ap, missed_moments, person_boxes, protocols
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
 # Boxes that reach further are taken for pixels.
@@ -93,15 +93,19 @@ def _check_ground_truth_boxes(name: str, rows: LabelledBoxes, lines: np.ndarray)
     ]
 
 
+def _box_text(box: np.ndarray) -> str:
+    """x1,y1,x2,y2 of a box [ymin, xmin, ymax, xmax]."""
+    return ",".join(f"{value:g}" for value in box[[1, 0, 3, 2]])
+
+
 def _range_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[str]:
     """Warnings for boxes that leave the frame and for scores that are none; both are accepted."""
     warnings = []
     outside = np.flatnonzero(((rows.boxes < 0) | (rows.boxes > 1)).any(axis=1))
     if len(outside):
-        ymin, xmin, ymax, xmax = rows.boxes[outside[0]].tolist()
         warnings.append(
             f"{name}: {len(outside)} of {len(rows)} boxes leave [0, 1] (first: line "
-            f"{lines[outside[0]]}, {xmin:g},{ymin:g},{xmax:g},{ymax:g})"
+            f"{lines[outside[0]]}, {_box_text(rows.boxes[outside[0]])})"
         )
         if np.abs(rows.boxes).max() > _PIXELS_FROM:
             warnings[-1] += "; they look like pixels, AVA boxes are fractions of the frame's size"
@@ -143,16 +147,15 @@ class CountedFrames:
         listed, found = ground_truth.frames, detections.frames
         self.frames = list(listed)
         has_boxes = np.bincount(ground_truth.rows.frame, minlength=len(listed)) > 0
-        exclusion = Exclusion(excluded, (*listed, *found))
-        self.unmet = exclusion.told()
+        self.unmet = Exclusion(excluded, (*listed, *found)).told()
         number = {frame: index for index, frame in enumerate(listed)}
         self.target = np.array([number.get(frame, -1) for frame in found], np.int64)
         self._meet_nearly(listed, found, number)
         self._is_listed = self.target >= 0
-        self._listed_excluded = np.array([frame in exclusion.left_out for frame in listed], bool)
+        self._listed_excluded = _are_in(Exclusion(excluded, listed).left_out, listed)
         self._empty = ~has_boxes & ~self._listed_excluded & (protocol.frames == "labelled")
         self.keeps = ~self._listed_excluded & ~self._empty
-        self.excluded = np.array([frame in exclusion.left_out for frame in found], bool)
+        self.excluded = _are_in(Exclusion(excluded, found).left_out, found)
         self.excluded[self._is_listed] |= self._listed_excluded[self.target[self._is_listed]]
         self.unlisted = ~self._is_listed & ~self.excluded
         self.without_boxes = np.zeros(len(found), bool)
@@ -192,6 +195,10 @@ class CountedFrames:
             + counts.frames_without_boxes_skipped
             + (counts.frames_unlisted - added)
         )
+
+
+def _are_in(some: frozenset[Frame], frames: Sequence[Frame]) -> np.ndarray:
+    return np.array([frame in some for frame in frames], bool)
 
 
 class _Selecting:
@@ -261,10 +268,9 @@ class _Selecting:
         """Raises InputError for boxes in pixels where those of the ground truth are not."""
         pixels = np.flatnonzero((rows.boxes > _PIXELS_FROM).any(axis=1))
         if self._is_normalized and 2 * len(pixels) > len(rows):
-            ymin, xmin, ymax, xmax = rows.boxes[pixels[0]].tolist()
             raise errors.InputError(
                 f"{source.name}, line {lines[pixels[0]]}: {len(pixels)} of {len(rows)} boxes look "
-                f"like pixels ({xmin:g},{ymin:g},{xmax:g},{ymax:g}), but those of the ground truth "
+                f"like pixels ({_box_text(rows.boxes[pixels[0]])}), but those of the ground truth "
                 "are fractions of the frame's size; divide x by its width and y by its height."
             )
 
@@ -370,6 +376,15 @@ def select(
     selecting = _Selecting(categories, counted, protocol)
     gt = selecting.select_ground_truth(ground_truth)
     found = selecting.select_detections(detections)
+    selecting.warnings += missed_moments.warnings(
+        ground_truth.name,
+        ground_truth.frames,
+        counted.keeps & (np.bincount(ground_truth.rows.frame, minlength=len(counted.keeps)) > 0),
+        detections.name,
+        detections.frames,
+        counted.target,
+        counted.unlisted,
+    )
     return Selection(
         counted.frames,
         gt,

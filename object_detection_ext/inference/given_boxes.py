@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.ava import annotations, faults
+from object_detection_ext.ava import annotations, faults, video_ids
 from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 
 # From a keyframe's picture, uint8 [H, W, 3] RGB, to boxes [G, 4].
@@ -48,7 +48,8 @@ class BoxTable:
         for line in notes.told(self.path):
             print(f"note: {line}", file=sys.stderr, flush=True)
         for row in rows:
-            keyframe = self._boxes.setdefault(row.video_id, {}).setdefault(row.seconds, [])
+            of_video = self._boxes.setdefault(row.video_id, {})
+            keyframe = of_video.setdefault(row.seconds, [])
             if row.corners is not None:
                 x1, y1, x2, y2 = row.corners
                 # A person is one box, however many actions have a row.
@@ -61,6 +62,7 @@ class BoxTable:
         Raises:
           errors.InputError: if it has none.
         """
+        video = video_ids.same_id(video)
         if video not in self._boxes:
             some = ", ".join(sorted(self._boxes)[:5])
             raise errors.InputError(
@@ -71,4 +73,17 @@ class BoxTable:
 
     def boxes(self, video: str, time: float) -> np.ndarray:
         """Float [G, 4], [ymin, xmin, ymax, xmax], normalized; of one of `times`."""
-        return np.array(self._boxes[video][time], np.float32).reshape(-1, 4)
+        return np.array(self._boxes[video_ids.same_id(video)][time], np.float32).reshape(-1, 4)
+
+
+PersonBoxes = str | os.PathLike | BoxTable | PersonDetector
+
+
+def opened(person_boxes: PersonBoxes | None) -> BoxTable | PersonDetector | None:
+    """Returns the boxes as they will be asked for: those of a file are read.
+
+    Raises:
+      faults.AnnotationError: as `BoxTable`.
+    """
+    is_path = isinstance(person_boxes, str | os.PathLike)
+    return BoxTable(person_boxes) if is_path else person_boxes

@@ -123,16 +123,24 @@ def to_dataframe(keyframes: Iterable[Keyframe]):
     return frame.astype({"track": "Int64"})
 
 
-def write_ava_csv(path: str | os.PathLike, keyframes: Iterable[Keyframe]) -> int:
+def write_ava_csv(
+    path: str | os.PathLike, keyframes: Iterable[Keyframe], offset: float = 0.0
+) -> int:
     """Writes detections as `evaluation.ava_ap` reads them and returns the number of rows.
 
     Rows: video_id,timestamp,x1,y1,x2,y2,action_id,score. An existing file is replaced when the new
     one is complete.
+
+    Args:
+      path: of the file.
+      keyframes: what was detected.
+      offset: seconds that are added to the keyframes' times.
     """
     with writer.writing(path) as ava_rows:
         for row in rows(keyframes):
             box = [row[side] for side in ("ymin", "xmin", "ymax", "xmax")]
-            ava_rows.detection(row["video"], row["time"], box, row["action_id"], row["score"])
+            time = row["time"] + offset
+            ava_rows.detection(row["video"], time, box, row["action_id"], row["score"])
     return ava_rows.num_rows
 
 

@@ -139,6 +139,18 @@ def define_flags(values: flags.FlagValues) -> None:
         "Keyframes to decode of each video, to see that they can be.",
         flag_values=values,
     )
+    flags.DEFINE_float(
+        "frames_fps",
+        Inputs.frames_fps,
+        "Frames per second of videos that are folders of numbered frames (ID/000001.jpg); 0: only "
+        "files are videos.",
+        flag_values=values,
+    )
+    string(
+        "time_offset_seconds",
+        help="What annotation times are ahead of times in the video files, as with films cut to "
+        "AVA's minutes 15 to 30 (900): seconds, or a CSV of video_id,seconds.",
+    )
     string("contact_sheet", help="PNG to write: keyframes with their boxes and actions.")
     flags.DEFINE_integer(
         "contact_sheet_keyframes", 12, "Keyframes on the contact sheet.", flag_values=values

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from object_detection_ext import command_line, errors, files
-from object_detection_ext.ava import row_reader
+from object_detection_ext.ava import row_reader, time_offsets
 from object_detection_ext.evaluation import breakdowns, protocols
 from object_detection_ext.report import examples, page, pictures, sections
 
@@ -52,12 +52,17 @@ class Options:
     seed: int = 0
     examples: int = 3
     box_tolerance: float = row_reader.BOX_TOLERANCE
+    frames_fps: float = 0.0
+    time_offset_seconds: str = ""
 
     def check(self) -> None:
         """Raises InputError for numbers out of range, and files and folders that are none."""
         if self.examples < 0:
             raise errors.InputError(f"--examples must be at least 0, not {self.examples}.")
         row_reader.check_tolerance(self.box_tolerance)
+        if not 0 <= self.frames_fps <= 1000:
+            raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        time_offsets.read(self.time_offset_seconds)
         for name in ("videos", "attention"):
             folder = getattr(self, name)
             if folder and not os.path.isdir(folder):
@@ -125,7 +130,9 @@ def _example_sections(result: breakdowns.Breakdowns, options: Options) -> list[s
     made = None
     if options.videos:
         wanted = [example for _, right, wrong in chosen for example in (*right, *wrong)]
-        made = pictures.cut(wanted, options.videos, _say)
+        offsets = time_offsets.read(options.time_offset_seconds)
+        offsets.check(example.video for example in wanted)
+        made = pictures.cut(wanted, options.videos, _say, options.frames_fps, offsets)
         for note in made.notes:
             _say(f"warning: {note}")
     return [sections.top_predictions(chosen, made), sections.confident_errors(chosen, made)]
@@ -181,6 +188,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "attention": "Folder of PNGs that tools.visualize wrote.",
         "pipeline_config_path": "The model's pipeline.config.",
         "title": "Title of the page.",
+        "time_offset_seconds": "What the ground truth's times are ahead of times in the video "
+        "files, as with films cut to AVA's minutes 15 to 30 (900): seconds, or a CSV of "
+        "video_id,seconds. For pictures; the detections have the ground truth's times, as "
+        "detect_video --keyframes writes them.",
     }
     defaults = {field.name: field.default for field in dataclasses.fields(Options)}
     for name, text in texts.items():
@@ -199,6 +210,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "box_tolerance",
         Options.box_tolerance,
         "How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "frames_fps",
+        Options.frames_fps,
+        "Frames per second of videos that are folders of numbered frames (ID/000001.jpg); 0: only "
+        "files are videos.",
         flag_values=values,
     )
     flags.DEFINE_integer(

@@ -23,7 +23,7 @@ from object_detection_ext import command_line, errors, input_types
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.ava import label_maps
 from object_detection_ext.ava import writer as ava_writer
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_info, video_probe, video_reader
 from object_detection_ext.inference import sources
 from object_detection_ext.serving import client as client_lib
 from object_detection_ext.serving import inputs as inputs_lib
@@ -74,12 +74,12 @@ class Options:
     timeout: float = client_lib.DEFAULT_TIMEOUT
     max_answer_mb: int = client_lib.DEFAULT_MAX_ANSWER_BYTES // 2**20
 
-    def check(self) -> video_reader.VideoInfo:
+    def check(self) -> video_info.VideoInfo:
         """Checks all that can be checked here and returns what the video is.
 
         Raises:
           errors.InputError: if an option is out of range or a file is missing.
-          video_reader.VideoError: if the video is missing or unreadable.
+          video_info.VideoError: if the video is missing or unreadable.
         """
         problems = [*self._address_problems(), *self._number_problems()]
         if not self.model_name:
@@ -95,7 +95,7 @@ class Options:
             problems.append(f"--label_map {self.label_map!r}: there is no such file")
         if problems:
             raise errors.InputError("; ".join(problems) + ".")
-        return video_reader.probe(self.video)
+        return video_probe.probe(self.video)
 
     def _address_problems(self) -> Iterator[str]:
         if bool(self.server) == bool(self.rest):
@@ -274,7 +274,7 @@ def run(options: Options) -> str:
       errors.InputError: if an option is not usable, or does not fit the model.
       ServingError: if the server or its model is not usable.
       faults.AnnotationError: if the label map is not readable.
-      video_reader.VideoError: if the video is not readable.
+      video_info.VideoError: if the video is not readable.
     """
     info, known_ids = options.check(), action_ids(options)
     path = os.path.join(options.output, f"{_video_id(options)}_detections.csv")

@@ -105,10 +105,10 @@ def test_ids_have_gaps(tmp_path):
     ("text", "message"),
     [
         ("", "no class in it"),
-        ("hello", "line 1: not a label map: 'hello' is no block"),
-        ("# x\n\nclass { name: 'a' id: 1 }", "line 3: not a label map: a block called 'class'"),
+        ("hello", "line 1: 'hello' is no block"),
+        ("# x\n\nclass { name: 'a' id: 1 }", "line 3: a block called 'class'"),
         ("{ name: 'a' id: 1 }", "a block without a name"),
-        ("item { name: 'a' }", "line 1: not a label map: a block without an 'id'"),
+        ("item { name: 'a' }", "line 1: a block without an 'id'"),
         ("item { name: 'a' id: x }", "id 'x' is not a whole number"),
         ("item { name: 'a' id: 1.5 }", "id '1.5' is not a whole number"),
         ("item { name: 'a' id: 0 }", "line 1: id 0 of 'a' must be at least 1"),
@@ -120,15 +120,15 @@ def test_ids_have_gaps(tmp_path):
         ("item { name: 'a' id: 1 }\nitem { name: 'a' id: 2 }", "line 2: name 'a' stands twice"),
         ("item { name: 'a' id: 1 id: 2 }", "'id' stands twice in one block"),
         ("item { name: 'a' 'b' id: 1 }", "'b' stands where no value is expected"),
-        ("item { name: 'a id: 2 }", "line 1: not a label map: a quoted text is not closed"),
-        ("item { name: 'a' id: 2 ", "line 1: not a label map: this block is not closed"),
+        ("item { name: 'a id: 2 }", "line 1: a quoted text is not closed"),
+        ("item { name: 'a' id: 2 ", "line 1: this block is not closed"),
         ("item { name: 'a' id: }", "'id' has no value"),
         ("}", "closes nothing"),
         ("item { name: 'a\\x1b' id: 1 }", "name 'a\\x1b' of id 1 has control characters"),
         ("item { name: 'a\\377' id: 1 }", "is no quoted text"),
         (
             "item {\n  name: \u201cstand\u201d\n  id: 1\n}",
-            "line 2: not a label map: '\u201cstand\u201d' has a curly quotation mark (\u201c)",
+            "line 2: '\u201cstand\u201d' has a curly quotation mark (\u201c)",
         ),
         (b"\xff\xfe\x80", "not a label map: no text in UTF-8"),
     ],
@@ -138,6 +138,7 @@ def test_faults_name_file_and_line(tmp_path, text, message):
     with pytest.raises(AnnotationError) as caught:
         label_maps.read_label_map(path)
     assert str(path) in str(caught.value) and message in str(caught.value)
+    assert "label map" in str(caught.value)
 
 
 def test_the_release_form_is_not_for_training(tmp_path):

@@ -334,3 +334,47 @@ def test_rows_of_half_a_million_lines_are_compared_exactly():
         expected.append(key in seen)
         seen.add(key)
     assert annotation_rows.repeated(keys, np.arange(len(keys))).tolist() == expected
+
+
+@pytest.mark.parametrize("text", ["0.5999", "0.599", "0.6004"])
+def test_excluded_timestamps_that_nearly_meet_a_keyframe(data, text):
+    """Less than a millisecond away is met; a keyframe without rows, as in AVA's list, is none."""
+    excluded = write_csv(data.folder / "excluded.csv", [f"c,{text}", "c,0001", "c,0017"])
+    found = data.findings(excluded_timestamps=excluded)
+    if text != "0.599":
+        assert found == []
+        return
+    finding = the_only(found)
+    assert (finding.code, finding.severity) == ("excluded_timestamp_unmet", WARNING)
+    assert (finding.count, finding.items) == (1, ("c,0.599",))
+    assert "the nearest keyframe is at 0.6 s" in finding.message
+
+
+def test_excluded_timestamps_of_which_none_meets_a_keyframe(data):
+    excluded = write_csv(data.folder / "excluded.csv", ["c,25", "c,50"])
+    finding = the_only(data.findings(excluded_timestamps=excluded))
+    assert (finding.code, finding.count) == ("excluded_timestamp_unmet", 2)
+
+
+def test_how_the_list_of_excluded_timestamps_is_written(data):
+    excluded = write_csv(data.folder / "excluded.csv", ["video_id;timestamp", "c;0001"])
+    codes = [finding.code for finding in data.findings(excluded_timestamps=excluded)]
+    assert codes == ["delimiter", "header"]
+
+
+def test_label_maps_that_the_stock_api_reads_otherwise(data):
+    path = data.folder / "labels.pbtxt"
+    path.write_text("\ufeff" + path.read_text().replace("name:", "display_name:"))
+    found = data.findings(label_map=str(path))
+    assert {finding.code for finding in found} == {"label_map_form"}
+    assert {finding.severity for finding in found} == {WARNING}
+    told = " ".join(finding.message for finding in found)
+    assert "byte order mark" in told and "display_name and no name" in told
+
+
+def test_people_that_are_texts_are_told_apart(data):
+    lines = [line.replace(f"{BOX},", f"{BOX},").rsplit(",", 1)[0] + ",Ann" for line in TRAIN]
+    path = write_csv(data.folder / "train.csv", [*lines, lines[0].replace("Ann", "Bob"), lines[0]])
+    exam, found = data.look(annotations=path)
+    assert exam.splits["train"].num_boxes == 13
+    assert [finding.code for finding in found] == ["duplicate_row", "duplicate_box"]

@@ -15,7 +15,7 @@ from absl import flags
 
 from object_detection_ext import errors, exporting
 from object_detection_ext.ava import tables
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_info, video_reader
 from object_detection_ext.serving import inputs
 from object_detection_ext.tools import serving_client
 from object_detection_ext.visualization import drawing
@@ -250,7 +250,7 @@ def test_options_out_of_range(video, tmp_path, changes, message):
 
 
 def test_missing_video_is_told(tmp_path):
-    with pytest.raises(video_reader.VideoError, match="none.mp4: there is no such"):
+    with pytest.raises(video_info.VideoError, match="none.mp4: there is no such"):
         serving_client.run(_options("none.mp4", tmp_path))
 
 
