@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from object_detection_ext import printable, progress
 from object_detection_ext.ava import label_maps, writer
-from object_detection_ext.data import video_reader
+from object_detection_ext.data.video_info import VideoError
 from object_detection_ext.importers import (
     label_ids,
     model,
@@ -30,7 +30,7 @@ _ONLY_FOR = {
 }
 _NOT_FOR_BOXES = (
     "videos", "label_map", "skip_unknown_labels", "every", "empty_keyframes", "no_action", "fps",
-    "allow_frame_count_mismatch", "skip_missing_videos", "val_fraction", "val_videos",
+    "frames_fps", "allow_frame_count_mismatch", "skip_missing_videos", "val_fraction", "val_videos",
 )  # fmt: skip
 _MAX_CLASSES = 30
 
@@ -51,6 +51,7 @@ class Options:
     person_attribute: str | None = None
     no_action: str | None = None
     fps: float | None = None
+    frames_fps: float | None = None
     first_frame: int = 0
     box_tolerance: float = placing.Rules.box_tolerance
     allow_frame_count_mismatch: bool = False
@@ -80,7 +81,9 @@ class Options:
                     raise model.ImportFault(f"--{name} has no meaning with --from {PERSON_BOXES}.")
         if sum(map(bool, (self.val_fraction, self.val_videos, self.split))) > 1:
             raise model.ImportFault("Give one of --val_fraction, --val_videos and --split.")
-        for flag in ("skip_missing_videos", "allow_frame_count_mismatch"):
+        if self.frames_fps is not None and not 0 < self.frames_fps <= 1000:
+            raise model.ImportFault(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        for flag in ("skip_missing_videos", "allow_frame_count_mismatch", "frames_fps"):
             if getattr(self, flag) and not self.videos:
                 raise model.ImportFault(f"--{flag} needs --videos.")
         if self.skip_unknown_labels and not self.label_map:
@@ -180,14 +183,14 @@ def _facts(source: model.Source, options: Options) -> list[video_facts.Facts | N
     """What is known of each video; None for one that is missing and may be."""
     if options.videos is None:
         return list(video_facts.ids_without_files(source.videos))
-    library = video_facts.Library(options.videos)
+    library = video_facts.Library(options.videos, options.frames_fps)
     found: list[video_facts.Facts | None] = []
     faults = []
     told = progress.Progress("videos", len(source.videos), "videos")
     for number, video in enumerate(source.videos, start=1):
         try:
             found.append(library.facts(video.name))
-        except (video_facts.NoSuchVideo, video_reader.VideoError) as error:
+        except (video_facts.NoSuchVideo, VideoError) as error:
             found.append(None)
             faults.append(str(error))
         told.update(number)

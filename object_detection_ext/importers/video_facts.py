@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from object_detection_ext.data import frame_times, video_files, video_reader
+from object_detection_ext.data.video_info import VideoInfo
+from object_detection_ext.data.video_windows import Window
 from object_detection_ext.importers import model
 
 
@@ -41,35 +43,41 @@ def without_extension(name: str) -> str:
 class Library:
     """The videos below a folder, found by the names that annotation files give them."""
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, frames_fps: float | None = None):
         """Looks at the names of all files below.
+
+        Args:
+            folder: of the videos.
+            frames_fps: frames per second of folders of numbered frames; None where these are not
+                videos.
 
         Raises:
             model.ImportFault: if there is no such folder.
         """
         if not os.path.isdir(folder):
             raise model.ImportFault(f"--videos: {folder}: there is no such folder.")
-        self._folder, self._index = folder, video_files.index_videos(folder)
+        self._folder = folder
+        self._index = video_files.VideoIndex(folder, frames_fps)
 
     def facts(self, name: str) -> Facts:
         """Reads the header, the packets' times and the first frame of a video.
 
         Raises:
             NoSuchVideo: if there is none of this name.
-            video_reader.VideoError: if it cannot be read, or there are several.
+            VideoError: if it cannot be read, or there are several.
         """
-        key = next((k for k in _keys(name) if video_files.candidates(self._index.get(k, []))), None)
+        key = next((k for k in _keys(name) if self._index.candidates(k)), None)
         if key is None:
             raise NoSuchVideo(f"{self._folder}: no video '{name}' in it or its folders.")
-        path = video_files.find_video(key, self._index, self._folder).path
-        times = frame_times.frame_times(path)
-        return Facts(self._video_id(path), path, _shown_size(path), times)
+        info = video_files.find_video(key, self._index)
+        times = frame_times.frame_times(info)
+        return Facts(self._video_id(info.path), info.path, _shown_size(info), times)
 
     def _video_id(self, path: str) -> str:
         """The file's name without its extension, or its path below the folder if two have it."""
-        below = os.path.splitext(os.path.relpath(path, self._folder))[0]
+        below = without_extension(os.path.relpath(path, self._folder))
         name = os.path.basename(below)
-        return name if len(video_files.candidates(self._index.get(name, []))) == 1 else below
+        return name if len(self._index.candidates(name)) == 1 else below
 
 
 def _keys(name: str) -> Iterator[str]:
@@ -80,10 +88,10 @@ def _keys(name: str) -> Iterator[str]:
         yield without_extension(whole)
 
 
-def _shown_size(path: str) -> tuple[int, int]:
+def _shown_size(info: VideoInfo) -> tuple[int, int]:
     """(width, height) of the first frame as players show it."""
-    reader = video_reader.FrameReader(path, threads=1)
-    for _ in reader.windows([video_reader.Window(np.zeros(1), (0,))]):
+    reader = video_reader.FrameReader(info, threads=1)
+    for _ in reader.windows([Window(np.zeros(1), (0,))]):
         pass
     height, width = reader.shape
     return width, height

@@ -60,6 +60,8 @@ def define_flags(values: flags.FlagValues) -> None:
          "out, counted."),
         (number, "fps", "Frames per second, without --videos and where the annotations do not "
          "say."),
+        (number, "frames_fps", "Frames per second of --videos that are folders of numbered "
+         "frames."),
         (whole, "first_frame", "Of COCO, the number of a video's first frame."),
         (number, "box_tolerance", "How far boxes may stick out of the frame, as a fraction of it, "
          "to be cut off instead of an error."),

@@ -6,6 +6,7 @@ import csv
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from object_detection_ext import errors
 from object_detection_ext.ava import annotations, label_maps
@@ -319,6 +320,18 @@ def test_videos_of_one_name_have_their_path_for_an_id(tmp_path):
     path = made_files.cvat(tmp_path / "a.xml", replace=[("street.mp4", "tuesday/street.mp4")])
     _import(tmp_path, "cvat", path)
     assert {row[0] for row in _rows(tmp_path)} == {"tuesday/street"}
+
+
+def test_folders_of_frames_are_videos(tmp_path):
+    folder = tmp_path / "videos" / "street"
+    folder.mkdir(parents=True)
+    for number in range(50):
+        Image.fromarray(numbered_videos.draw_number(number)).save(folder / f"{number:05d}.png")
+    path = made_files.cvat(tmp_path / "a.xml", replace=[("street.mp4", "street")])
+    _import(tmp_path, "cvat", path, frames_fps=10.0)
+    assert _rows(tmp_path)[0][:2] == ["street", "0001"]
+    with pytest.raises(errors.InputError, match="give --frames_fps"):
+        _import(tmp_path, "cvat", path)
 
 
 def test_two_tasks_of_one_video(tmp_path):
