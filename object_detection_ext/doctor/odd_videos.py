@@ -9,7 +9,7 @@ from object_detection_ext.doctor.examination import Examination, VideoProbe
 from object_detection_ext.doctor.findings import WARNING, Finding
 
 # Encoders of sound need a little of it before the first picture; nobody sees or hears that.
-_LEAST_SOUND_LEAD = 0.1
+_LEAST_SOUND_LEAD = 0.2
 
 
 def timestamps_start_over(exam: Examination) -> Iterator[Finding]:

@@ -276,6 +276,25 @@ def test_frames_are_turned_and_mirrored_as_players_show_them(tmp_path, orientati
     assert np.mean(np.abs(clip.frames[0].astype(int) - expected)) < 20
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+def test_all_that_pyav_writes_is_shown_as_it_says(tmp_path, turns, mirrored):
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "15"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(90 * turns, hflip=mirrored)
+        picture = av.VideoFrame.from_ndarray(numbered_videos.draw_number(0x9A3), "rgb24")
+        container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    (clip,) = video_reader.ClipReader(path, num_frames=1, fps=25).clips([0.0])
+    # Its documentation: turned counter-clockwise, then mirrored.
+    expected = np.rot90(numbered_videos.draw_number(0x9A3), turns)
+    expected = expected[:, ::-1] if mirrored else expected
+    assert clip.frames[0].shape == expected.shape
+    assert np.mean(np.abs(clip.frames[0].astype(int) - expected)) < 20
+
+
 def test_orientation_of_a_turn_by_no_right_angle_is_the_nearest():
     def turned(degrees):
         radians = np.deg2rad(degrees)
