@@ -33,6 +33,7 @@ class LongRows:
         corners: float64 [N, 4], x1, y1, x2, y2.
         classes: int64 [N].
         scores: float64 [N]; None without an 8th column.
+        persons: int64 [N], a number for each person id; None without person ids.
         lines: int64 [N], from 1.
         notes: what was changed in reading.
     """
@@ -42,6 +43,7 @@ class LongRows:
     corners: np.ndarray
     classes: np.ndarray
     scores: np.ndarray | None
+    persons: np.ndarray | None
     lines: np.ndarray
     notes: tuple[Note, ...]
 
@@ -81,14 +83,17 @@ def _read(path: str, kind: Kind, layout: csv_text.Layout, tolerance: float | Non
         notes.add("box_cut_off", text, line, shown, len(outside))
         cut = corners[outside]
         corners[outside] = np.where(cut < 0.0, 0.0, np.where(cut > 1.0, 1.0, cut))
-    scores = None
+    scores = persons = None
     if len(places) == 8:
         eighth = columns[7]
         scores = _whole(eighth) if kind is ANNOTATIONS else _numbers(eighth, np.float64)
+        if kind is ANNOTATIONS:
+            persons = _in_order_of_appearance(scores)
         scores = scores.astype(np.float64)
         if not np.isfinite(scores).all():
             raise _OddError
-    return LongRows(frames, frame, corners, _whole(columns[6]), scores, lines, notes.all())
+    classes = _whole(columns[6])
+    return LongRows(frames, frame, corners, classes, scores, persons, lines, notes.all())
 
 
 def _count_lines(path: str, layout: csv_text.Layout) -> int:
@@ -184,6 +189,12 @@ def _seconds(text: str) -> float:
         return timestamps.parse(text)
     except ValueError:
         raise _OddError from None
+
+
+def _in_order_of_appearance(ids: np.ndarray) -> np.ndarray:
+    """Numbers ids from 0, int64 [N]."""
+    _, first, index = np.unique(ids, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[index]
 
 
 def _whole(texts) -> np.ndarray:

@@ -66,6 +66,8 @@ class AvaRows:
       lines: int64 [N], the line of each row in the file, from 1.
       has_score: bool [N], which rows have a number in the 8th column; the others score 1.0.
       notes: what was changed in reading.
+      persons: int64 [N], person ids by number, in order of appearance; -1 for rows without one.
+        None for detections.
     """
 
     name: str
@@ -74,6 +76,7 @@ class AvaRows:
     lines: np.ndarray
     has_score: np.ndarray
     notes: tuple[Note, ...] = ()
+    persons: np.ndarray | None = None
 
 
 class _Rows:
@@ -84,6 +87,7 @@ class _Rows:
         self._frame, self._line, self._class = (array.array("q") for _ in range(3))
         self._corners, self._score = array.array("d"), array.array("d")
         self._has_score = array.array("b")
+        self._person, self._person_ids = array.array("q"), {}
 
     def add(self, parsed: ParsedRow) -> None:
         frame = timestamps.frame(parsed.video_id, parsed.seconds)
@@ -99,8 +103,12 @@ class _Rows:
         self._corners.extend(parsed.corners)
         self._score.append(score if has_score else _DEFAULT_SCORE)
         self._has_score.append(has_score)
+        number = -1
+        if parsed.person_id is not None:
+            number = self._person_ids.setdefault(parsed.person_id, len(self._person_ids))
+        self._person.append(number)
 
-    def table(self, name: str, notes: Notes) -> AvaRows:
+    def table(self, name: str, notes: Notes, kind: columns.Kind) -> AvaRows:
         corners = np.array(self._corners, np.float64).reshape(-1, 4)
         rows = LabelledBoxes(
             np.array(self._frame, np.int64),
@@ -109,7 +117,8 @@ class _Rows:
             np.array(self._score, np.float64),
         )
         lines, has_score = np.array(self._line, np.int64), np.array(self._has_score, bool)
-        return AvaRows(name, list(self.numbers), rows, lines, has_score, notes.all())
+        persons = np.array(self._person, np.int64) if kind is ANNOTATIONS else None
+        return AvaRows(name, list(self.numbers), rows, lines, has_score, notes.all(), persons)
 
 
 def read_csv(
@@ -150,7 +159,7 @@ def read_csv(
         elif not bad_rows.count:
             found.add(parsed)
     bad_rows.check()
-    return found.table(path, notes)
+    return found.table(path, notes, kind)
 
 
 def _progress(path: str, report: Report | None) -> Callable[[int], None] | None:
@@ -169,7 +178,10 @@ def _read_long(path: str, kind: columns.Kind, box_tolerance: float | None) -> Av
     has_score = np.full(len(found.lines), found.scores is not None)
     scores = np.full(len(found.lines), _DEFAULT_SCORE) if found.scores is None else found.scores
     rows = LabelledBoxes(found.frame, found.corners[:, [1, 0, 3, 2]], found.classes, scores)
-    return AvaRows(path, found.frames, rows, found.lines, has_score, found.notes)
+    persons = None
+    if kind is ANNOTATIONS:
+        persons = np.full(len(found.lines), -1) if found.persons is None else found.persons
+    return AvaRows(path, found.frames, rows, found.lines, has_score, found.notes, persons)
 
 
 def read_ground_truth(

@@ -63,6 +63,10 @@ class RowWriter:
         person = () if person_id is None else (person_id,)
         self._write(video_id, seconds, *self._corners(box), action_id, *person)
 
+    def person_box(self, video_id: str, seconds: float, box: Sequence[float]) -> None:
+        """Writes a person's box alone; arguments as of `detection`."""
+        self._write(video_id, seconds, *self._corners(box))
+
     def nobody(self, video_id: str, seconds: float) -> None:
         """Writes a keyframe without people, or a moment to leave out."""
         self._write(video_id, seconds)
@@ -107,8 +111,13 @@ def write_label_map(path: str | os.PathLike, names: Mapping[int, str]) -> None:
         path: of the file.
         names: by action id.
     """
+    files.write_text(path, label_map_text(names))
+
+
+def label_map_text(names: Mapping[int, str]) -> str:
+    """A label map in the stock form; names by action id."""
     blocks = []
     for action_id, name in names.items():
         text = name.replace("\\", "\\\\").replace('"', '\\"')
         blocks.append(f'item {{\n  name: "{text}"\n  id: {action_id}\n}}\n')
-    files.write_text(path, "".join(blocks))
+    return "".join(blocks)

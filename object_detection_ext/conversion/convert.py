@@ -190,7 +190,14 @@ def _publish(split: look.Split, command: Sequence[str]) -> dict:
             "though no worker reported why. The same command goes on from the finished ones."
         )
     manifest = manifest_lib.make(
-        split.options, split.labels, split.label_map, split.skips, split.units, results, command
+        split.options,
+        split.labels,
+        split.label_map,
+        split.skips,
+        split.units,
+        results,
+        command,
+        split.num_thinned,
     )
     if not manifest["totals"]["keyframes_kept"]:
         split.staging.discard()

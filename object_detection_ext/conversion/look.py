@@ -23,7 +23,7 @@ from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
 from object_detection_ext.conversion import staging as staging_lib
-from object_detection_ext.data import video_files, video_info
+from object_detection_ext.data import keyframe_thinning, video_files, video_info
 
 _PROBE_THREADS = 16
 
@@ -38,6 +38,7 @@ class Split:
     skips: Sequence[skips.Skip]
     units: Sequence[plan.Unit]
     staging: staging_lib.Staging
+    num_thinned: int = 0  # keyframes that --every leaves out
 
     @property
     def fingerprint(self) -> str:
@@ -67,6 +68,7 @@ def look_and_plan(options: options_lib.Options) -> Split:
         box_tolerance=options.box_tolerance,
     )
     by_video, skipped, excluded = _usable_keyframes(options, labels)
+    num_thinned = _thin(options, by_video)
     notes = (*(f"{options.annotations}: {note}" for note in labels.notes), *excluded)
     for note in notes:
         print(f"note: {note}", flush=True)
@@ -78,7 +80,8 @@ def look_and_plan(options: options_lib.Options) -> Split:
     _check_ids(options, jobs)
     plan.check_record_sizes(jobs, options)
     units = plan.plan_units(jobs, options, label_map)
-    split = Split(options, label_map, labels, skipped, units, staging_lib.Staging(options))
+    staging = staging_lib.Staging(options)
+    split = Split(options, label_map, labels, skipped, units, staging, num_thinned)
     if not units:
         raise nothing_converted(options, skipped)
     return split
@@ -124,6 +127,24 @@ def _usable_keyframes(options: options_lib.Options, labels: annotations.Annotati
         if kept:
             by_video[video_id] = kept
     return by_video, skipped, notes
+
+
+def _thin(options: options_lib.Options, by_video: dict[str, list]) -> int:
+    """Keeps one keyframe per `--every` seconds of each video; returns how many are left out."""
+    if not options.every:
+        return 0
+    before = sum(map(len, by_video.values()))
+    for video_id, keyframes in by_video.items():
+        times = (keyframe.timestamp for keyframe in keyframes)
+        kept = set(keyframe_thinning.kept_times(times, options.every))
+        by_video[video_id] = [k for k in keyframes if k.timestamp in kept]
+    left_out = before - sum(map(len, by_video.values()))
+    print(
+        f"note: {options.annotations}: --every {options.every:g} leaves out {left_out:,} of "
+        f"{before:,} keyframes",
+        flush=True,
+    )
+    return left_out
 
 
 def _excluded(path: str, labels: annotations.Annotations) -> tuple[frozenset, list[str]]:

@@ -26,7 +26,10 @@ def fingerprint(units: Sequence[plan.Unit]) -> str:
 
 
 def account(
-    labels: annotations.Annotations, label_map: Mapping[int, str], early_skips: Sequence[skips.Skip]
+    labels: annotations.Annotations,
+    label_map: Mapping[int, str],
+    early_skips: Sequence[skips.Skip],
+    num_thinned: int = 0,
 ) -> str:
     """Returns what changes with what a manifest tells beside the records.
 
@@ -34,12 +37,14 @@ def account(
       labels: the split's annotations.
       label_map: names by action id.
       early_skips: what was left out before anything was decoded.
+      num_thinned: keyframes that `--every` leaves out.
     """
     told = [
         sorted(label_map.items()),
         sorted(labels.skipped_labels.items()),
         [keyframe.row for keyframe in labels.keyframes],
         [dataclasses.astuple(skip) for skip in early_skips],
+        *([num_thinned] if num_thinned else []),
     ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
@@ -52,6 +57,7 @@ def make(
     units: Sequence[plan.Unit],
     results: Sequence[Mapping],
     command: Sequence[str],
+    num_thinned: int = 0,
 ) -> dict:
     """Puts the units' results together.
 
@@ -63,6 +69,7 @@ def make(
       units: all units of the split.
       results: what each unit staged.
       command: that was run.
+      num_thinned: keyframes that `--every` leaves out; they are counted, not listed.
     """
     totals: collections.Counter = collections.Counter()
     rows: collections.Counter = collections.Counter()
@@ -75,6 +82,8 @@ def make(
         skipped += [skips.Skip(**skip) for skip in result["skips"]]
     skipped.sort(key=lambda skip: skip.row)
     totals["videos"] = len(videos)
+    if num_thinned:
+        totals["keyframes_thinned"] = num_thinned
     for video_id, reasons in _skipped_by_video(skipped).items():
         # A video that was not found, or that nothing was wanted of, is told too.
         entry = videos.setdefault(video_id, {"path": None, "keyframes_kept": 0})
@@ -89,7 +98,7 @@ def make(
             "pillow": PIL.__version__,
         },
         "fingerprint": fingerprint(units),
-        "account": account(labels, label_map, early_skips),
+        "account": account(labels, label_map, early_skips, num_thinned),
         "totals": {"keyframes": len(labels.keyframes), **totals},
         "rows_by_class": {name: rows[name] for name in label_map.values()},
         "skipped_keyframes_by_reason": skips.counts(skipped),
@@ -121,7 +130,8 @@ def as_result(manifest: Mapping, units: Sequence[plan.Unit]) -> dict:
     entries = {video.video_id: dict(manifest["videos"][video.video_id]) for video in videos}
     for entry in entries.values():
         entry.pop("keyframes_skipped", None)
-    totals = {k: v for k, v in manifest["totals"].items() if k not in ("keyframes", "videos")}
+    of_split = ("keyframes", "keyframes_thinned", "videos")
+    totals = {k: v for k, v in manifest["totals"].items() if k not in of_split}
     return {
         "totals": totals,
         "rows_by_class": manifest["rows_by_class"],
@@ -177,6 +187,10 @@ def summary(options: options_lib.Options, manifest: Mapping) -> str:
     ]
     for kind, count in manifest["skipped_keyframes_by_reason"].items():
         lines.append(f"Left out: {count} keyframes, {kind}.")
+    if totals.get("keyframes_thinned"):
+        lines.append(
+            f"Left out: {totals['keyframes_thinned']} keyframes, by --every {options.every:g}."
+        )
     lines += skips.listing(options.annotations, skips.surprises(skipped_of(manifest)))
     damaged = [name for name, video in manifest["videos"].items() if video.get("damaged_frames")]
     if damaged:

@@ -2,6 +2,7 @@
 """What to convert and how."""
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ class Options:
         frame.
       skip_unknown_labels: whether rows whose action the label map does not have are left out.
       overwrite: whether records of another conversion may be replaced.
+      every: seconds from one keyframe that is kept to the next, of densely annotated videos; 0
+        keeps all.
       frames_fps: frames per second of folders of numbered frames; 0 where these are not videos.
       time_offset_seconds: what annotation times are ahead of times in the videos: seconds, or the
         path of a CSV of video_id,seconds; may be empty.
@@ -59,6 +62,7 @@ class Options:
     strict: bool = False
     skip_unknown_labels: bool = False
     overwrite: bool = False
+    every: float = 0.0
     frames_fps: float = 0.0
     time_offset_seconds: str = ""
 
@@ -91,6 +95,8 @@ class Options:
             )
         if files.is_local(self.videos) and not os.path.isdir(self.videos):
             problems.append(f"--videos {self.videos!r} is not a folder")
+        if not 0 <= self.every < math.inf:
+            problems.append(f"--every must be at least 0 seconds, not {self.every:g}")
         problems += [
             f"--{name} {value!r} names a split, but --splits is missing"
             for name, value in self._per_split().items()

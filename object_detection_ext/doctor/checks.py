@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Set
 
 from object_detection_ext.doctor import (
     annotation_checks,
+    dense_keyframes,
     findings,
     odd_videos,
     pipeline_checks,
@@ -35,6 +36,7 @@ CHECKS = (
     Check("how files are written", {"annotations"}, annotation_checks.notes),
     Check("action ids", {"annotations", "label_map"}, annotation_checks.unknown_actions),
     Check("duplicates", {"annotations"}, annotation_checks.duplicate_rows),
+    Check("dense keyframes", {"annotations"}, dense_keyframes.dense_keyframes),
     Check("x and y swapped", {"annotations", "videos"}, annotation_checks.swapped_axes),
     Check(
         "classes without examples",

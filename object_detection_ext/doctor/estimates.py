@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from object_detection_ext.data import video_info, video_reader
-from object_detection_ext.doctor import annotation_rows, keyframe_choice
+from object_detection_ext.doctor import annotation_rows, dense_keyframes, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
 
 # Videos that are sampled of each split, and frames of each.
@@ -106,13 +106,15 @@ def _work(split: annotation_rows.SplitRows, exam: Examination) -> tuple[int, int
     """Returns clips, frames that are decoded for them, and frames that are encoded."""
     clips = decoded = encoded = 0
     frames, in_video = split.keyframes, exam.seconds_in_videos(split)
+    kept = dense_keyframes.kept(split, exam.every)
     starts = np.searchsorted(frames.video, np.arange(len(split.video_ids) + 1))
     for index, video_id in enumerate(split.video_ids):
         info = exam.info(video_id)
         if info is None:
             continue
         length = exam.length(video_id) or np.inf
-        seconds = in_video[starts[index] : starts[index + 1]]
+        own = slice(starts[index], starts[index + 1])
+        seconds = in_video[own][kept[own]]
         seconds = seconds[(seconds >= 0) & (seconds <= length)]
         covered, passed = _seconds_read(seconds, exam, length)
         rate = info.fps or exam.clip.fps

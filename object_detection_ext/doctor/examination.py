@@ -80,6 +80,7 @@ class Examination:
       excluded: (video id, seconds) of keyframes that the evaluation leaves out, with the file.
       report: takes lines of progress.
       sample_keyframes: how many keyframes of each video are decoded to see that they can be.
+      every: seconds from one keyframe that the conversion keeps to the next; None keeps all.
       offsets: what annotation times are ahead of times in the videos.
     """
 
@@ -94,6 +95,7 @@ class Examination:
     excluded: tuple[str, frozenset] | None = None
     report: Callable[[str], None] | None = None
     sample_keyframes: int = 0
+    every: float | None = None
     offsets: time_offsets.TimeOffsets = dataclasses.field(default_factory=time_offsets.TimeOffsets)
 
     @property

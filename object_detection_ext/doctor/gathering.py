@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable
 
@@ -30,6 +31,7 @@ class Inputs:
     short_side: int | None = None
     box_tolerance: float = row_reader.BOX_TOLERANCE
     sample_keyframes: int = 0
+    every: float | None = None
     frames_fps: float = 0.0
     time_offset_seconds: str | None = None
 
@@ -66,6 +68,8 @@ class Inputs:
             )
         if self.sample_keyframes < 0:
             problems.append(f"--sample_keyframes must be at least 0, not {self.sample_keyframes}")
+        if self.every is not None and not 0 <= self.every < math.inf:
+            problems.append(f"--every must be at least 0 seconds, not {self.every:g}")
         if problems:
             raise errors.InputError("; ".join(problems) + ".")
 
@@ -86,7 +90,12 @@ def gather(
     Raises:
       InputError: if the time offsets cannot be read, or a video has none.
     """
-    exam = Examination(default_clip, report=report, sample_keyframes=inputs.sample_keyframes)
+    exam = Examination(
+        default_clip,
+        report=report,
+        sample_keyframes=inputs.sample_keyframes,
+        every=inputs.every,
+    )
     found: list[Finding] = []
     for split, path in (("train", inputs.annotations), ("val", inputs.val_annotations)):
         if path is not None:

@@ -11,7 +11,7 @@ from object_detection_ext import builders
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import faults, label_maps
 from object_detection_ext.data import input_check
-from object_detection_ext.doctor import findings
+from object_detection_ext.doctor import dense_keyframes, findings
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 from object_detection_ext.doctor.pipeline_checks import clip_options, field_of, readers
@@ -245,7 +245,7 @@ def _counts(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     if records.look.keyframes_per_record != 1:
         return  # only some records were looked at, and these need not be like the others
     clips = records.num_records
-    keyframes = len(split.keyframes)
+    keyframes = int(dense_keyframes.kept(split, exam.every).sum())
     if clips != keyframes:
         yield Finding(
             "record_count", WARNING, split.path,

@@ -68,6 +68,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "(ID/000001.jpg); 0: only files are videos.",
         "box_tolerance": "How far outside of [0, 1] a box may reach to be cut off, as a part of "
         "the frame; more is an error.",
+        "every": "Keep one keyframe per so many seconds of densely annotated videos; 0 keeps all.",
     }
     for name, text in numbers.items():
         default = getattr(Options, name)

@@ -136,6 +136,12 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_float(
+        "every",
+        None,
+        "Seconds from one keyframe to the next that the converter's --every is to keep.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
         "frames_fps",
         Inputs.frames_fps,
         "Frames per second of videos that are folders of numbered frames (ID/000001.jpg); 0: only "

@@ -3,12 +3,12 @@ r"""Writes one HTML file about an evaluation, which needs no network and no othe
 
     python -m object_detection_ext.tools.report --groundtruth G.csv --detections D.csv \
         --labelmap L.pbtxt --output report.html [--train_annotations T.csv] [--videos DIR] \
-        [--attention DIR] [--pipeline_config_path C] [--bootstrap 1000]
+        [--attention DIR] [--pipeline_config_path C] [--bootstrap 1000] [--tubes general]
 
 It has the figures with the rules they were computed by, the breakdowns of
 `evaluation.breakdowns` as plots and tables, each class's surest right and wrong detections with
-pictures from the videos, pictures of attention, the pipeline.config and the model summary. All but
-the first three files and the output may be left out.
+pictures from the videos, pictures of attention, the pipeline.config and the model summary, with
+--tubes also video-AP of action tubes. All but the first three files and the output may be left out.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from absl import app, flags
 
 from object_detection_ext import command_line, errors, files
 from object_detection_ext.ava import row_reader, time_offsets
-from object_detection_ext.evaluation import breakdowns, protocols
-from object_detection_ext.report import examples, page, pictures, sections
+from object_detection_ext.evaluation import breakdowns, protocols, tube_protocols, video_ap
+from object_detection_ext.report import examples, page, pictures, sections, tube_section
 
 _MOST_ATTENTION_PICTURES = 40
 _FILES = (
@@ -51,6 +51,7 @@ class Options:
     bootstrap: int = 0
     seed: int = 0
     examples: int = 3
+    tubes: str = ""
     box_tolerance: float = row_reader.BOX_TOLERANCE
     frames_fps: float = 0.0
     time_offset_seconds: str = ""
@@ -81,6 +82,7 @@ def make(options: Options) -> str:
       OSError: where a file cannot be opened.
     """
     options.check()
+    tubes = _tubes(options)
     result = breakdowns.break_down_files(
         options.labelmap,
         options.groundtruth,
@@ -98,13 +100,30 @@ def make(options: Options) -> str:
         sections.bins(result),
         sections.errors(result),
         sections.confusion(result),
+        *([tube_section.tubes(tubes)] if tubes else []),
         *_example_sections(result, options),
         *_attention_section(options),
         *_model_section(options),
         sections.rules(result),
     ]
-    top = [sections.tiles(result), sections.warnings(result.warnings)]
+    # Both evaluations look at the same files; what they say alike is said once.
+    warnings = dict.fromkeys((*result.warnings, *(tubes.warnings if tubes else ())))
+    top = [sections.tiles(result), sections.warnings(tuple(warnings))]
     return page.render(options.title, _sources(options), top, parts)
+
+
+def _tubes(options: Options) -> video_ap.TubeResult | None:
+    if not options.tubes:
+        return None
+    return video_ap.evaluate_files(
+        options.labelmap,
+        options.groundtruth,
+        options.detections,
+        options.excluded_timestamps or None,
+        _say,
+        protocol=tube_protocols.by_name(options.tubes),
+        box_tolerance=options.box_tolerance,
+    )
 
 
 def _say(line: str) -> None:
@@ -201,6 +220,14 @@ def define_flags(values: flags.FlagValues) -> None:
         )
     flags.DEFINE_enum(
         "protocol", Options.protocol, list(protocols.PROTOCOLS), "Whose rules.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "tubes",
+        Options.tubes,
+        ["", *tube_protocols.TUBE_PROTOCOLS],
+        "Link detections to tubes and evaluate them by these rules; the ground truth needs person "
+        "ids. By default there are no tubes.",
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "bootstrap", Options.bootstrap, "Resamples for intervals; 0: none.", flag_values=values
