@@ -5,7 +5,11 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from object_detection_ext import listing
 from object_detection_ext.ava.faults import AnnotationError
+
+# Names of a header row in messages.
+_MAX_LISTED = 20
 
 _BOX = ("video_id", "timestamp", "x1", "y1", "x2", "y2")
 
@@ -41,7 +45,8 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("video", "clip", "file", "filename", "file_name"),
     ),
     "timestamp": (
-        ("timestamp",), ("timestamp_s", "timestamp_sec", "timestamp_seconds", "frame_timestamp"),
+        ("timestamp",),
+        ("time_stamp", "timestamp_s", "timestamp_sec", "timestamp_seconds", "frame_timestamp"),
         ("time", "time_s", "time_sec", "time_seconds", "seconds", "sec"),
     ),
     "x1": (("x1",), ("xmin", "x_min", "left")),
@@ -92,7 +97,7 @@ def places(fields: Sequence[str], kind: Kind, where: str) -> list[int]:
     if missing:
         raise AnnotationError(
             f"{where}: the header row has no column {' and no column '.join(missing)}; it has "
-            f"{', '.join(fields)}. The columns are {kind.form}."
+            f"{listing.in_line(fields, _MAX_LISTED)}. The columns are {kind.form}."
         )
     return found
 
