@@ -76,7 +76,8 @@ def is_header(fields: Sequence[str]) -> bool:
 def places(fields: Sequence[str], kind: Kind, where: str) -> list[int]:
     """Where a header row has the columns of a kind: their places, those that it lacks left out.
 
-    Only a column at the end of `kind.columns` can be lacking.
+    Only a column at the end of `kind.columns` can be lacking; or all but the first two, where the
+    header row has no other.
 
     Args:
         fields: of the header row.
@@ -94,7 +95,8 @@ def places(fields: Sequence[str], kind: Kind, where: str) -> list[int]:
             found.append(place)
         elif column in kind.columns[: kind.required]:
             missing.append(column)
-    if missing:
+    # Moments alone are keyframes without people, as rows of two columns are.
+    if missing and (len(found) != 2 or sum(map(bool, names)) > 2):
         raise AnnotationError(
             f"{where}: the header row has no column {' and no column '.join(missing)}; it has "
             f"{listing.in_line(fields, _MAX_LISTED)}. The columns are {kind.form}."

@@ -24,6 +24,11 @@ def has_decimal_comma(text: str) -> bool:
     return bool(_DECIMAL_COMMA.fullmatch(text)) and not _THOUSANDS.fullmatch(text)
 
 
+def has_doubtful_comma(text: str) -> bool:
+    """Whether a text is a number only if one knows what commas are: 1,234."""
+    return _THOUSANDS.fullmatch(text) is not None
+
+
 def is_grouped(text: str) -> bool:
     """Whether a text is more than a thousand where commas are decimal ones: 1.234."""
     return _POINT_THOUSANDS.fullmatch(text) is not None

@@ -110,7 +110,7 @@ class RowReader:
             return ParsedRow(row.line, fields[0], problems=self._problems)
         if self._has_other_quotes(fields):
             return ParsedRow(row.line, fields[0], problems=self._problems)
-        parsed = self._parsed(fields)
+        parsed = self._parsed(self._with_points(fields))
         self._check_thousands(fields)
         wrong = sum(problem.code == faults.NUMBER for problem in self._problems)
         if wrong >= min(len(fields), self._kind.required) - 1:
@@ -125,6 +125,8 @@ class RowReader:
 
     def _not_a(self, advice: str, column: str, text: str) -> None:
         shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+        if number_text.has_doubtful_comma(text):
+            advice += "; is it more than a thousand, or a fraction?"
         self._add(faults.NUMBER, column, text, f"{column} is {shown!r}", advice)
 
     def _header_problem(self, row: csv_text.Row, is_first: bool) -> RowProblem | None:
@@ -150,6 +152,19 @@ class RowReader:
             text = 'quotation marks other than " around the video id, as a part of it'
             self._note("quoted_id", text, fields[0])
         return match is not None
+
+    def _with_points(self, fields: list[str]) -> list[str]:
+        """Decimal points in doubtful numbers (1,000) where other commas can only be decimal."""
+        if not any("," in field for field in fields[1:]):
+            return fields
+        doubtful = [number_text.has_doubtful_comma(field) for field in fields]
+        if not any(doubtful[1:]):
+            return fields
+        if not self._comma_line and not any(map(number_text.has_decimal_comma, fields[1:])):
+            return fields
+        self._tell_comma(fields[doubtful.index(True, 1)])
+        pairs = zip(fields[1:], doubtful[1:], strict=True)
+        return [fields[0], *(text.replace(",", ".") if is_one else text for text, is_one in pairs)]
 
     def _check_thousands(self, fields: Sequence[str]) -> None:
         """Tells a point that is no decimal point where other numbers have decimal commas."""
@@ -344,7 +359,8 @@ class RowReader:
         outside = [name for name, value in zip(_CORNERS, corners, strict=True)
                    if not low <= value <= high]  # fmt: skip
         if not outside:
-            self._note("box_cut_off", cut_off_text(self._tolerance), ",".join(texts))
+            shown = ",".join(text.replace(",", ".") for text in texts)
+            self._note("box_cut_off", cut_off_text(self._tolerance), shown)
             return tuple(min(max(value, 0.0), 1.0) for value in corners)
         if self._kind is DETECTIONS:
             # Of whatever model: the evaluation warns of them and counts them as they are.

@@ -50,6 +50,44 @@ def test_points_are_decimal_where_no_comma_is(tmp_path):
     assert [k.timestamp for k in _read(path).keyframes] == [1.234, 902.5]
 
 
+@pytest.mark.parametrize("end", ["", "v1;903,500\n"])
+def test_three_decimals_after_a_comma(tmp_path, end):
+    """As AVA's numbers look after a German Excel: 1,000 is 1 where 0,077 is a fraction."""
+    path = _file(tmp_path, "v1;902,500;0,077;0,200;1,000;1,005;1,000;7,000\n" + end)
+    found = _read(path)
+    assert [k.timestamp for k in found.keyframes] == [902.5, 903.5][: 1 + bool(end)]
+    assert found.keyframes[0].regions[0].box == (0.2, 0.077, 1.0, 1.0)
+    assert found.keyframes[0].regions[0].person_id == 7
+    counts = {note.code: note.count for note in found.notes}
+    assert counts["decimal_comma"] == 1 + bool(end) and counts["whole_number"] == 1
+
+
+def test_three_decimals_after_a_comma_that_may_be_thousands(tmp_path):
+    assert _error(_file(tmp_path, "v1;1,234;0;0;1;1;1;7\n")).endswith(
+        "F:1: timestamp is '1,234'; it must be a number of seconds; is it more than a thousand, or "
+        "a fraction?"
+    )
+
+
+def test_cut_off_boxes_with_decimal_commas_can_be_told_apart(tmp_path):
+    path = _file(tmp_path, "v1;902;0,1;0,2;0,3;1,005;1;7\n")
+    assert [n.value for n in _read(path).notes if n.code == "box_cut_off"] == ["0.1,0.2,0.3,1.005"]
+
+
+def test_a_header_row_of_moments_alone(tmp_path, monkeypatch):
+    """As a list of keyframes to detect has it; rows of two columns need no header row."""
+    path = _file(tmp_path, "Timestamp,Video_ID\n0902,v1\n903.5,v1\n")
+    moments = [("v1", 902.0), ("v1", 903.5)]
+    boxes = annotations.read_person_boxes(path, faults.Notes())
+    assert [(row.video_id, row.seconds) for row in boxes] == moments
+    assert [(k.video_id, k.timestamp) for k in _read(path).keyframes] == moments
+    for size in (0, 1 << 62):
+        monkeypatch.setattr(tables, "_LONG_FILE", size)
+        assert tables.read_ground_truth(path).frames == moments
+    other = _file(tmp_path, "video_id,timestamp,box\nv1,0902,0.1 0.2 0.3 0.4\n")
+    assert "no column x1" in _error(other)
+
+
 def test_a_clock_may_have_a_decimal_comma(tmp_path):
     found = _read(_file(tmp_path, "v1;00:15:02,5;0,1;0,2;0,3;0,4;1;7\n"))
     assert [k.timestamp for k in found.keyframes] == [902.5]
