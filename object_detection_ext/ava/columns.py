@@ -5,7 +5,11 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from object_detection_ext import listing
 from object_detection_ext.ava.faults import AnnotationError
+
+# Names of a header row in messages.
+_MAX_LISTED = 20
 
 _BOX = ("video_id", "timestamp", "x1", "y1", "x2", "y2")
 
@@ -41,7 +45,8 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("video", "clip", "file", "filename", "file_name"),
     ),
     "timestamp": (
-        ("timestamp",), ("timestamp_s", "timestamp_sec", "timestamp_seconds", "frame_timestamp"),
+        ("timestamp",),
+        ("time_stamp", "timestamp_s", "timestamp_sec", "timestamp_seconds", "frame_timestamp"),
         ("time", "time_s", "time_sec", "time_seconds", "seconds", "sec"),
     ),
     "x1": (("x1",), ("xmin", "x_min", "left")),
@@ -71,7 +76,8 @@ def is_header(fields: Sequence[str]) -> bool:
 def places(fields: Sequence[str], kind: Kind, where: str) -> list[int]:
     """Where a header row has the columns of a kind: their places, those that it lacks left out.
 
-    Only a column at the end of `kind.columns` can be lacking.
+    Only a column at the end of `kind.columns` can be lacking; or all but the first two, where the
+    header row has no other.
 
     Args:
         fields: of the header row.
@@ -89,10 +95,11 @@ def places(fields: Sequence[str], kind: Kind, where: str) -> list[int]:
             found.append(place)
         elif column in kind.columns[: kind.required]:
             missing.append(column)
-    if missing:
+    # Moments alone are keyframes without people, as rows of two columns are.
+    if missing and (len(found) != 2 or sum(map(bool, names)) > 2):
         raise AnnotationError(
             f"{where}: the header row has no column {' and no column '.join(missing)}; it has "
-            f"{', '.join(fields)}. The columns are {kind.form}."
+            f"{listing.in_line(fields, _MAX_LISTED)}. The columns are {kind.form}."
         )
     return found
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from object_detection_ext import printable
+from object_detection_ext import listing, printable
 from object_detection_ext.ava import columns, timestamps
 from object_detection_ext.ava.faults import AnnotationError, Notes
 
@@ -29,6 +29,14 @@ _MARKS = (
 _HEAD_BYTES, _HEAD_LINES = 4096, 20
 # After so many lines progress may be told.
 _TELL_LINES = 20_000
+# A byte order mark, which stands inside a file where two files were put together.
+_MARK = "\ufeff"
+# Files that are taken for CSVs by their names, by their first bytes.
+_NO_TEXT = {
+    b"PK\x03\x04": "a workbook of Excel or LibreOffice, or a ZIP file; save it as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "a workbook of an older Excel; save it as CSV UTF-8",
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+}
 # What Excel reads the delimiter from.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
@@ -42,6 +50,7 @@ class Row(NamedTuple):
         text: the whole line, of a row whose fields cannot be told apart.
         too_many: fields beyond those that the header row names.
         given: number of fields of the line.
+        named: number of columns that the header row names; 0 without one.
     """
 
     line: int
@@ -49,6 +58,7 @@ class Row(NamedTuple):
     text: str = ""
     too_many: int = 0
     given: int = 0
+    named: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +86,11 @@ def _encoding(head: bytes) -> str:
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
-    # Text in Latin letters has a zero in every second byte of UTF-16.
-    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        every_second = head[start : len(head) // 2 * 2 : 2]
-        if len(every_second) > 1 and every_second.count(0) > 0.8 * len(every_second):
+    # Text in Latin letters has a zero in every second byte of UTF-16, and only there.
+    pairs = len(head) // 2
+    even, odd = head[: 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
+    for zeros, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if pairs > 1 and zeros > 0.8 * pairs and others < 0.2 * pairs:
             return encoding
     return "utf-8"
 
@@ -105,12 +116,29 @@ def lines(
                 if at_byte and number % _TELL_LINES == 0:
                     at_byte(file.buffer.tell())
     except UnicodeError as error:
+        where = _undecodable_line(path) if encoding.startswith("utf-8") else f"after line {number}"
         raise AnnotationError(
-            f"{path}, after line {number}: not a CSV file in UTF-8 or UTF-16: {error}. Save it as "
-            "text in UTF-8."
+            f"{path}, {where}: not a CSV file in UTF-8 or UTF-16: {error}. Save it as "
+            "text in UTF-8 (Excel: CSV UTF-8)."
         ) from error
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read: {error}") from error
+
+
+def _undecodable_line(path: str) -> str:
+    """Which line is not UTF-8; a decoder reads ahead of what it has given."""
+    number = 1
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                # A CR alone ends a line too.
+                before = line[: error.start].replace(b"\r\n", b"\n")
+                number += before.count(b"\r")
+                return f"line {number}"
+            number += 1 + line.removesuffix(b"\r\n").count(b"\r")
+    return "at the end"
 
 
 def split(text: str, delimiter: str) -> list[str] | None:
@@ -157,16 +185,25 @@ def layout(path: str, kind: columns.Kind) -> Layout:
         raise AnnotationError(f"{path}: there is no such annotation file.")
     try:
         with open(path, "rb") as file:
-            encoding = _encoding(file.read(_HEAD_BYTES))
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read: {error}") from error
-    found, delimiters, seen = Layout(encoding), tuple(_DELIMITERS), 0
+    for start, what in _NO_TEXT.items():
+        if head.startswith(start):
+            raise AnnotationError(f"{path}: no CSV file, but {what}.")
+    return _layout(path, kind, _encoding(head))
+
+
+def _layout(path: str, kind: columns.Kind, encoding: str) -> Layout:
+    found, delimiters, seen, first = Layout(encoding), tuple(_DELIMITERS), 0, None
     for number, text in lines(path, encoding):
-        separator = _SEPARATOR_LINE.fullmatch(text.strip())
+        text = text.lstrip(_MARK)
+        separator = _SEPARATOR_LINE.fullmatch(text.strip(" \r\n"))
         if separator and not seen:
             delimiters = (separator[1],)
             found = dataclasses.replace(found, delimiter=separator[1], first_line=number + 1)
         elif text.strip():
+            first = text if first is None else first
             for delimiter in delimiters:
                 fields = split(text, delimiter)
                 if _is_readable(fields):
@@ -177,6 +214,10 @@ def layout(path: str, kind: columns.Kind) -> Layout:
             seen += 1
             if seen == _HEAD_LINES:
                 break
+    if first is not None and len(delimiters) > 1:
+        # Not one row can be read: whatever separates most fields, so that it is told why.
+        most = max(delimiters, key=lambda delimiter: len(split(first, delimiter) or ()))
+        found = dataclasses.replace(found, delimiter=most)
     return found
 
 
@@ -207,6 +248,10 @@ def rows(
     for number, text in lines(path, found.encoding, at_byte):
         if number < found.first_line:
             continue
+        if text.startswith(_MARK):
+            text = text.lstrip(_MARK)
+            what = "a byte order mark inside the file, which is left out"
+            notes.add("inner_mark", what, number)
         fields = split(text, found.delimiter)
         if fields is None:
             yield Row(number, None, text.rstrip("\r\n"))
@@ -215,11 +260,12 @@ def rows(
         elif found.places is None:
             yield Row(number, fields, given=len(fields))
         elif tuple(fields) == found.header:
-            notes.add("repeated_header", "the header again, which are left out", number)
+            notes.add("repeated_header", "the header again, left out", number)
         else:
             extra = sum(map(bool, fields[len(found.header) :]))
             picked = [fields[i] if i < len(fields) else "" for i in found.places]
-            yield Row(number, picked, too_many=extra, given=len(fields))
+            named = len(found.header)
+            yield Row(number, picked, too_many=extra, given=len(fields), named=named)
 
 
 def tell(found: Layout, notes: Notes) -> None:
@@ -234,7 +280,7 @@ def tell(found: Layout, notes: Notes) -> None:
     text = f"line {found.header_line} names the columns"
     unused = [f for i, f in enumerate(found.header) if f and i not in found.places]
     if unused:
-        text += f"; not looked at: {', '.join(map(printable.in_one_line, unused))}"
+        text += f"; not looked at: {listing.in_line([*map(printable.in_one_line, unused)])}"
     notes.say("header", text, found.header_line)
 
 

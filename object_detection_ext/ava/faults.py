@@ -4,7 +4,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
 
 _MAX_LISTED = 20
 
@@ -119,15 +119,14 @@ class BadRows:
         problems = tuple(problems)
         self._has_range |= any(getattr(problem, "code", "") == RANGE for problem in problems)
         if self.count <= _MAX_LISTED:
-            self._lines.append(f"  {self._path}:{row}: {'; '.join(map(str, problems))}")
+            self._lines.append(f"{self._path}:{row}: {'; '.join(map(str, problems))}")
 
     def check(self) -> None:
         """Raises AnnotationError if there are any."""
         if not self.count:
             return
-        told = [f"{self._path}: {self.count} bad row{'s' * (self.count > 1)}:", *self._lines]
-        if self.count > _MAX_LISTED:
-            told.append(f"  ... and {self.count - _MAX_LISTED} more")
+        rows = listing.in_lines(self._lines, _MAX_LISTED, self.count)
+        told = [f"{self._path}: {self.count:,} bad row{'s' * (self.count > 1)}:", *rows]
         if self._has_range:
             told.append("  (What is no further outside than --box_tolerance is cut off.)")
         raise AnnotationError("\n".join(told))

@@ -9,11 +9,11 @@ import codecs
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from google.protobuf import text_encoding
 
-from object_detection_ext import files, printable
+from object_detection_ext import files, listing, printable
 from object_detection_ext.ava.faults import AnnotationError
 
 Category = dict[str, int | str]
@@ -29,6 +29,15 @@ _TOKEN = re.compile(
 )
 _CURLY = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
 _BLOCKS = ("item", "label")
+# The stock API keeps ids in 32 bits.
+_MAX_ID = 2**31 - 1
+# Of ids in messages.
+_MAX_RANGES = 30
+# What a block may have for the stock API beside its id; what is else in it, that does not read.
+_STOCK_FIELDS = frozenset(
+    ("name", "id", "display_name", "keypoints", "ancestor_ids", "descendant_ids", "frequency",
+     "instance_count")
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +118,7 @@ class _Block:
     kind: str
     line: int
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
+    quoted: set[str] = dataclasses.field(default_factory=set)
 
 
 class _Blocks:
@@ -128,7 +138,7 @@ class _Blocks:
         elif self._key is None or not self._open:
             raise self._faults.error(line, f"{token!r} stands where no value is expected")
         else:
-            self._set(token, line)
+            self._set(kind, token, line)
         return None
 
     def _add_mark(self, token: str, line: int) -> _Block | None:
@@ -157,11 +167,13 @@ class _Blocks:
             raise self._faults.error(line, f"a block {called}; each class is one: {_EXAMPLE}")
         self._open.append(_Block(key or "", line))
 
-    def _set(self, token: str, line: int) -> None:
+    def _set(self, kind: str, token: str, line: int) -> None:
         if len(self._open) == 1:
             if self._key in self._open[0].fields and self._key in ("id", "label_id", "name"):
                 raise self._faults.error(line, f"{self._key!r} stands twice in one block")
             self._open[0].fields[self._key] = token
+            if kind == "text":
+                self._open[0].quoted.add(self._key)
         self._key = None
 
     def end(self, line: int) -> None:
@@ -186,9 +198,20 @@ def _label(block: _Block, faults: _Faults) -> Label:
     id_text = fields.get("id", fields.get("label_id"))
     if id_text is None:
         raise faults.error(block.line, "a block without an 'id' or a 'label_id'")
-    if not re.fullmatch(r"-?\d{1,18}", id_text):
-        raise faults.error(block.line, f"id {id_text!r} is not a whole number")
-    name = fields.get("name") or fields.get("display_name", "")
+    # Of a number that begins with 0, protobuf takes the digits for octal.
+    if not re.fullmatch(r"-?(?:0|[1-9][0-9]{0,17})", id_text) or int(id_text) > _MAX_ID:
+        raise faults.error(
+            block.line,
+            f"id {id_text!r} is not a whole number from 1 to {_MAX_ID} without zeros before it",
+        )
+    if block.quoted & {"id", "label_id"}:
+        raise faults.error(block.line, f"id {id_text!r} has quotation marks; write it without")
+    for key in ("name", "display_name"):
+        if key in fields and key not in block.quoted:
+            raise faults.error(
+                block.line, f'{key} {fields[key]} has no quotation marks; write "{fields[key]}"'
+            )
+    name = fields.get("name", "").strip() and fields["name"] or fields.get("display_name", "")
     return Label(block.line, int(id_text), name, fields.get("label_type", ""))
 
 
@@ -222,14 +245,24 @@ def _problems(labels: Iterable[Label], needs_names: bool) -> Iterator[str]:
             )
 
 
-def _notes(has_mark: bool, blocks: Iterable[_Block]) -> tuple[str, ...]:
+def _notes(has_mark: bool, blocks: Sequence[_Block]) -> tuple[str, ...]:
     notes = []
     if has_mark:
         notes.append("it begins with a byte order mark: save it as UTF-8 without one")
-    nameless = sum("name" not in block.fields for block in blocks)
+    nameless = sum(
+        not block.fields.get("name", "").strip() and "display_name" in block.fields
+        for block in blocks
+    )
     if nameless:
         blocks_have = "1 block has" if nameless == 1 else f"{nameless} blocks have"
         notes.append(f"{blocks_have} a display_name and no name: write name in its place")
+    unknown = {
+        field: block.line for block in reversed(blocks) if block.kind == "item"
+        for field in block.fields if field not in _STOCK_FIELDS and "label_id" not in block.fields
+    }  # fmt: skip
+    if unknown:
+        some = listing.in_line([f"{name} (line {line})" for name, line in unknown.items()])
+        notes.append(f"blocks have fields that the stock API does not know: {some}: remove them")
     return tuple(notes)
 
 
@@ -342,4 +375,5 @@ def id_ranges(label_map: Iterable[int]) -> str:
             ranges[-1][1] = i
         else:
             ranges.append([i, i])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+    texts = [str(a) if a == b else f"{a}-{b}" for a, b in ranges]
+    return listing.in_line(texts, _MAX_RANGES)

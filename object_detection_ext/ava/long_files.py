@@ -7,6 +7,7 @@ note or refuse is left to it.
 Shape legend: N rows of a file, F frames.
 """
 
+import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from object_detection_ext.ava.timestamps import Frame
 
 _BLOCK = 1 << 24
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
+# An id such as 0012 is a text.
+_PERSON = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_MARK = codecs.BOM_UTF8
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def _read(path: str, kind: Kind, layout: csv_text.Layout, tolerance: float | Non
     scores = persons = None
     if len(places) == 8:
         eighth = columns[7]
-        scores = _whole(eighth) if kind is ANNOTATIONS else _numbers(eighth, np.float64)
+        scores = _whole(eighth, _PERSON) if kind is ANNOTATIONS else _numbers(eighth, np.float64)
         if kind is ANNOTATIONS:
             persons = _in_order_of_appearance(scores)
         scores = scores.astype(np.float64)
@@ -100,15 +104,21 @@ def _count_lines(path: str, layout: csv_text.Layout) -> int:
     """The number of lines of a file; raises where more than commas and line ends mean something."""
     if layout.encoding not in ("utf-8", "utf-8-sig"):
         raise _OddError
-    ends, returns, both, last = 0, 0, 0, b""
+    ends, returns, both, marks, last = 0, 0, 0, 0, b""
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
             if b'"' in block or b"\0" in block:
                 raise _OddError
             ends, returns = ends + block.count(b"\n"), returns + block.count(b"\r")
-            both += block.count(b"\r\n") + (last == b"\r" and block[:1] == b"\n")
-            last = block[-1:]
-    if last != b"\n" or (returns, both) not in ((0, 0), (ends, ends)):
+            both += block.count(b"\r\n") + (last[-1:] == b"\r" and block[:1] == b"\n")
+            marks += (last + block).count(_MARK)
+            last = block[-2:]
+    # One at the beginning is the encoding's.
+    if (
+        marks > (layout.encoding == "utf-8-sig")
+        or last[-1:] != b"\n"
+        or (returns, both) not in ((0, 0), (ends, ends))
+    ):
         raise _OddError
     return ends
 
@@ -167,6 +177,8 @@ def _frames(videos, times) -> tuple[list[Frame], np.ndarray]:
     seconds = [_seconds(text.strip()) for text in times.dictionary.to_pylist()]
     if not all(video_id and printable.in_one_line(video_id) == video_id for video_id in ids):
         raise _OddError
+    if any(map(row_reader.is_quoted, (*ids, *times.dictionary.to_pylist()))):
+        raise _OddError
     of_row = _numbers(videos.indices, np.int32).astype(np.int64) * len(seconds)
     of_row += _numbers(times.indices, np.int32)
     starts = np.flatnonzero(np.diff(of_row, prepend=-1))  # of runs of rows of one frame
@@ -197,10 +209,10 @@ def _in_order_of_appearance(ids: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[index]
 
 
-def _whole(texts) -> np.ndarray:
+def _whole(texts, pattern: re.Pattern = _WHOLE) -> np.ndarray:
     """int64 [N] from texts that are whole numbers and nothing else."""
     values = [value.strip() for value in texts.dictionary.to_pylist()]
-    if not all(_WHOLE.fullmatch(value) for value in values):
+    if not all(pattern.fullmatch(value) for value in values):
         raise _OddError
     return np.array([int(value) for value in values], np.int64)[_numbers(texts.indices, np.int32)]
 

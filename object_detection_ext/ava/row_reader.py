@@ -4,14 +4,13 @@
 What can be read in only one way is taken, and noted where it is unusual; the rest is a problem.
 """
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from object_detection_ext import errors, printable
-from object_detection_ext.ava import csv_text, faults, timestamps, video_ids
+from object_detection_ext.ava import columns, csv_text, faults, number_text, timestamps, video_ids
 from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, MOMENTS, PERSON_BOXES, Kind
 from object_detection_ext.ava.faults import Notes, RowProblem
 
@@ -21,16 +20,19 @@ BOX_TOLERANCE = 0.01
 MAX_CORNER = 1e6
 
 _CORNERS = ("x1", "y1", "x2", "y2")
-# Ids are stored in 64 bits.
-_TOO_LARGE = 2**63
 # As pandas and spreadsheets write a field without a value.
 _EMPTY = frozenset(("", "nan", "na", "n/a", "#n/a", "null", "none", "<na>"))
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
-# One and a fraction, or more than a thousand: nobody knows.
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+# Quotation marks that no CSV means, but a word processor or another language.
+_OTHER_QUOTES = re.compile("(['`\u00b4\u2018-\u201f\u2032\u2033\u00ab\u00bb]).*"
+                           "['`\u00b4\u2018-\u201f\u2032\u2033\u00ab\u00bb]")  # fmt: skip
+# Such an id is a text: 0012 and 12 need not be one person.
+_LEADING_ZERO = re.compile(r"0\d+")
+# Of the columns that may be more than 1.
+_COUNTED = ("timestamp", "action_id", "person_id")
 
-# Characters of a field in messages.
-_MAX_SHOWN = 60
+# Characters of a field, and of a row, in messages.
+_MAX_SHOWN, _MAX_ROW_SHOWN = 60, 200
+_ONE_MARK = "is it more than a thousand, or a fraction? Write all numbers with one decimal mark"
 _WHOLE, _NUMBER = "it must be a whole number", "it must be a number"
 
 Corners = tuple[float, float, float, float]
@@ -54,20 +56,14 @@ class ParsedRow(NamedTuple):
     problems: Sequence[RowProblem] = ()
 
 
-def digits(value: float) -> str:
-    """A number: short if that is exact, else with all its digits."""
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
+def is_quoted(text: str) -> bool:
+    """Whether a text has quotation marks around it that are no CSV's."""
+    return _OTHER_QUOTES.fullmatch(text) is not None
 
 
-def _float(text: str) -> float:
-    """A number, also with a decimal comma; raises ValueError where it is not finite or none."""
-    if _DECIMAL_COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text):
-        text = text.replace(",", ".")
-    value = math.nan if "_" in text else float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
+def _row_shown(fields: Sequence[str]) -> str:
+    text = ",".join(fields)
+    return text if len(text) <= _MAX_ROW_SHOWN else f"{text[:_MAX_ROW_SHOWN]}..."
 
 
 class RowReader:
@@ -90,6 +86,9 @@ class RowReader:
         self._first = True
         self._problems: list[RowProblem] = []
         self._noted: set[str] = set()
+        # The first row with a decimal comma, and with what would then be a thousand.
+        self._comma_line = 0
+        self._thousand: tuple[str, str, int] | None = None
 
     def read(self, row: csv_text.Row) -> ParsedRow:
         """Reads a row."""
@@ -99,17 +98,26 @@ class RowReader:
         if row.fields is None:
             fault = 'quotation marks (") that do not pair on their line'
             advice = "close each field on its line, or write no quotation marks"
-            self._add(faults.QUOTES, "", printable.in_one_line(row.text), fault, advice)
+            text = (
+                row.text if len(row.text) <= _MAX_ROW_SHOWN else f"{row.text[:_MAX_ROW_SHOWN]}..."
+            )
+            self._add(faults.QUOTES, "", printable.in_one_line(text), fault, advice)
             self._check_printable(row.text, "the row")
             return ParsedRow(row.line, "", problems=self._problems)
         fields = self._filled(row)
         if not self._has_right_length(fields, row):
+            self._check_printable(",".join(fields), "the row")
             return ParsedRow(row.line, fields[0], problems=self._problems)
-        parsed = self._parsed(fields)
+        if self._has_other_quotes(fields):
+            return ParsedRow(row.line, fields[0], problems=self._problems)
+        parsed = self._parsed(self._with_points(fields))
+        self._check_thousands(fields)
         wrong = sum(problem.code == faults.NUMBER for problem in self._problems)
-        if first and wrong >= min(len(fields), self._kind.required) - 1:
-            self._problems = [self._unknown_header(row.fields)]
-            return ParsedRow(row.line, fields[0], problems=self._problems)
+        if wrong >= min(len(fields), self._kind.required) - 1:
+            problem = self._header_problem(row, first)
+            if problem is not None:
+                self._problems = [problem]
+                return ParsedRow(row.line, fields[0], problems=self._problems)
         return parsed
 
     def _add(self, code: str, column: str, value: str, fault: str, advice: str) -> None:
@@ -117,20 +125,77 @@ class RowReader:
 
     def _not_a(self, advice: str, column: str, text: str) -> None:
         shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+        if number_text.has_doubtful_comma(text):
+            advice += "; is it more than a thousand, or a fraction?"
         self._add(faults.NUMBER, column, text, f"{column} is {shown!r}", advice)
 
-    def _unknown_header(self, fields: Sequence[str]) -> RowProblem:
-        fault = f"the first row names columns: {','.join(fields)}"
-        advice = f"the columns are {self._kind.form}: name them so, or remove the header row"
-        return RowProblem(faults.HEADER, "timestamp", fields[1], fault, advice)
+    def _header_problem(self, row: csv_text.Row, is_first: bool) -> RowProblem | None:
+        """What is wrong with a row of names; None if it is none."""
+        if columns.is_header(row.fields):
+            fault = f"a header row after other rows: {_row_shown(row.fields)}"
+            advice = "it must be the first row, and be the same where it stands again"
+        elif is_first and not row.named:
+            fault = f"the first row names columns: {_row_shown(row.fields)}"
+            advice = f"the columns are {self._kind.form}: name them so, or remove the header row"
+        else:
+            return None
+        return RowProblem(faults.HEADER, "timestamp", row.fields[1], fault, advice)
+
+    def _has_other_quotes(self, fields: Sequence[str]) -> bool:
+        """Whether numbers are quoted as no CSV is; that of a video's id alone is only noted."""
+        match = _OTHER_QUOTES.fullmatch(fields[1])
+        if match:
+            fault = f"quotation marks ({match[1]}) around the fields"
+            advice = 'use straight double ones (") or none'
+            self._add(faults.QUOTES, "timestamp", fields[1], fault, advice)
+        elif is_quoted(fields[0]):
+            text = 'quotation marks other than " around the video id, as a part of it'
+            self._note("quoted_id", text, fields[0])
+        return match is not None
+
+    def _with_points(self, fields: list[str]) -> list[str]:
+        """Decimal points in doubtful numbers (1,000) where other commas can only be decimal."""
+        if not any("," in field for field in fields[1:]):
+            return fields
+        doubtful = [number_text.has_doubtful_comma(field) for field in fields]
+        if not any(doubtful[1:]):
+            return fields
+        if not self._comma_line and not any(map(number_text.has_decimal_comma, fields[1:])):
+            return fields
+        self._tell_comma(fields[doubtful.index(True, 1)])
+        pairs = zip(fields[1:], doubtful[1:], strict=True)
+        return [fields[0], *(text.replace(",", ".") if is_one else text for text, is_one in pairs)]
+
+    def _check_thousands(self, fields: Sequence[str]) -> None:
+        """Tells a point that is no decimal point where other numbers have decimal commas."""
+        if not self._comma_line and "decimal_comma" in self._noted:
+            self._comma_line = self._line
+            if self._thousand is not None:
+                column, text, line = self._thousand
+                fault = f"decimal commas here, and {column} {text!r} in line {line}"
+                self._add(faults.NUMBER, column, text, fault, _ONE_MARK)
+        if self._comma_line or self._thousand is None:
+            for column, text in zip(self._kind.columns, fields, strict=False):
+                if text[-4:-3] == "." and column in _COUNTED and number_text.is_grouped(text):
+                    self._add_thousand(column, text)
+
+    def _add_thousand(self, column: str, text: str) -> None:
+        if self._comma_line:
+            fault = f"{column} is {text!r}, and line {self._comma_line} has decimal commas"
+            self._add(faults.NUMBER, column, text, fault, _ONE_MARK)
+        elif self._thousand is None:
+            self._thousand = column, text, self._line
 
     def _filled(self, row: csv_text.Row) -> list[str]:
         """The fields without empty ones at their end."""
         fields = row.fields
         if self._kind is PERSON_BOXES:
-            if len(fields) > 7 and _is_fraction(fields[7]):
+            if len(fields) > 7 and number_text.is_fraction(fields[7]):
                 text = "a score, which is not looked at"
                 self._notes.add("score_ignored", text, row.line, fields[7])
+            if not row.named and any(fields[8:]):
+                text = "more than 8 columns, of which the first 6 are read"
+                self._notes.add("more_columns", text, row.line, f"{len(fields)} columns")
             fields = fields[:6]
         given = len(fields)
         if all(field.lower() in _EMPTY for field in fields[2:]):
@@ -165,6 +230,8 @@ class RowReader:
         if kind is not MOMENTS:
             advice += ", or video_id,timestamp for a keyframe without people"
         fault = f"{count} column{'s' * (count != 1)}"
+        if row.too_many:
+            fault = f"{row.given} columns, but the header row has {row.named}"
         self._add(faults.COLUMNS, "", ",".join(fields), fault, advice)
         return False
 
@@ -202,12 +269,16 @@ class RowReader:
     def _check_printable(self, text: str, column: str) -> None:
         shown = printable.in_one_line(text)
         if shown != text:
+            shown = shown if len(shown) <= _MAX_ROW_SHOWN else f"{shown[:_MAX_ROW_SHOWN]}..."
             advice = "it must not have control characters"
             self._add(faults.CONTROL, column, shown, f"{column} is '{shown}'", advice)
 
     def _seconds(self, text: str) -> float | None:
         plain = text
-        if _DECIMAL_COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text):
+        if number_text.has_decimal_comma(text):
+            plain = text.replace(",", ".")
+            self._tell_comma(text)
+        elif timestamps.is_clock(text) and text.count(",") == 1:
             plain = text.replace(",", ".")
             self._tell_comma(text)
         try:
@@ -225,7 +296,7 @@ class RowReader:
 
     def _number(self, text: str, column: str, advice: str = _NUMBER) -> float | None:
         try:
-            value = _float(text)
+            value = number_text.number(text)
         except ValueError:
             self._not_a(advice, column, text)
             return None
@@ -239,7 +310,7 @@ class RowReader:
 
     def _integer(self, text: str, column: str) -> int | None:
         try:
-            value = _whole(text)
+            value = number_text.whole(text)
         except ValueError:
             self._not_a(_WHOLE, column, text)
             return None
@@ -253,10 +324,12 @@ class RowReader:
     def _person(self, text: str) -> int | str | None:
         if not text:
             return None
+        if _LEADING_ZERO.fullmatch(text):
+            return text
         try:
-            value = _whole(text)
+            value = number_text.whole(text)
         except ValueError:
-            if _is_fraction(text):
+            if number_text.is_fraction(text):
                 self._not_a(f"{_WHOLE}, or a text; is it a score?", "person_id", text)
                 return None
             self._check_printable(text, "person_id")
@@ -286,14 +359,15 @@ class RowReader:
         outside = [name for name, value in zip(_CORNERS, corners, strict=True)
                    if not low <= value <= high]  # fmt: skip
         if not outside:
-            self._note("box_cut_off", cut_off_text(self._tolerance), ",".join(texts))
+            shown = ",".join(text.replace(",", ".") for text in texts)
+            self._note("box_cut_off", cut_off_text(self._tolerance), shown)
             return tuple(min(max(value, 0.0), 1.0) for value in corners)
         if self._kind is DETECTIONS:
             # Of whatever model: the evaluation warns of them and counts them as they are.
             return self._any_unit(corners, texts)
         for name, value in zip(_CORNERS, corners, strict=True):
             if name in outside:
-                shown = digits(value)
+                shown = number_text.digits(value)
                 advice = "boxes are normalized, so it must be in [0, 1]"
                 self._add(faults.RANGE, name, shown, f"{name} is {shown}", advice)
         return corners
@@ -302,7 +376,7 @@ class RowReader:
         x1, y1, x2, y2 = corners
         for axis, low, high in (("x", x1, x2), ("y", y1, y2)):
             if low >= high:
-                first, second = digits(low), digits(high)
+                first, second = number_text.digits(low), number_text.digits(high)
                 fault = f"{axis}1 is {first} and {axis}2 {second}"
                 advice = f"{axis}1 must be less than {axis}2"
                 self._add(faults.ORDER, f"{axis}1", f"{first} >= {second}", fault, advice)
@@ -319,29 +393,6 @@ def check_tolerance(box_tolerance: float) -> None:
 def cut_off_text(tolerance: float) -> str:
     """The note about boxes that are cut off."""
     return f"a box up to {tolerance:g} outside of [0, 1], which is cut off at the frame's edge"
-
-
-def _whole(text: str) -> int:
-    """A whole number of 64 bits, also where a tool wrote it as `12.0`; or raises ValueError."""
-    try:
-        value = int("" if "_" in text else text)
-    except ValueError:
-        number = _float(text)
-        if number != int(number):
-            raise
-        value = int(number)
-    if abs(value) >= _TOO_LARGE:
-        raise ValueError(text)
-    return value
-
-
-def _is_fraction(text: str) -> bool:
-    """Whether a text is a number that is not whole."""
-    try:
-        value = _float(text)
-    except ValueError:
-        return False
-    return value != int(value)
 
 
 def read_rows(
@@ -377,7 +428,7 @@ def read_rows(
     if last == 2 or last < before:
         notes.say(
             "cut_off",
-            f"the last row (line {parsed.row}) has {last} columns and no line end: if the file was "
-            "cut off there, people are missing",
+            f"the last row (line {parsed.row}) has {last} column{'s' * (last != 1)} and no line "
+            "end: if the file was cut off there, people are missing",
             parsed.row,
         )

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 
-from object_detection_ext import errors, printable
+from object_detection_ext import errors, listing, printable
 from object_detection_ext.ava import columns, faults, row_reader, timestamps, video_ids
 from object_detection_ext.ava.timestamps import Frame
 
@@ -48,10 +48,9 @@ class TimeOffsets:
             return
         missing = sorted({i for i in names if video_ids.same_id(i) not in self._of_each})
         if missing:
-            some = ", ".join(map(printable.in_one_line, missing[:_MAX_LISTED]))
-            more = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
+            some = listing.in_line([*map(printable.in_one_line, missing)], _MAX_LISTED)
             raise errors.InputError(
-                f"{self._path}: no row for {len(missing)} videos: {some}{more}; give each its "
+                f"{self._path}: no row for {len(missing)} videos: {some}; give each its "
                 "offset, 0 where there is none."
             )
 

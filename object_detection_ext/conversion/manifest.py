@@ -12,6 +12,7 @@ import PIL
 from av import library_versions
 
 import object_detection_ext
+from object_detection_ext import listing
 from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
@@ -160,21 +161,19 @@ def _odd_videos(videos: Mapping[str, Mapping]) -> list[str]:
     restarted = [f"{i} ({count})" for i, count in restarts.items() if count]
     if restarted:
         lines.append(
-            f"Timestamps start over in {_videos(restarted)}: {_listed(restarted)}. Each part "
-            "was taken to follow the one before; check that the annotations count so too."
+            f"Timestamps start over in {_videos(restarted)}: "
+            f"{listing.in_line(restarted, _MAX_LISTED)}. Each part was taken to follow the one "
+            "before; check that the annotations count so too."
         )
     hdr = [f"{i} ({video['hdr']})" for i, video in videos.items() if video.get("hdr")]
     if hdr:
-        lines.append(f"HDR: {_videos(hdr)}, {_listed(hdr)}: {video_info.HDR_CONSEQUENCE}.")
+        some = listing.in_line(hdr, _MAX_LISTED)
+        lines.append(f"HDR: {_videos(hdr)}, {some}: {video_info.HDR_CONSEQUENCE}.")
     return lines
 
 
 def _videos(names: Sequence[str]) -> str:
     return f"{len(names)} video{'s' * (len(names) != 1)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MAX_LISTED]) + (" and more" if len(names) > _MAX_LISTED else "")
 
 
 def summary(options: options_lib.Options, manifest: Mapping) -> str:
@@ -196,7 +195,7 @@ def summary(options: options_lib.Options, manifest: Mapping) -> str:
     if damaged:
         lines.append(
             f"Damaged parts were left out of {len(damaged)} videos; clips near them may show it: "
-            f"{_listed(damaged)}."
+            f"{listing.in_line(damaged, _MAX_LISTED)}."
         )
     lines += _odd_videos(manifest["videos"])
     if manifest["skipped_rows_by_unknown_action_id"]:

@@ -5,6 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from object_detection_ext import listing as lists
 from object_detection_ext.ava import annotations, timestamps
 
 MISSING, UNREADABLE = "missing video", "unreadable video"
@@ -64,9 +65,7 @@ def listing(path: str, skips: Sequence[Skip]) -> list[str]:
     for skip in skips:
         groups.setdefault((skip.video_id, skip.reason), []).append(skip)
     lines = []
-    for (video_id, reason), same in list(groups.items())[:_MAX_LISTED]:
+    for (video_id, reason), same in groups.items():
         more = f" (and {len(same) - 1} more keyframes)" if len(same) > 1 else ""
-        lines.append(f"  {path}:{same[0].row}: {video_id}: {reason}{more}")
-    if len(groups) > _MAX_LISTED:
-        lines.append(f"  ... and {len(groups) - _MAX_LISTED} more")
-    return lines
+        lines.append(f"{path}:{same[0].row}: {video_id}: {reason}{more}")
+    return lists.in_lines(lines, _MAX_LISTED)

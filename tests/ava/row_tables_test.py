@@ -63,7 +63,7 @@ def test_errors_name_file_line_and_value(tmp_path, row, message):
 def test_a_binary_file_is_an_error(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b"v,0902\n\xff\xfe\x00\x01")
-    with pytest.raises(AnnotationError, match="rows.csv, after line .: not a CSV file in UTF-8"):
+    with pytest.raises(AnnotationError, match="rows.csv, line 2: not a CSV file in UTF-8"):
         tables.read_csv(str(path))
 
 
