@@ -12,7 +12,13 @@ from typing import NamedTuple
 
 from object_detection_ext import errors, printable
 from object_detection_ext.ava import csv_text, faults, timestamps, video_ids
-from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, MOMENTS, PERSON_BOXES, Kind
+from object_detection_ext.ava.columns import (
+    ANNOTATIONS,
+    DETECTIONS,
+    KEYFRAMES,
+    PERSON_BOXES,
+    Kind,
+)
 from object_detection_ext.ava.faults import Notes, RowProblem
 
 # How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.
@@ -132,6 +138,8 @@ class RowReader:
                 text = "a score, which is not looked at"
                 self._notes.add("score_ignored", text, row.line, fields[7])
             fields = fields[:6]
+        elif self._kind is KEYFRAMES:
+            fields = fields[:2]
         given = len(fields)
         if all(field.lower() in _EMPTY for field in fields[2:]):
             self._tell_empty(next(filter(None, fields[2:]), ""))
@@ -162,7 +170,7 @@ class RowReader:
         if count == 2 or max(3, kind.required) <= count <= len(kind.columns):
             return True
         advice = f"it must be {kind.form}"
-        if kind is not MOMENTS:
+        if kind.required > 2:
             advice += ", or video_id,timestamp for a keyframe without people"
         fault = f"{count} column{'s' * (count != 1)}"
         self._add(faults.COLUMNS, "", ",".join(fields), fault, advice)
@@ -372,7 +380,7 @@ def read_rows(
         parsed = reader.read(row)
         before, last = last, row.given
         yield parsed
-    if parsed is None or kind is MOMENTS or csv_text.has_line_end(path, layout.encoding):
+    if parsed is None or kind.required == 2 or csv_text.has_line_end(path, layout.encoding):
         return
     if last == 2 or last < before:
         notes.say(

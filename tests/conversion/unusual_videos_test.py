@@ -109,7 +109,7 @@ def test_strict_counts_with_the_offset_too(tmp_path):
 def test_video_without_an_offset_is_an_error_before_anything_else(tmp_path):
     (tmp_path / "offsets.csv").write_text("other,0\n")
     offset = str(tmp_path / "offsets.csv")
-    with pytest.raises(errors.InputError, match=r"offsets.csv: no row for 1 videos: v;"):
+    with pytest.raises(errors.InputError, match=r"offsets.csv: no row for 1 video: v;"):
         toy_records.convert(_options(tmp_path, ["v,901"], time_offset_seconds=offset))
 
 
