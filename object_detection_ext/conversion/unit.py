@@ -247,6 +247,7 @@ def _video_entry(video: plan.VideoJob, reader: video_reader.FrameReader, kept: i
         "decoded_frames": reader.stats.decoded,
         "damaged_frames": reader.stats.damaged,
         "timestamp_restarts": reader.stats.restarts,
+        "size_changes": reader.stats.size_changes,
         "hdr": info.hdr,
         "time_offset": video.offset,
         "keyframes": len(video.keyframes),

@@ -302,6 +302,7 @@ class ActionDetector:
             times = [time for time in times if time >= start_seconds]
             yield from self._clip_by_clip(reader.clips(times), name, left_out=left_out)
         notices.tell_restarts(reader.stats, name)
+        notices.tell_size_changes(reader.stats, name)
 
     def _clip_by_clip(
         self,

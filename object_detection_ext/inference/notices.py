@@ -27,6 +27,17 @@ def tell_restarts(stats: DecodeStats, name: str) -> None:
         )
 
 
+def tell_size_changes(stats: DecodeStats, name: str) -> None:
+    """Says how often the frames of a video changed their size while it was read."""
+    if stats.size_changes:
+        times = "once" if stats.size_changes == 1 else f"{stats.size_changes} times"
+        print(
+            f"detection: {name}: warning: frames change their size {times}; all were stretched to "
+            "the size of the first one",
+            flush=True,
+        )
+
+
 class LeftOut:
     """Tells of keyframes that cannot be used: the first with the reason, then how many more."""
 

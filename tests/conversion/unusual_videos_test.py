@@ -122,6 +122,23 @@ def test_another_offset_makes_other_records(tmp_path):
         toy_records.convert(changed)
 
 
+def test_frames_that_change_their_size_are_told(tmp_path):
+    (tmp_path / "videos").mkdir()
+    parts = []
+    for shape in ((48, 64), (96, 64), (96, 64)):
+        numbered_videos.write(tmp_path / "part.ts", [i / 10 for i in range(20)], shape=shape)
+        parts.append((tmp_path / "part.ts").read_bytes())
+    (tmp_path / "videos" / "v.ts").write_bytes(b"".join(parts))
+    numbered_videos.write(tmp_path / "videos" / "w.mp4", [i / 10 for i in range(20)])
+    options = _options(tmp_path, ["v,1", "v,3.5", "v,5", "w,1"])
+    manifest = toy_records.convert(options)
+    assert _numbers(tmp_path)["v,3.5"] == [13, 14, 15, 16]
+    assert manifest["videos"]["v"]["size"] == [48, 64]
+    assert "Frames change their size in 1 video: v (1). All were stretched" in (
+        manifest_lib.summary(options, manifest)
+    )
+
+
 def test_timestamps_that_start_over_and_hdr_are_told(tmp_path):
     (tmp_path / "videos").mkdir()
     for name, transfer in (("v.ts", None), ("pq.mp4", 16), ("hlg.mp4", 18), ("sdr.mp4", 1)):

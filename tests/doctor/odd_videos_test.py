@@ -61,7 +61,7 @@ def test_parts_of_films(data):
         data.findings(annotations=train, time_offset_seconds="895", val_annotations=None)
     )
     assert finding.code == "timestamp_outside"
-    assert "timestamps are seconds from the start of the video and 895 (the time offset)" in (
+    assert "timestamps are seconds from the start of the video plus the time offset, 895" in (
         finding.advice
     )
 

@@ -224,6 +224,18 @@ def test_video_whose_timestamps_start_over_is_detected_to_its_end(files, tmp_pat
     )
 
 
+def test_frames_that_change_their_size_are_told(files, tmp_path, capsys):
+    path = tmp_path / "v.ts"
+    numbered_videos.write(path, [i / 20 for i in range(40)])
+    first = path.read_bytes()
+    numbered_videos.write(path, [i / 20 for i in range(40)], shape=(96, 64))
+    path.write_bytes(first + path.read_bytes())
+    assert detect_video.run(_options(files, tmp_path / "out", str(path))) == 0
+    assert "detection: v: warning: frames change their size once; all were stretched" in (
+        capsys.readouterr().out
+    )
+
+
 def test_high_dynamic_range_is_told_once(files, tmp_path, capsys):
     numbered_videos.write(tmp_path / "v.mp4", [i / 20 for i in range(40)], transfer=16)
     assert detect_video.run(_options(files, tmp_path / "out", str(tmp_path / "v.mp4"))) == 0
