@@ -162,6 +162,11 @@ def _odd_videos(videos: Mapping[str, Mapping]) -> list[str]:
             f"Timestamps start over in {_videos(restarted)}: {_listed(restarted)}. Each part "
             "was taken to follow the one before; check that the annotations count so too."
         )
+    unread = _counted(videos, "unread_parts")
+    if unread:
+        lines.append(
+            f"Left out of {_videos(unread)}: {_listed(unread)} {video_info.UNREAD_CONSEQUENCE}."
+        )
     resized = _counted(videos, "size_changes")
     if resized:
         lines.append(

@@ -249,6 +249,7 @@ def _video_entry(video: plan.VideoJob, reader: video_reader.FrameReader, kept: i
         "timestamp_restarts": reader.stats.restarts,
         "size_changes": reader.stats.size_changes,
         "hdr": info.hdr,
+        "unread_parts": info.unread_parts,
         "time_offset": video.offset,
         "keyframes": len(video.keyframes),
         "keyframes_kept": kept,

@@ -291,7 +291,7 @@ class ActionDetector:
         start_seconds: float,
         left_out: notices.LeftOut,
     ) -> Iterator[Keyframe]:
-        notices.tell_hdr(info, name)
+        notices.tell_info(info, name)
         if self._clips_per_stretch:
             reader = video_reader.FrameReader(info, transform=self._shrunk)
             yield from self._shared(reader, times, name, start_seconds, left_out)

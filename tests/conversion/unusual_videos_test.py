@@ -122,6 +122,21 @@ def test_another_offset_makes_other_records(tmp_path):
         toy_records.convert(changed)
 
 
+def test_mp4_files_in_one_are_told(tmp_path):
+    (tmp_path / "videos").mkdir()
+    for name, options in (("v", {}), ("w", {}), ("x", {"movflags": "frag_keyframe+empty_moov"})):
+        path = tmp_path / "videos" / f"{name}.mp4"
+        numbered_videos.write(path, [i / 10 for i in range(20)], container_options=options)
+    path = tmp_path / "videos" / "v.mp4"
+    path.write_bytes(3 * path.read_bytes())
+    options = _options(tmp_path, ["v,1", "w,1", "x,1"])
+    manifest = toy_records.convert(options)
+    assert [manifest["videos"][name]["unread_parts"] for name in "vwx"] == [2, 0, 0]
+    assert "Left out of 1 video: v (2) MP4 files that were written one after the other" in (
+        manifest_lib.summary(options, manifest)
+    )
+
+
 def test_frames_that_change_their_size_are_told(tmp_path):
     (tmp_path / "videos").mkdir()
     parts = []

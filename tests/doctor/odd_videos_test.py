@@ -97,6 +97,13 @@ def test_sound_that_begins_before_the_picture(data):
     assert "--time_offset_seconds" in finding.advice
 
 
+def test_mp4_files_in_one(data):
+    data.path("b").write_bytes(2 * data.path("b").read_bytes())
+    finding = the_only(data.findings())
+    assert (finding.code, finding.severity) == ("video_parts_unread", WARNING)
+    assert finding.items == ("b (1)",)
+
+
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG"), (1, None)])
 def test_high_dynamic_range(data, transfer, name):
     numbered_videos.write(data.path("b"), [i / 25 for i in range(50)], transfer=transfer)

@@ -224,6 +224,15 @@ def test_video_whose_timestamps_start_over_is_detected_to_its_end(files, tmp_pat
     )
 
 
+def test_mp4_files_in_one_are_told(files, tmp_path, capsys):
+    path = tmp_path / "v.mp4"
+    path.write_bytes(2 * (files / "videos" / "clip.mp4").read_bytes())
+    assert detect_video.run(_options(files, tmp_path / "out", str(path))) == 0
+    assert "detection: v: warning: left out: 1 of 2 MP4 files that were written one after" in (
+        capsys.readouterr().out
+    )
+
+
 def test_frames_that_change_their_size_are_told(files, tmp_path, capsys):
     path = tmp_path / "v.ts"
     numbered_videos.write(path, [i / 20 for i in range(40)])
