@@ -62,7 +62,7 @@ _CASES = {
 
 every_case = pytest.mark.parametrize(
     "head",
-    [pytest.param(name, marks=[pytest.mark.slow] if name == "tx low" else []) for name in _CASES],
+    [pytest.param(name, marks=[] if name == "tx+i3d" else [pytest.mark.slow]) for name in _CASES],
 )
 
 
@@ -184,6 +184,7 @@ def test_saved_model_gives_what_the_checkpoint_gives(exports, head):
     _assert_same(export.detect(**_inputs(export)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1])
 def test_any_number_of_boxes_gives_what_the_checkpoint_gives(exports, count):
     export = exports("i3d")

@@ -301,13 +301,6 @@ def _batch() -> tuple[dict, dict]:
     return features, labels
 
 
-@pytest.fixture
-def learning_phase():
-    yield
-    # The stock training step sets it for the whole process.
-    tf.keras.backend.set_learning_phase(False)
-
-
 # Each head, each source of proposals and two of the trunks; `make test-all` has the others.
 _TRAINED_FAST = (
     "ava_i3d_i3d_r64_class_specific",
@@ -324,7 +317,7 @@ _TRAINED_FAST = (
         for name in _NAMES
     ],
 )
-def test_model_trains_and_evaluates_a_step(name, learning_phase):
+def test_model_trains_and_evaluates_a_step(name):
     """The stock training step (eagerly), with the file's own optimizer and clipping; then NMS."""
     pipeline = _small(name)
     model = tiny_pipeline.build_model(pipeline, is_training=True)

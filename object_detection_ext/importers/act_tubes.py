@@ -76,7 +76,12 @@ def _add_tubes(video: model.SourceVideo, by_label: Any, labels, place: str) -> N
 
 def _splits(content: Mapping, path: str) -> dict[int, tuple[frozenset[str], frozenset[str]]]:
     both = [content.get(key) or [] for key in ("train_videos", "test_videos")]
-    if not all(isinstance(lists, list | tuple) for lists in both) or len(both[0]) != len(both[1]):
+    is_list = all(isinstance(lists, list | tuple) for lists in both)
+    if (
+        not is_list
+        or len(both[0]) != len(both[1])
+        or not all(isinstance(names, list | tuple) for lists in both for names in lists)
+    ):
         raise model.ImportFault(
             f"{path}: 'train_videos' and 'test_videos' must be lists, with a list for each split."
         )
@@ -109,7 +114,7 @@ def whole(value: Any, where: str) -> int:
     """
     try:
         number = float(np.asarray(value).item())
-        is_whole = number == int(number) and number >= 0
+        is_whole = number == int(number) and 0 <= number <= model.MAX_FRAMES
     except (TypeError, ValueError, OverflowError):
         is_whole = False
     if not is_whole:

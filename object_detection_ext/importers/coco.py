@@ -90,10 +90,10 @@ class _Dataset:
                 f"{where}: 'frame_id' is missing; it must be the frame's number in its video."
             )
         index = json_fields.field(node, frame, int, where) - self._options.first_frame
-        if index < 0:
+        if not 0 <= index <= model.MAX_FRAMES:
             raise model.ImportFault(
                 f"{where}: '{frame}' is {node[frame]}, before --first_frame "
-                f"{self._options.first_frame}."
+                f"{self._options.first_frame} or over {model.MAX_FRAMES:,}."
             )
         video = self._video_of(node, where)
         for side in ("width", "height"):

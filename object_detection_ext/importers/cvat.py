@@ -210,10 +210,12 @@ class _File:
             number = int((text or "").strip())
         except ValueError:
             number = -1
-        if number < 0:
+        if not 0 <= number <= model.MAX_FRAMES:
             shown = "missing" if text is None else repr(text)
             raise self._fault(
-                element, f"'{what}' of <{element.tag}> is {shown}; it must be a whole number"
+                element,
+                f"'{what}' of <{element.tag}> is {shown}; it must be a whole number, "
+                f"{model.MAX_FRAMES:,} at most",
             )
         return number
 

@@ -73,7 +73,7 @@ class _Export:
 
     def _results(self, task: dict, where: str) -> list | None:
         """The results of the annotation that counts; None if the task has none."""
-        found = json_fields.field(task, "annotations", list, where, [])
+        found = _objects(json_fields.field(task, "annotations", list, where, []), where)
         alive = [each for each in found if not each.get("was_cancelled")]
         if not alive:
             self._note("tasks without an annotation were left out")
@@ -81,7 +81,8 @@ class _Export:
         if len(alive) > 1:
             self._note("tasks with several annotations: the ground truth or newest one was taken")
         best = max(alive, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at", ""))))
-        return json_fields.field(best, "result", list, f"{where}: annotation {best.get('id')}")
+        where = f"{where}: annotation {best.get('id')}"
+        return _objects(json_fields.field(best, "result", list, where), where)
 
     def _check_attributes(self, results: list) -> None:
         there = sorted({str(result.get("from_name")) for result in results})
@@ -100,7 +101,7 @@ class _Export:
         names = []
         for kind in kinds:
             said = value.get(kind) or []
-            for each in [said] if isinstance(said, str) else said:
+            for each in said if isinstance(said, list) else [said]:
                 # A taxonomy gives the way to a leaf.
                 names.append(str(each[-1]) if isinstance(each, list) and each else str(each))
         return names
@@ -143,9 +144,10 @@ class _Export:
     def _add_length(self, video: model.SourceVideo, value: dict, place: str) -> None:
         count = json_fields.field(value, "framesCount", int, place)
         duration = json_fields.field(value, "duration", float, place)
-        if count < 1 or duration <= 0:
+        if not 1 <= count <= model.MAX_FRAMES or duration <= 0:
             raise model.ImportFault(
-                f"{place}: framesCount is {count} and duration {duration:g}; both must be over 0."
+                f"{place}: framesCount is {count} and duration {duration:g}; both must be over 0, "
+                f"and framesCount {model.MAX_FRAMES:,} at most."
             )
         if video.num_frames is None:
             # Label Studio rounds the number of frames up to a whole one.
@@ -163,6 +165,10 @@ class _Export:
         keyframes = []
         for keyframe in json_fields.field(value, "sequence", list, place):
             frame = json_fields.field(keyframe, "frame", int, place)
+            if not 1 <= frame <= video.num_frames:
+                raise model.ImportFault(
+                    f"{place}: frame {frame}; frames are 1 to framesCount, {video.num_frames}."
+                )
             here = f"{place}, frame {frame}"
             enabled = json_fields.field(keyframe, "enabled", bool, here, True)
             if not enabled and keyframe.get("x") is None:
@@ -200,6 +206,14 @@ class _Export:
             turned = turn + part * (to_turn - turn)
             video.marks.append(model.Mark(moved, names, where, between, None, person, turned))
             self._note("boxes interpolated between keyframes")
+
+
+def _objects(nodes: list, where: str) -> list[dict]:
+    """The nodes, all of which must be objects."""
+    for node in nodes:
+        if not isinstance(node, dict):
+            raise model.ImportFault(f"{where}: a list has {str(node)[:40]!r}, not an object.")
+    return nodes
 
 
 def _likely_rate(count: int, duration: float) -> float:

@@ -11,6 +11,9 @@ from object_detection_ext import errors
 # How many faults of one kind a message lists.
 MAX_LISTED = 20
 
+# Frames of the longest video: more than a day at 120 a second.
+MAX_FRAMES = 20_000_000
+
 PIXELS, PERCENT, FRACTION = "pixels", "percent", "fraction"
 
 

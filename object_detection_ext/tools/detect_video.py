@@ -404,15 +404,15 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         sys.exit(1 if failures else 0)
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
+def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     """Parses the command line; says of files whose names begin with a dash how to give them."""
     try:
-        return flags.FLAGS(argv)
+        return values(argv)
     except flags.Error as error:
         dashed = [each for each in argv[1:] if each.startswith("-") and os.path.exists(each)]
-        hint = f" {dashed[0]} begins with a dash: write ./{dashed[0]}, or -- before it." * bool(
-            dashed
-        )
+        hint = ""
+        if dashed:
+            hint = f" {dashed[0]} begins with a dash: write ./{dashed[0]}, or -- before it."
         command_line.print_error(f"{error}.{hint}")
         sys.exit(2)
 

@@ -375,8 +375,11 @@ def test_another_head_takes_over_what_fits(old):
 @pytest.mark.parametrize(
     ("override", "cause"),
     [
-        (_FOUR_CLASSES, "model.faster_rcnn.num_classes is 4 here and 3 in it"),
-        (f"{_EXTENSION} {{ tx_head {{ num_layers: 3 }} }}", "num_layers is 3 here and 2 in it"),
+        (_FOUR_CLASSES, "num_classes is 4 here and 3 in it"),
+        (
+            f"{_EXTENSION} {{ tx_head {{ num_layers: 3 }} }}",
+            "tx_head.num_layers is 3 here and 2 in it",
+        ),
     ],
 )
 def test_full_refuses_another_model(old, override, cause):

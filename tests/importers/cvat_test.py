@@ -182,6 +182,8 @@ def test_cvat_for_images_of_a_video_task(tmp_path):
         (">stand</attribute>", ">sit</attribute>", r"line 72: attribute 'pose' is 'sit', not one"),
         (">false</attribute>", ">no?</attribute>", r"line 72: attribute 'waves' is 'no\?', not tr"),
         ("</track>", "</trak>", r"line 102: not XML: mismatched tag"),
+        ("<size>50", "<size>900000000000", r"line 5.*it must be a whole number, 20,000,000 at mo"),
+        ('frame="10" ', 'frame="99999999999" ', r"line 72: 'frame' of <box> is '99999999999'"),
         ("<size>50", "<size>many", r"line 5: 'size' of <task> is 'many'"),
         ("<annotations>", "<annotation>", r"line 2: the first element is <annotation>"),
         ("<version>1.1", "<version>2.0", r"line 3: version '2.0'; it must be 1.1"),

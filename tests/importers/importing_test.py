@@ -169,6 +169,14 @@ def test_coco_without_videos_needs_the_frame_rate(tmp_path):
     ]
 
 
+def test_a_row_that_stands_twice_is_written_once(tmp_path):
+    twice = [(100, 3, [1, 2, 30, 40], {"track_id": 1})] * 2
+    path = made_files.as_json(tmp_path / "c.json", made_files.coco(twice))
+    said = _import(tmp_path, "coco", path, videos=None, fps=25.0)
+    assert len(_rows(tmp_path)) == 1
+    assert "note: rows that stand twice were written once: 1" in said
+
+
 def test_data_sets_with_their_own_splits(tmp_path):
     import pickle
 

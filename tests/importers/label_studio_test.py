@@ -102,11 +102,14 @@ def _broken(**changes):
     [
         (_broken(x="left"), "task 11: result 'r0', frame 5: 'x' is \"left\"; it must be a number"),
         (_broken(frame=2.5), "task 11: result 'r0': 'frame' is 2.5; it must be a whole number"),
+        (_broken(frame=51), "task 11: result 'r0': frame 51; frames are 1 to framesCount, 50"),
+        (_broken(framesCount=10**30), "framesCount is 10{30} and duration 2; both must be over 0"),
         (_broken(enabled="no"), "frame 5: 'enabled' is \"no\"; it must be true or false"),
         (_broken(framesCount=None), "task 11: result 'r0': 'framesCount' is missing"),
         (_broken(duration=0), "result 'r0': framesCount is 50 and duration 0"),
         (_broken(sequence=None), "result 'r0': 'sequence' is missing; it must be a list"),
         ([7], "task 1 is not an object"),
+        ([{"id": 4, "annotations": [7]}], "task 4: a list has '7', not an object"),
         ("x", "it holds a text; it must be a list or an object"),
     ],
 )

@@ -97,6 +97,7 @@ def _act(**changes):
         (_act(gttubes=[1]), "'gttubes' must be a dictionary by video"),
         (_act(gttubes={"football/v_a_c001": {0: [[1, 2, 3]]}}), "it must be rows of 5 finite"),
         (_act(gttubes={"football/v_a_c001": [1]}), "its tubes must be a dictionary by label"),
+        (_act(test_videos=[7]), "must be lists, with a list for each split"),
         (_act(test_videos=[]), "must be lists, with a list for each split"),
         ({"labels": []}, "'gttubes' is missing"),
     ],

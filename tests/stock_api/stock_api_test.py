@@ -43,6 +43,7 @@ MODULES = (
     StockModule("builders.optimizer_builder_tf2_test", passed=4),
     StockModule(
         "utils.ops_test",
+        is_slow=True,
         passed=81,
         skipped=5,
         slow_passed=7,

@@ -285,6 +285,16 @@ def test_hint_for_a_name_that_begins_with_a_dash(tmp_path):
     assert "-a.mp4 begins with a dash: write ./-a.mp4, or -- before it." in result.stderr
 
 
+def test_a_mistyped_flag_is_one_line(capsys):
+    values = flags.FlagValues()
+    detect_video.define_flags(values)
+    with pytest.raises(SystemExit) as ended:
+        detect_video.parse_flags(["detect_video", "--vidoes=a.mp4"], values)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "Unknown command line flag 'vidoes'" in said and "dash" not in said
+
+
 def test_person_boxes_are_read_before_the_model_is_loaded(tmp_path, monkeypatch):
     def loaded(*arguments, **options):
         raise AssertionError("the model was loaded")

@@ -304,6 +304,7 @@ def test_non_local_blocks_attend(both_heads):
     assert attending - plain == 3 * block
 
 
+@pytest.mark.slow
 def test_traced_parts_are_those_of_the_served_graph(tmp_path):
     """The same model as a tf.function with post-processing, as the exporter has it."""
     # One class: each takes its time in non-maximum suppression.
