@@ -94,18 +94,34 @@ def read_person_boxes(
     Raises:
         faults.AnnotationError: as `read_annotations`.
     """
-    path = os.fspath(path)
+    return _read_rows(os.fspath(path), columns.PERSON_BOXES, notes, box_tolerance)
+
+
+def read_keyframes(path: str | os.PathLike, notes: faults.Notes) -> list[ParsedRow]:
+    """Reads the first two columns, `video_id,timestamp`, of any of AVA's CSVs.
+
+    Args:
+        path: the CSV file; boxes may be in any unit.
+        notes: takes what is changed in reading.
+
+    Raises:
+        faults.AnnotationError: as `read_annotations`.
+    """
+    return _read_rows(os.fspath(path), columns.KEYFRAMES, notes)
+
+
+def _read_rows(
+    path: str, kind: columns.Kind, notes: faults.Notes, box_tolerance: float = BOX_TOLERANCE
+) -> list[ParsedRow]:
     found, bad_rows = [], faults.BadRows(path)
-    for parsed in row_reader.read_rows(path, columns.PERSON_BOXES, notes, box_tolerance):
+    for parsed in row_reader.read_rows(path, kind, notes, box_tolerance):
         if parsed.problems:
             bad_rows.add(parsed.row, parsed.problems)
         else:
             found.append(parsed)
     bad_rows.check()
     if not found:
-        raise faults.AnnotationError(
-            f"{path}: the file has no rows; each row is {columns.PERSON_BOXES.form}."
-        )
+        raise faults.AnnotationError(f"{path}: the file has no rows; each row is {kind.form}.")
     return found
 
 

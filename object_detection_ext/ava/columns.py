@@ -37,6 +37,10 @@ DETECTIONS = Kind((*_BOX, "action_id", "score"), 7, ",".join(_BOX) + ",action_id
 # More columns may follow.
 PERSON_BOXES = Kind(_BOX, 6, ",".join(_BOX))
 MOMENTS = Kind(_BOX[:2], 2, "video_id,timestamp")
+# Of a file of any of these kinds; more columns may follow.
+KEYFRAMES = Kind(_BOX[:2], 2, "video_id,timestamp, whatever columns follow")
+# Times to add to those of a video.
+OFFSETS = Kind(_BOX[:2], 2, "video_id,seconds")
 
 # By column the names that mean it: those of a group before those of the next.
 _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -48,6 +52,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("timestamp",),
         ("time_stamp", "timestamp_s", "timestamp_sec", "timestamp_seconds", "frame_timestamp"),
         ("time", "time_s", "time_sec", "time_seconds", "seconds", "sec"),
+        ("offset", "offset_s", "offset_seconds", "time_offset", "time_offset_seconds"),
     ),
     "x1": (("x1",), ("xmin", "x_min", "left")),
     "y1": (("y1",), ("ymin", "y_min", "top")),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from object_detection_ext import errors, printable
 from object_detection_ext.ava import columns, csv_text, faults, number_text, timestamps, video_ids
-from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, MOMENTS, PERSON_BOXES, Kind
+from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, KEYFRAMES, PERSON_BOXES, Kind
 from object_detection_ext.ava.faults import Notes, RowProblem
 
 # How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.
@@ -197,6 +197,8 @@ class RowReader:
                 text = "more than 8 columns, of which the first 6 are read"
                 self._notes.add("more_columns", text, row.line, f"{len(fields)} columns")
             fields = fields[:6]
+        elif self._kind is KEYFRAMES:
+            fields = fields[:2]
         given = len(fields)
         if all(field.lower() in _EMPTY for field in fields[2:]):
             self._tell_empty(next(filter(None, fields[2:]), ""))
@@ -227,7 +229,7 @@ class RowReader:
         if count == 2 or max(3, kind.required) <= count <= len(kind.columns):
             return True
         advice = f"it must be {kind.form}"
-        if kind is not MOMENTS:
+        if kind.required > 2:
             advice += ", or video_id,timestamp for a keyframe without people"
         fault = f"{count} column{'s' * (count != 1)}"
         if row.too_many:
@@ -423,7 +425,7 @@ def read_rows(
         parsed = reader.read(row)
         before, last = last, row.given
         yield parsed
-    if parsed is None or kind is MOMENTS or csv_text.has_line_end(path, layout.encoding):
+    if parsed is None or kind.required == 2 or csv_text.has_line_end(path, layout.encoding):
         return
     if last == 2 or last < before:
         notes.say(

@@ -50,8 +50,8 @@ class TimeOffsets:
         if missing:
             some = listing.in_line([*map(printable.in_one_line, missing)], _MAX_LISTED)
             raise errors.InputError(
-                f"{self._path}: no row for {len(missing)} videos: {some}; give each its "
-                "offset, 0 where there is none."
+                f"{self._path}: no row for {len(missing)} video{'s' * (len(missing) != 1)}: "
+                f"{some}; give each its offset, 0 where there is none."
             )
 
     def moved(self, frames: Iterable[Frame]) -> list[Frame]:
@@ -98,7 +98,7 @@ def read(text: str | float | None) -> TimeOffsets:
 def _read_csv(path: str) -> dict[str, float]:
     offsets: dict[str, float] = {}
     notes, bad_rows = faults.Notes(), faults.BadRows(path)
-    for row in row_reader.read_rows(path, columns.MOMENTS, notes):
+    for row in row_reader.read_rows(path, columns.OFFSETS, notes):
         problems: list[object] = list(row.problems)
         if not problems and offsets.setdefault(row.video_id, row.seconds) != row.seconds:
             before = offsets[row.video_id]

@@ -157,19 +157,37 @@ def _skipped_by_video(skipped: Sequence[skips.Skip]) -> dict[str, dict[str, int]
 def _odd_videos(videos: Mapping[str, Mapping]) -> list[str]:
     """Warnings of what is unusual about videos that were converted."""
     lines = []
-    restarts = {i: video.get("timestamp_restarts", 0) for i, video in videos.items()}
-    restarted = [f"{i} ({count})" for i, count in restarts.items() if count]
+    restarted = _counted(videos, "timestamp_restarts")
     if restarted:
         lines.append(
             f"Timestamps start over in {_videos(restarted)}: "
             f"{listing.in_line(restarted, _MAX_LISTED)}. Each part was taken to follow the one "
             "before; check that the annotations count so too."
         )
+    unread = _counted(videos, "unread_parts")
+    if unread:
+        lines.append(
+            f"Left out of {_videos(unread)}: {listing.in_line(unread, _MAX_LISTED)} "
+            f"{video_info.UNREAD_CONSEQUENCE}."
+        )
+    resized = _counted(videos, "size_changes")
+    if resized:
+        lines.append(
+            f"Frames change their size in {_videos(resized)}: "
+            f"{listing.in_line(resized, _MAX_LISTED)}. All were stretched to the size of the first "
+            "one."
+        )
     hdr = [f"{i} ({video['hdr']})" for i, video in videos.items() if video.get("hdr")]
     if hdr:
         some = listing.in_line(hdr, _MAX_LISTED)
         lines.append(f"HDR: {_videos(hdr)}, {some}: {video_info.HDR_CONSEQUENCE}.")
     return lines
+
+
+def _counted(videos: Mapping[str, Mapping], field: str) -> list[str]:
+    """The videos that have any of what a field counts, each with its count."""
+    counts = {i: video.get(field, 0) for i, video in videos.items()}
+    return [f"{i} ({count})" for i, count in counts.items() if count]
 
 
 def _videos(names: Sequence[str]) -> str:

@@ -75,7 +75,8 @@ def _check_numbers(folder: str, numbered: dict[int, str]) -> None:
     if numbers[0] > 1:
         raise VideoError(
             f"{folder}: the first frame is {numbered[numbers[0]]}, number {numbers[0]}; numbers "
-            "must begin at 0 or 1, or all timestamps would be wrong."
+            "must begin at 0 or 1, or all timestamps would be wrong. If none is missing, number "
+            "them from 1 on."
         )
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     if missing:
@@ -134,6 +135,7 @@ def _size(folder: str, name: str) -> tuple[int, int]:
     path = os.path.join(folder, name)
     try:
         with _open(path) as file, Image.open(file) as picture:
+            _check_pixels(picture)
             width, height = picture.size
             # Otherwise Pillow decodes a PNG, in case its EXIF data come last.
             has_exif = picture.format != "PNG" or "exif" in picture.info
@@ -172,9 +174,26 @@ def read_picture(path: str) -> np.ndarray:
     """
     try:
         with _open(path) as file, Image.open(file) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            _check_pixels(picture)
+            return _rgb(ImageOps.exif_transpose(picture))
     except _errors_of_pictures() as error:
         raise errors.InputError(f"{path}: cannot be read as a picture ({error}).") from None
+
+
+def _check_pixels(picture: Image.Image) -> None:
+    """Raises ValueError for pixels of which nobody knows what is white."""
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            "its pixels are 32-bit numbers, of which it is not known what is white; save it with 8 "
+            "or 16 bits"
+        )
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    if picture.mode.startswith("I;16"):
+        # Pillow would make white of all that is brighter than 255 of 65,535.
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return np.asarray(picture.convert("RGB"))
 
 
 class FolderFrames:

@@ -18,7 +18,8 @@ class DecodeStats:
     `damaged` counts also frames whose time is before that of an earlier one, so that nobody knows
     when to show them. `restarts` counts the places where all timestamps start over, as in files
     that were put together; what follows is shown after what came before. `seeks` counts jumps over
-    parts that nobody asked for. In seconds, `start` is when the first frame of the file that can be
+    parts that nobody asked for, `size_changes` the places where frames have another size than the
+    one before. In seconds, `start` is when the first frame of the file that can be
     decoded is shown, None if nobody asked for it; `end` is when the last frame that was decoded
     stops being shown.
     """
@@ -27,6 +28,7 @@ class DecodeStats:
     damaged: int = 0
     restarts: int = 0
     seeks: int = 0
+    size_changes: int = 0
     start: float | None = None
     end: float | None = None
 

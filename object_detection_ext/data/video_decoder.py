@@ -41,6 +41,7 @@ class FileFrames:
         # Times of the last frame that was given out, and of the last one of the decoder's since it
         # began or jumped.
         self._last_time = self._latest = -np.inf
+        self._size: tuple[int, ...] | None = None  # of the last frame, as stored
         self._container = None
         self._restart()
 
@@ -144,10 +145,15 @@ class FileFrames:
             interval = time - self._last_time
             self._last_time = time
             self._stats.decoded += 1
+            self._see_size(picture.width, picture.height)
             duration = self._clock.duration(picture)
             self._stats.end = time + video_times.shown_for(self._period, duration, interval)
             return TimedPicture(time, picture, lost)
         return None
+
+    def _see_size(self, *size: int) -> None:
+        self._stats.size_changes += self._size not in (None, size)
+        self._size = size
 
     def jump(self, seconds: float) -> TimedPicture | None:
         """Returns a frame before `seconds`, near it where the file can be searched by time.

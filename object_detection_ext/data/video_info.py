@@ -23,6 +23,7 @@ class VideoInfo:
         codec: FFmpeg's name of it, or `FRAMES`.
         frames_fps: of a folder of numbered frames, frames per second; None for a file.
         hdr: "PQ" or "HLG" if the pictures are high dynamic range, else empty.
+        unread_parts: how many films follow in the file that nothing reads; see `mp4_boxes`.
         sound_lead: seconds that the sound begins before the picture; 0 if it does not.
     """
 
@@ -35,6 +36,7 @@ class VideoInfo:
     frames_fps: float | None = None
     hdr: str = ""
     sound_lead: float = 0.0
+    unread_parts: int = 0
 
     def __fspath__(self) -> str:
         """The path."""
@@ -47,4 +49,10 @@ FRAMES = "numbered frames"
 HDR_CONSEQUENCE = (
     "colours are used as stored, without tone mapping, so pictures look flatter than in a "
     "player; use videos of one kind for training and detection, or convert to SDR first"
+)
+
+# Likewise of a video with `unread_parts`.
+UNREAD_CONSEQUENCE = (
+    "MP4 files that were written one after the other into one file; only the first is read, here "
+    "and by players: join them with FFmpeg's concat demuxer instead"
 )

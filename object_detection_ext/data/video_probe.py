@@ -10,7 +10,7 @@ import os
 import av
 
 from object_detection_ext import files
-from object_detection_ext.data import frame_folders, video_times
+from object_detection_ext.data import frame_folders, mp4_boxes, video_times
 from object_detection_ext.data.video_info import VideoError, VideoInfo
 
 # As ITU-T H.273 numbers the transfer characteristics of high dynamic range.
@@ -42,6 +42,7 @@ def probe(path: str | os.PathLike, frames_fps: float | None = None) -> VideoInfo
             stream.codec_context.name,
             hdr=_HDR.get(int(stream.codec_context.color_trc or 0), ""),
             sound_lead=video_times.sound_lead(container, stream),
+            unread_parts=mp4_boxes.unread_parts(path) if "mp4" in container.format.name else 0,
         )
 
 

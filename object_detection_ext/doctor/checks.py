@@ -66,6 +66,7 @@ CHECKS = (
     Check(
         "timestamps that start over", {"annotations", "videos"}, odd_videos.timestamps_start_over
     ),
+    Check("parts that are not read", {"annotations", "videos"}, odd_videos.unread_parts),
     Check("sound before the picture", {"annotations", "videos"}, odd_videos.sound_first),
     Check("HDR videos", {"annotations", "videos"}, odd_videos.high_dynamic_range),
     Check("frame rates of videos", {"annotations", "videos"}, video_checks.low_frame_rates),

@@ -52,6 +52,19 @@ def high_dynamic_range(exam: Examination) -> Iterator[Finding]:
     )
 
 
+def unread_parts(exam: Examination) -> Iterator[Finding]:
+    """Files that hold several films, of which only the first is read."""
+    yield from _of_videos(
+        exam,
+        lambda probe: (
+            str(probe.info.unread_parts) if probe.info and probe.info.unread_parts else ""
+        ),
+        "video_parts_unread",
+        "videos of which parts are not read (how many)",
+        video_info.UNREAD_CONSEQUENCE,
+    )
+
+
 def _of_videos(
     exam: Examination, oddity: Callable[[VideoProbe], str], code: str, what: str, advice: str
 ) -> Iterator[Finding]:

@@ -42,7 +42,7 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
         ends = "" if np.isnan(length[index]) else f", which is {length[index]:.2f} s long"
         advice = "timestamps are seconds from the start of the video"
         if exam.offsets:
-            advice += f" and {exam.offsets.of(video_id):g} (the time offset)"
+            advice += f" plus the time offset, {exam.offsets.of(video_id):g}"
         unit = _other_unit(split, exam, outside, length)
         rows = np.sort(frames.row[outside])
         yield Finding(

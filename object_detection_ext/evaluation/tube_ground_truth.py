@@ -165,6 +165,6 @@ def _check_stretches(ground_truth: AvaRows, videos: list[str], rows: _Rows) -> N
     row = np.flatnonzero(starts)[0]
     raise errors.InputError(
         f"{ground_truth.name}: video {videos[rows.video[row]]!r}: from line {rows.lines[row]} on "
-        f"the ground truth lists every {steps[row]}. keyframe only, elsewhere in the video more. "
+        f"the ground truth lists one keyframe in {steps[row]}, elsewhere in the video more. "
         + EVEN_SPACING
     )

@@ -291,7 +291,7 @@ class ActionDetector:
         start_seconds: float,
         left_out: notices.LeftOut,
     ) -> Iterator[Keyframe]:
-        notices.tell_hdr(info, name)
+        notices.tell_info(info, name)
         if self._clips_per_stretch:
             reader = video_reader.FrameReader(info, transform=self._shrunk)
             yield from self._shared(reader, times, name, start_seconds, left_out)
@@ -302,6 +302,7 @@ class ActionDetector:
             times = [time for time in times if time >= start_seconds]
             yield from self._clip_by_clip(reader.clips(times), name, left_out=left_out)
         notices.tell_restarts(reader.stats, name)
+        notices.tell_size_changes(reader.stats, name)
 
     def _clip_by_clip(
         self,

@@ -14,13 +14,14 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import av
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.data import upright, video_reader, video_times
+from object_detection_ext.data import time_line, upright, video_reader, video_times
 from object_detection_ext.inference import newest_clips, sources
 
 SCHEMES = (
@@ -110,13 +111,14 @@ class NetworkStream:
             raise errors.InputError(
                 f"{self._shown}: cannot be opened as a stream: {_reason(error)}."
             ) from None
-        # A live stream has no length.
-        self.is_file = self._container.duration is not None
+        self.is_file = _is_file(self._container)
 
     def _connect(self):
+        scheme, _, rest = self._address.partition("://")
+        scheme = scheme.lower()
         container = av.open(
-            self._address,
-            options=_OPTIONS.get(self._address.partition("://")[0].lower(), {}),
+            f"{scheme}://{rest}",
+            options=_OPTIONS.get(scheme, {}),
             timeout=(_OPEN_SECONDS, _READ_SECONDS),
         )
         stream = video_times.video_stream(container)
@@ -164,6 +166,21 @@ class NetworkStream:
         """Yields the frames of one connection, until it ends."""
         stream = video_times.video_stream(self._container)
         stream.thread_type = "AUTO"
+        timed = self._timed(stream, stopped)
+        if self.is_file:
+            timed = _on_one_line(timed, self._period(stream))
+        for seconds, picture in timed:
+            if seconds > self._last:
+                self._interval = min(seconds - self._last, 1.0)
+                self._last = seconds
+                yield seconds, self._pixels(picture)
+
+    def _period(self, stream) -> float:
+        """Returns the seconds from one picture to the next, on average."""
+        return 1.0 / (video_times.frame_rate(self._container, stream) or 25.0)
+
+    def _timed(self, stream, stopped: threading.Event) -> Iterator[tuple[float | None, Any]]:
+        """Yields (its time, if it has one, decoded picture) of one connection."""
         first = None  # (time stamp, its time)
         for packet in self._container.demux(stream):
             if stopped.is_set():
@@ -176,22 +193,20 @@ class NetworkStream:
                 if picture.is_corrupt:
                     continue
                 first, seconds = self._seconds(picture.pts, stream.time_base, first)
-                if seconds > self._last:
-                    self._interval = min(seconds - self._last, 1.0)
-                    self._last = seconds
-                    yield seconds, self._pixels(picture)
+                yield seconds, picture
 
     def _seconds(self, stamp: int | None, time_base, first):
         """Returns (stamp and time that others are counted from, this frame's time).
 
         Within a connection frames are as far apart as their timestamps say, however they arrive.
-        Where a connection begins, and where timestamps jump, the clock tells.
+        Where a connection begins, and where timestamps jump, the clock tells. Not of a file: there
+        a frame without a timestamp has no time.
         """
         if self._start is None:
             self._start = self._clock()
         now = self._clock() - self._start
         if stamp is None:
-            return first, now
+            return first, None if self.is_file else now
         if first is None and self.is_file:
             first = stamp, 0.0
         next_time = max(now, self._last + self._interval)
@@ -222,6 +237,22 @@ class NetworkStream:
             f"detection: {self._shown}: connected again (reconnection {self.reconnections})",
             flush=True,
         )
+
+
+def _is_file(container) -> bool:
+    """Whether what is read has an end: a length in seconds or, as TS files have none, in bytes."""
+    # What they are read from is a list of files, which may grow.
+    is_list = container.format.name in ("dash", "hls")
+    return container.duration is not None or (container.size > 0 and not is_list)
+
+
+def _on_one_line(timed: Iterable, period: float) -> Iterator[tuple[float, Any]]:
+    """Yields (time, picture) of a file whose timestamps may start over, or be missing."""
+    line, latest = time_line.TimeLine(period), -period
+    of_file = ((seconds, (seconds, picture)) for seconds, picture in timed)
+    for shift, (seconds, picture) in line.joined(of_file):
+        latest = latest + period if seconds is None else seconds + shift
+        yield latest, picture
 
 
 def _reason(error: Exception) -> str:

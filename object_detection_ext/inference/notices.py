@@ -7,8 +7,14 @@ from object_detection_ext.data.timed_pictures import DecodeStats
 _MAX_TOLD = 3
 
 
-def tell_hdr(info: video_info.VideoInfo, name: str) -> None:
-    """Warns of a video whose colours are not those that a player shows."""
+def tell_info(info: video_info.VideoInfo, name: str) -> None:
+    """Warns of a video whose colours are not those of a player, or that is not read whole."""
+    if info.unread_parts:
+        print(
+            f"detection: {name}: warning: left out: {info.unread_parts} of "
+            f"{info.unread_parts + 1} {video_info.UNREAD_CONSEQUENCE}",
+            flush=True,
+        )
     if info.hdr:
         print(
             f"detection: {name}: warning: HDR ({info.hdr}): {video_info.HDR_CONSEQUENCE}",
@@ -23,6 +29,17 @@ def tell_restarts(stats: DecodeStats, name: str) -> None:
         print(
             f"detection: {name}: warning: timestamps start over {times}; each part was taken to "
             "follow the one before",
+            flush=True,
+        )
+
+
+def tell_size_changes(stats: DecodeStats, name: str) -> None:
+    """Says how often the frames of a video changed their size while it was read."""
+    if stats.size_changes:
+        times = "once" if stats.size_changes == 1 else f"{stats.size_changes} times"
+        print(
+            f"detection: {name}: warning: frames change their size {times}; all were stretched to "
+            "the size of the first one",
             flush=True,
         )
 

@@ -33,7 +33,7 @@ class WantedKeyframes:
         self.path, self.offsets = path, offsets
         found: dict[str, set[float]] = {}
         notes = faults.Notes()
-        rows = annotations.read_person_boxes(path, notes)
+        rows = annotations.read_keyframes(path, notes)
         for line in notes.told(path):
             print(f"note: {line}", file=sys.stderr, flush=True)
         for row in rows:

@@ -34,10 +34,10 @@ from absl import app, flags
 
 from object_detection_ext import command_line, errors, printable, progress
 from object_detection_ext import files as file_systems
-from object_detection_ext.ava import time_offsets, writer
+from object_detection_ext.ava import row_reader, time_offsets, writer
 from object_detection_ext.data import video_info, video_probe
-from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import (
+    given_boxes,
     network_stream,
     result_files,
     results,
@@ -45,6 +45,7 @@ from object_detection_ext.inference import (
     sources,
     tracks,
 )
+from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.inference.result_files import VideoResults
 from object_detection_ext.inference.results import Keyframe
@@ -76,6 +77,7 @@ class Options:
     keyframes: str | None = None
     time_offset_seconds: str | None = None
     frames_fps: float = 0.0
+    box_tolerance: float = row_reader.BOX_TOLERANCE
 
     def check(self) -> None:
         """Raises errors.InputError for what can be told wrong without TensorFlow."""
@@ -87,6 +89,7 @@ class Options:
             raise errors.InputError(f"--every must be more than 0 seconds, not {self.every:g}.")
         if not 0 <= self.frames_fps <= 1000:
             raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        row_reader.check_tolerance(self.box_tolerance)
         model_lib.check_saved_model(self.saved_model)
         for name in ("person_boxes", "keyframes"):
             path = getattr(self, name)
@@ -105,11 +108,14 @@ class Options:
 
     def detector(self) -> ActionDetector:
         """The detector of these options."""
+        boxes = self.person_boxes
+        if boxes is not None:
+            boxes = given_boxes.BoxTable(boxes, self.box_tolerance)
         return ActionDetector(
             self.saved_model,
             score_threshold=self.score_threshold,
             label_map=self.label_map,
-            person_boxes=self.person_boxes,
+            person_boxes=boxes,
             fps=self.fps,
             num_frames=self.num_frames,
             short_side=self.short_side,
@@ -129,6 +135,8 @@ def _settings(options: Options, path: str, video_id: str, offset: float) -> dict
         del values[name]
     if not options.frames_fps:
         del values["frames_fps"]
+    if not options.person_boxes:
+        del values["box_tolerance"]
     if options.keyframes:
         values |= {"video_id": video_id, "time_offset": offset}
     paths = {
@@ -355,6 +363,8 @@ def define_flags(values: flags.FlagValues) -> None:
         (string, "label_map", None, "Label map (pbtxt); by default the model's own.", {}),
         (string, "person_boxes", None, "CSV of people's boxes, video_id,timestamp,x1,y1,x2,y2, for "
          "a model of clip_and_boxes; its keyframes are those of the videos.", {}),
+        (number, "box_tolerance", Options.box_tolerance, "How far boxes of --person_boxes may "
+         "stick out of the frame, as a fraction of it, to be cut off; more is an error.", {}),
         (string, "keyframes", None, "CSV of the moments to detect at, video_id,timestamp and "
          "whatever follows: for evaluation, that of the ground truth. Videos that it does not list "
          "are left out.", {}),

@@ -31,8 +31,24 @@ def test_offsets_by_video(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "video_id,offset\nv,900\n",
+        "seconds,video_id\n900,v\n",
+        "Video ID;Time offset\nv;900\n",
+        "video,time_offset_seconds\nv,900\n",
+    ],
+)
+def test_header_rows(tmp_path, text):
+    path = tmp_path / "offsets.csv"
+    path.write_text(text)
+    assert time_offsets.read(str(path)).of("v") == 900.0
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("name,lead\nv,900\n", "the columns are video_id,seconds: name them so"),
         ("v,900\nv,901\n", "offsets.csv:2: v is 901 s here and 900 s before"),
         ("v,900\nw\n", "offsets.csv:2: 1 column"),
         ("v,900\nw,nan\n", "offsets.csv:2: timestamp is 'nan'"),

@@ -109,7 +109,7 @@ def test_strict_counts_with_the_offset_too(tmp_path):
 def test_video_without_an_offset_is_an_error_before_anything_else(tmp_path):
     (tmp_path / "offsets.csv").write_text("other,0\n")
     offset = str(tmp_path / "offsets.csv")
-    with pytest.raises(errors.InputError, match=r"offsets.csv: no row for 1 videos: v;"):
+    with pytest.raises(errors.InputError, match=r"offsets.csv: no row for 1 video: v;"):
         toy_records.convert(_options(tmp_path, ["v,901"], time_offset_seconds=offset))
 
 
@@ -120,6 +120,38 @@ def test_another_offset_makes_other_records(tmp_path):
     changed = _options(tmp_path, ["v,901"], time_offset_seconds="899.5")
     with pytest.raises(options_lib.ConversionError, match="time_offset_seconds was '900' and is"):
         toy_records.convert(changed)
+
+
+def test_mp4_files_in_one_are_told(tmp_path):
+    (tmp_path / "videos").mkdir()
+    for name, options in (("v", {}), ("w", {}), ("x", {"movflags": "frag_keyframe+empty_moov"})):
+        path = tmp_path / "videos" / f"{name}.mp4"
+        numbered_videos.write(path, [i / 10 for i in range(20)], container_options=options)
+    path = tmp_path / "videos" / "v.mp4"
+    path.write_bytes(3 * path.read_bytes())
+    options = _options(tmp_path, ["v,1", "w,1", "x,1"])
+    manifest = toy_records.convert(options)
+    assert [manifest["videos"][name]["unread_parts"] for name in "vwx"] == [2, 0, 0]
+    assert "Left out of 1 video: v (2) MP4 files that were written one after the other" in (
+        manifest_lib.summary(options, manifest)
+    )
+
+
+def test_frames_that_change_their_size_are_told(tmp_path):
+    (tmp_path / "videos").mkdir()
+    parts = []
+    for shape in ((48, 64), (96, 64), (96, 64)):
+        numbered_videos.write(tmp_path / "part.ts", [i / 10 for i in range(20)], shape=shape)
+        parts.append((tmp_path / "part.ts").read_bytes())
+    (tmp_path / "videos" / "v.ts").write_bytes(b"".join(parts))
+    numbered_videos.write(tmp_path / "videos" / "w.mp4", [i / 10 for i in range(20)])
+    options = _options(tmp_path, ["v,1", "v,3.5", "v,5", "w,1"])
+    manifest = toy_records.convert(options)
+    assert _numbers(tmp_path)["v,3.5"] == [13, 14, 15, 16]
+    assert manifest["videos"]["v"]["size"] == [48, 64]
+    assert "Frames change their size in 1 video: v (1). All were stretched" in (
+        manifest_lib.summary(options, manifest)
+    )
 
 
 def test_timestamps_that_start_over_and_hdr_are_told(tmp_path):

@@ -121,3 +121,23 @@ def test_pictures_that_a_phone_turned_are_upright(tmp_path):
     assert (info.height, info.width) == (64, 48)
     (clip,) = video_reader.ClipReader(info, num_frames=1, fps=10).clips([0.1])
     assert np.array_equal(clip.frames[0], np.rot90(numbered_videos.draw_number(1), -1))
+
+
+def test_gray_of_16_bits_keeps_its_brightness(tmp_path):
+    gray = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
+    for number, name in enumerate(("0.png", "1.tif", "2.png")):
+        pixels = gray if number < 2 else np.rot90(gray).copy()
+        exif = Image.Exif()
+        exif[0x0112] = 1 if number < 2 else 6
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+        found = frame_folders.read_picture(str(tmp_path / name))
+        assert np.array_equal(found, np.repeat((gray // 256).astype(np.uint8)[..., None], 3, 2))
+    info = video_probe.probe(tmp_path, 10.0)
+    assert (info.height, info.width) == (48, 64)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_pixels_without_a_known_white_are_refused(tmp_path, kind):
+    for number in range(3):
+        Image.fromarray(np.full((48, 64), 0.5, kind)).save(tmp_path / f"{number}.tif")
+    assert "0.tif: cannot be read as a picture (its pixels are 32-bit numbers" in _error(tmp_path)

@@ -61,7 +61,7 @@ def test_parts_of_films(data):
         data.findings(annotations=train, time_offset_seconds="895", val_annotations=None)
     )
     assert finding.code == "timestamp_outside"
-    assert "timestamps are seconds from the start of the video and 895 (the time offset)" in (
+    assert "timestamps are seconds from the start of the video plus the time offset, 895" in (
         finding.advice
     )
 
@@ -95,6 +95,13 @@ def test_sound_that_begins_before_the_picture(data):
     (item,) = finding.items
     assert item.startswith("b (1.5")
     assert "--time_offset_seconds" in finding.advice
+
+
+def test_mp4_files_in_one(data):
+    data.path("b").write_bytes(2 * data.path("b").read_bytes())
+    finding = the_only(data.findings())
+    assert (finding.code, finding.severity) == ("video_parts_unread", WARNING)
+    assert finding.items == ("b (1)",)
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG"), (1, None)])

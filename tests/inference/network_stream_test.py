@@ -168,6 +168,28 @@ def test_file_on_a_server_has_an_end_and_all_keyframes(quick, tmp_path):
     assert numbers[1] == [8, 10, 12, 14]
 
 
+def test_file_without_a_length_in_seconds_has_an_end_too(quick, transport_stream):
+    requests = []
+
+    def handle(handler):
+        requests.append(handler)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(2 * len(transport_stream)))
+        handler.end_headers()
+        # At first a part of it. Its timestamps start over.
+        sent = 2 * transport_stream
+        handler.wfile.write(sent if len(requests) > 1 else sent[: len(sent) * 3 // 4])
+
+    with _http(handle) as address:
+        stream = network_stream.NetworkStream(address.replace("http", "HTTP"))
+        assert stream.is_file
+        frames = _frames(stream, 500)
+    np.testing.assert_allclose([time for time, _ in frames], np.arange(200) / _FPS, atol=1e-6)
+    numbers = [numbered_videos.read_number(frame) for _, frame in frames]
+    assert numbers == 2 * list(range(100))
+    assert len(requests) == 2 and stream.reconnections == 1
+
+
 def test_udp(quick, transport_stream):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.bind(("127.0.0.1", 0))

@@ -60,6 +60,9 @@ def _times(path):
         [f"clip,{time},{_BOX},1,0" for time in ("0000", "0.335", "1.041667", "0002")],
         ["clip,2", "clip,0", "clip,1.041667", "clip,0.335", "clip,2"],
         [f"clip,{time},{_BOX},1,0.9" for time in ("0000", "0.335", "1.041667", "0002")],
+        ["timestamp,video_id"] + [f"{time},clip" for time in ("0", "0.335", "1.041667", "2")],
+        [f"clip,{time},10,20,300,400,1,7" for time in ("0", "0.335", "1.041667", "2")],
+        [f"clip,{time},,,,,note" for time in ("0", "0.335", "1.041667", "2")],
     ],
 )
 def test_keyframes_are_exactly_those_of_a_file(files, tmp_path, rows):
@@ -130,7 +133,7 @@ def test_part_of_a_film_has_the_films_times_in_the_csv(files, tmp_path, share):
     with pytest.raises(errors.InputError, match="--time_offset_seconds is for --keyframes"):
         detect_video.run(_options(files, tmp_path / "out", time_offset_seconds="900"))
     offsets.write_text("other,900\n")
-    with pytest.raises(errors.InputError, match="no row for 1 videos: clip"):
+    with pytest.raises(errors.InputError, match="no row for 1 video: clip"):
         detect_video.run(
             _options(files, tmp_path / "o", keyframes=str(path), time_offset_seconds=str(offsets))
         )
@@ -221,6 +224,27 @@ def test_video_whose_timestamps_start_over_is_detected_to_its_end(files, tmp_pat
     )
 
 
+def test_mp4_files_in_one_are_told(files, tmp_path, capsys):
+    path = tmp_path / "v.mp4"
+    path.write_bytes(2 * (files / "videos" / "clip.mp4").read_bytes())
+    assert detect_video.run(_options(files, tmp_path / "out", str(path))) == 0
+    assert "detection: v: warning: left out: 1 of 2 MP4 files that were written one after" in (
+        capsys.readouterr().out
+    )
+
+
+def test_frames_that_change_their_size_are_told(files, tmp_path, capsys):
+    path = tmp_path / "v.ts"
+    numbered_videos.write(path, [i / 20 for i in range(40)])
+    first = path.read_bytes()
+    numbered_videos.write(path, [i / 20 for i in range(40)], shape=(96, 64))
+    path.write_bytes(first + path.read_bytes())
+    assert detect_video.run(_options(files, tmp_path / "out", str(path))) == 0
+    assert "detection: v: warning: frames change their size once; all were stretched" in (
+        capsys.readouterr().out
+    )
+
+
 def test_high_dynamic_range_is_told_once(files, tmp_path, capsys):
     numbered_videos.write(tmp_path / "v.mp4", [i / 20 for i in range(40)], transfer=16)
     assert detect_video.run(_options(files, tmp_path / "out", str(tmp_path / "v.mp4"))) == 0
@@ -285,9 +309,28 @@ def test_person_boxes_are_read_before_the_model_is_loaded(tmp_path, monkeypatch)
         ActionDetector.from_checkpoint("a.config", "model", person_boxes=boxes)
 
 
+def test_boxes_of_a_file_may_stick_out_as_much_as_is_allowed(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(
+        detect_video, "ActionDetector", lambda *_, person_boxes, **__: taken.append(person_boxes)
+    )
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("v,1,0.1,0.1,0.5,1.04\n")
+    values = ((), str(tmp_path), "model")
+    with pytest.raises(faults.AnnotationError, match=r"y2 is 1.04; [^$]*--box_tolerance"):
+        detect_video.Options(*values, person_boxes=str(boxes)).detector()
+    detect_video.Options(*values, person_boxes=str(boxes), box_tolerance=0.05).detector()
+    np.testing.assert_allclose(taken[0].boxes("v", 1.0), [[0.1, 0.1, 1.0, 0.5]])
+    parsed = flags.FlagValues()
+    detect_video.define_flags(parsed)
+    parsed(["detect_video", "--saved_model=m", "--output=o", "--box_tolerance=0.05"])
+    assert parsed.box_tolerance == 0.05
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"box_tolerance": -0.1}, "--box_tolerance must be at least 0 and less than 1"),
         ({"keyframes": "no.csv"}, "--keyframes: no.csv: there is no such file"),
         ({"keyframes": __file__, "person_boxes": __file__}, "exclude each other"),
         ({"frames_fps": -1.0}, "--frames_fps must be 0 to 1000"),
