@@ -26,7 +26,7 @@ PROTOC_STAMP := $(PROTOC_VENV)/.grpcio-tools-1.51.3
 # Two test processes keep two cores busy; each imports TensorFlow once, and needs about 3 GB. A file
 # of tests stays in one of them, as its fixtures do.
 TEST_WORKERS ?= 2
-WORKERS = --numprocesses $(TEST_WORKERS) --dist loadfile
+WORKERS = --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1

@@ -33,6 +33,10 @@ from tests.serving import fake_servers
 
 registration.register()
 
+# Each export takes 15 to 30 s. `make test` has one, in end_to_end_test, and what exported modules
+# compute, in exporting_test.
+pytestmark = pytest.mark.slow
+
 # Not that of the model, which is 64x64.
 _HEIGHT, _WIDTH = 50, 70
 _FPS, _RECORD_STRIDE = 20.0, 2
@@ -58,12 +62,6 @@ _CASES = {
     "i3d": _Case("clip_and_boxes", "i3d_head { } proposals { source: GROUND_TRUTH }"),
     "tx+i3d": _Case("encoded_clip", f"tx_i3d_head {{ tx_head {{ {_TX} }} }} {_ATTENTION}"),
 }
-
-
-every_case = pytest.mark.parametrize(
-    "head",
-    [pytest.param(name, marks=[] if name == "tx+i3d" else [pytest.mark.slow]) for name in _CASES],
-)
 
 
 class _Export:
@@ -172,7 +170,7 @@ def _inputs(export: _Export) -> dict[str, tf.Tensor]:
     return {name: tf.constant(value) for name, value in of_type().items()}
 
 
-@every_case
+@pytest.mark.parametrize("head", _CASES)
 def test_saved_model_gives_what_the_checkpoint_gives(exports, head):
     export = exports(head)
     expected = _detections(export.restored, export.clips(), export.boxes())
@@ -184,7 +182,6 @@ def test_saved_model_gives_what_the_checkpoint_gives(exports, head):
     _assert_same(export.detect(**_inputs(export)), expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1])
 def test_any_number_of_boxes_gives_what_the_checkpoint_gives(exports, count):
     export = exports("i3d")
@@ -194,7 +191,7 @@ def test_any_number_of_boxes_gives_what_the_checkpoint_gives(exports, count):
     _assert_same(export.detect(input_tensor=tf.constant(clips), boxes=tf.constant(boxes)), expected)
 
 
-@every_case
+@pytest.mark.parametrize("head", _CASES)
 def test_label_map_and_description_travel_in_the_assets(exports, head):
     export = exports(head)
     assets = export.saved_model / "assets"
@@ -205,7 +202,7 @@ def test_label_map_and_description_travel_in_the_assets(exports, head):
     )
 
 
-@every_case
+@pytest.mark.parametrize("head", _CASES)
 def test_nothing_is_saved_that_nobody_calls(exports, head):
     content = (exports(head).saved_model / "saved_model.pb").read_bytes()
     assert b"serving_default" in content and b"ActionBoxPredictor" in content
@@ -213,7 +210,7 @@ def test_nothing_is_saved_that_nobody_calls(exports, head):
     assert content.count(b"layer_call_and_return_conditional_losses") == 0
 
 
-@every_case
+@pytest.mark.parametrize("head", _CASES)
 def test_warm_up_request_runs_on_the_signature(exports, head):
     export = exports(head)
     request = fake_servers.warmup_request(export.saved_model)
@@ -224,7 +221,7 @@ def test_warm_up_request_runs_on_the_signature(exports, head):
         assert value.shape[0] == 1 and np.isfinite(value).all(), name
 
 
-@every_case
+@pytest.mark.parametrize("head", _CASES)
 def test_servers_signature_tells_the_input_type(exports, head):
     export = exports(head)
     with fake_servers.grpc_server(export.loaded) as address:

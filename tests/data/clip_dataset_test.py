@@ -284,7 +284,7 @@ def test_broken_clips_are_skipped_counted_and_named(tmp_path, label_map, capfd, 
     assert said.count("WARNING: clip skipped") == len(broken)
 
 
-@pytest.mark.parametrize("bomb", [jpeg_bomb, png_bomb])
+@pytest.mark.parametrize("bomb", [pytest.param(jpeg_bomb, marks=pytest.mark.slow), png_bomb])
 @pytest.mark.parametrize("path", ["crop and flip", "whole", "no transform"])
 def test_frames_of_too_many_pixels_cost_their_clips(tmp_path, label_map, capfd, bomb, path):
     """A picture of 65,000 x 65,000 would take 12 GB; here the whole test takes what others take."""
