@@ -101,6 +101,8 @@ class Session:
         self._manager: manager.Manager | None = None
         self._log = train_progress.StockLog()
         self._save_is_due = self._evaluation_is_due = self._is_evaluating = False
+        # After the last step everything is saved; the stock loop takes seconds to end.
+        self._is_over = False
         self._stop_heartbeat: Callable[[], None] = lambda: None
         # Who has it decides what is saved: the main thread between calls, or who handles a signal.
         self._decision = threading.Lock()
@@ -159,7 +161,9 @@ class Session:
                 self._after_steps(step, self.clock.end_call())
         elif of_run.latest_checkpoint is None:
             self._save(step)
-        self.clock.begin_call()
+        self._is_over = step >= self._plan.total
+        if not self._is_over:
+            self.clock.begin_call()
 
     def _after_steps(self, step: int, times: step_clock.CallTimes | None) -> None:
         self._stop_heartbeat()
@@ -222,7 +226,8 @@ class Session:
     def _on_signal(self, number: int) -> None:
         """Handles the first signal, in a thread of its own."""
         listener = stopping.active()
-        if self._is_evaluating or not self.clock.has_begun or not self._plan.can_save_alone:
+        has_nothing_to_save = self._is_evaluating or self._is_over or not self.clock.has_begun
+        if has_nothing_to_save or not self._plan.can_save_alone:
             listener.end_process(number, self._resume(number))
         name = signal.Signals(number).name
         say(f"training: {name}: this step ends, and a checkpoint is written; again: at once")

@@ -3,6 +3,7 @@
 
 import itertools
 import logging
+import types
 
 import pytest
 import tensorflow as tf
@@ -11,7 +12,7 @@ from object_detection.protos import pipeline_pb2
 
 from object_detection_ext import errors, pipeline_check, registration
 from object_detection_ext.checkpoints import matching
-from object_detection_ext.loops import session, train
+from object_detection_ext.loops import session, step_clock, train
 from tests import tiny_pipeline
 from tests.checkpoints import trained
 
@@ -72,6 +73,24 @@ def test_calls_end_at_all_steps_at_which_something_is_due(limit):
         saved = {s for s in range(done + 1, total) if s % every == 0} | evaluated
         assert {step for step in ends if plan.is_evaluated(step)} == evaluated
         assert {step for step in ends if plan.is_saved(step)} == saved
+
+
+def test_no_step_is_waited_for_after_the_last_one():
+    """The stock loop takes seconds to end; they are no slow step."""
+    of_run = types.SimpleNamespace(
+        step=0,
+        latest_checkpoint="ckpt-1",
+        checkpoint=tf.train.Checkpoint(),
+        write=lambda: "ckpt-2",
+        written_step=None,
+    )
+    running = session.Session(_plan(done=0, total=2, every=2, limit=1))
+    waits_for = []
+    for step in range(3):
+        of_run.step = step
+        running._after_call(of_run)
+        waits_for.append(running.clock.waits_for)
+    assert waits_for == [step_clock.INPUT, step_clock.INPUT, None]
 
 
 def _save_checkpoint(folder, step: int) -> None:
