@@ -106,9 +106,15 @@ class Notes:
 class BadRows:
     """The bad rows of a file: all are counted, the first 20 are listed."""
 
-    def __init__(self, path: str):
-        """Has none yet."""
+    def __init__(self, path: str, takes_any_box: bool = False):
+        """Has none yet.
+
+        Args:
+            path: of the file.
+            takes_any_box: whether `--box_tolerance none` takes boxes as they are, where it is read.
+        """
         self._path = path
+        self._takes_any_box = takes_any_box
         self._lines: list[str] = []
         self._has_range = False
         self.count = 0
@@ -128,5 +134,6 @@ class BadRows:
         rows = listing.in_lines(self._lines, _MAX_LISTED, self.count)
         told = [f"{self._path}: {self.count:,} bad row{'s' * (self.count > 1)}:", *rows]
         if self._has_range:
-            told.append("  (What is no further outside than --box_tolerance is cut off.)")
+            others = "; --box_tolerance none takes all boxes as they are" * self._takes_any_box
+            told.append(f"  (What is no further outside than --box_tolerance is cut off{others}.)")
         raise AnnotationError("\n".join(told))

@@ -78,7 +78,7 @@ def _read(path: str, kind: Kind, layout: csv_text.Layout, tolerance: float | Non
     csv_text.tell(layout, notes)
     frames, frame = _frames(*columns[:2])
     corners = np.stack([_numbers(column, np.float64) for column in columns[2:6]], axis=1)
-    outside = _rows_to_cut(corners, kind, tolerance)
+    outside = _rows_to_cut(corners, tolerance)
     if len(outside):
         line = int(lines[outside[0]])
         fields = _fields(path, layout, line)
@@ -217,8 +217,8 @@ def _whole(texts, pattern: re.Pattern = _WHOLE) -> np.ndarray:
     return np.array([int(value) for value in values], np.int64)[_numbers(texts.indices, np.int32)]
 
 
-def _rows_to_cut(corners: np.ndarray, kind: Kind, tolerance: float | None) -> np.ndarray:
-    """The rows whose boxes are to be cut off; raises where a box is none."""
+def _rows_to_cut(corners: np.ndarray, tolerance: float | None) -> np.ndarray:
+    """The rows whose boxes are to be cut off; raises where one is no box, or too far outside."""
     least, most = float(corners.min()), float(corners.max())
     # Comparisons with NaN are false.
     if not max(-least, most) <= row_reader.MAX_CORNER or not np.isfinite(corners).all():
@@ -226,6 +226,6 @@ def _rows_to_cut(corners: np.ndarray, kind: Kind, tolerance: float | None) -> np
     if tolerance is None or (least >= 0.0 and most <= 1.0):
         return np.zeros(0, np.int64)
     beyond = ((corners < -tolerance) | (corners > 1.0 + tolerance)).any(axis=1)
-    if kind is ANNOTATIONS and beyond.any():
+    if beyond.any():
         raise _OddError
-    return np.flatnonzero(((corners < 0.0) | (corners > 1.0)).any(axis=1) & ~beyond)
+    return np.flatnonzero(((corners < 0.0) | (corners > 1.0)).any(axis=1))

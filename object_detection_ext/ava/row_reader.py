@@ -4,6 +4,7 @@
 What can be read in only one way is taken, and noted where it is unusual; the rest is a problem.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,16 @@ from object_detection_ext.ava.faults import Notes, RowProblem
 
 # How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.
 BOX_TOLERANCE = 0.01
+# Boxes that reach further are taken for pixels.
+PIXELS_FROM = 2
 # From about 1e154 on, the areas of boxes are not numbers.
 MAX_CORNER = 1e6
+
+# Of the option, where `read_tolerance` reads it.
+TOLERANCE_HELP = (
+    "how far outside of [0, 1] a box may reach to be cut off, as a part of the frame; more is an "
+    "error. 'none' takes boxes as they are, in any unit"
+)
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 # As pandas and spreadsheets write a field without a value.
@@ -76,8 +85,7 @@ class RowReader:
             kind: of the file.
             notes: takes what is changed.
             box_tolerance: how far outside of [0, 1] a box may reach to be cut off. More is a
-                problem, but not of detections, which are then taken as they are. None takes all
-                boxes as they are, in any unit.
+                problem. None takes all boxes as they are, in any unit.
         """
         self._kind = kind
         self._notes = notes
@@ -364,13 +372,12 @@ class RowReader:
             shown = ",".join(text.replace(",", ".") for text in texts)
             self._note("box_cut_off", cut_off_text(self._tolerance), shown)
             return tuple(min(max(value, 0.0), 1.0) for value in corners)
-        if self._kind is DETECTIONS:
-            # Of whatever model: the evaluation warns of them and counts them as they are.
-            return self._any_unit(corners, texts)
         for name, value in zip(_CORNERS, corners, strict=True):
             if name in outside:
                 shown = number_text.digits(value)
                 advice = "boxes are normalized, so it must be in [0, 1]"
+                if abs(value) > PIXELS_FROM:
+                    advice += "; divide pixels by the frame's width or height"
                 self._add(faults.RANGE, name, shown, f"{name} is {shown}", advice)
         return corners
 
@@ -390,6 +397,26 @@ def check_tolerance(box_tolerance: float) -> None:
         raise errors.InputError(
             f"--box_tolerance must be at least 0 and less than 1, not {box_tolerance:g}."
         )
+
+
+def read_tolerance(text: str) -> float | None:
+    """A tolerance as users write it; None for `none`, which takes boxes as they are.
+
+    Raises:
+        errors.InputError: for anything else that is not at least 0 and less than 1.
+    """
+    if text.lower() == "none":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value < 1.0:
+        raise errors.InputError(
+            "--box_tolerance must be at least 0 and less than 1, or 'none' to take boxes as they "
+            f"are, not {text!r}."
+        )
+    return value
 
 
 def cut_off_text(tolerance: float) -> str:

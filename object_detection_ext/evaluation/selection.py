@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import errors
+from object_detection_ext.ava import row_reader
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
@@ -18,8 +19,6 @@ from object_detection_ext.ava.timestamps import Frame, Moments
 from object_detection_ext.evaluation import frame_ap, missed_moments, person_boxes, protocols
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
-# Boxes that reach further are taken for pixels.
-_PIXELS_FROM = 2
 NO_GROUND_TRUTH = "no class has ground truth"
 
 
@@ -107,7 +106,7 @@ def _range_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[s
             f"{name}: {len(outside)} of {len(rows)} boxes leave [0, 1] (first: line "
             f"{lines[outside[0]]}, {_box_text(rows.boxes[outside[0]])})"
         )
-        if np.abs(rows.boxes).max() > _PIXELS_FROM:
+        if np.abs(rows.boxes).max() > row_reader.PIXELS_FROM:
             warnings[-1] += "; they look like pixels, AVA boxes are fractions of the frame's size"
     return warnings
 
@@ -232,7 +231,7 @@ class _Selecting:
                 f"the label map and {counts.ground_truth_rows_excluded} are on excluded frames)"
             )
         self.warnings += _check_ground_truth_boxes(source.name, rows, lines)
-        self._is_normalized = bool((rows.boxes <= _PIXELS_FROM).all())
+        self._is_normalized = bool((rows.boxes <= row_reader.PIXELS_FROM).all())
         self.warnings += _range_warnings(source.name, rows, lines)
         return frame_ap.order_ground_truth(rows, self.protocol.row_order)
 
@@ -266,7 +265,7 @@ class _Selecting:
 
     def _check_unit(self, source: AvaRows, rows: LabelledBoxes, lines: np.ndarray) -> None:
         """Raises InputError for boxes in pixels where those of the ground truth are not."""
-        pixels = np.flatnonzero((rows.boxes > _PIXELS_FROM).any(axis=1))
+        pixels = np.flatnonzero((rows.boxes > row_reader.PIXELS_FROM).any(axis=1))
         if self._is_normalized and 2 * len(pixels) > len(rows):
             raise errors.InputError(
                 f"{source.name}, line {lines[pixels[0]]}: {len(pixels)} of {len(rows)} boxes look "

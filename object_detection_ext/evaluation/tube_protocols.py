@@ -269,12 +269,11 @@ UCF101_24 = dataclasses.replace(
     program="UCF101-24 as the program of the ACT detector evaluates it "
     "(act-detector-scripts/ACT.py)",
 )
-MULTISPORTS = TubeProtocol(
-    "multisports",
-    "MultiSports (evaluate.py of the data set)",
+MULTISPORTS = dataclasses.replace(
+    GENERAL,
+    name="multisports",
+    program="MultiSports (evaluate.py of the data set)",
     frames="all",
-    matching="closest",
-    curve="envelope",
     time_overlap="duration",
     video_ious=parse_thresholds("0.2,0.5,0.05:0.45,0.1:0.9:0.1,0.5:0.95"),
     # Several people do the same at the same place: no suppression of tubes.

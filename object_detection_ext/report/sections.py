@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from object_detection_ext.evaluation import ava_ap, breakdown_text, error_split, subsets
+from object_detection_ext.evaluation import breakdown_text, error_split, subsets
 from object_detection_ext.evaluation.breakdowns import TRAINING, Breakdowns
+from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH
 from object_detection_ext.report import plots, tables
 from object_detection_ext.report.examples import Example
 from object_detection_ext.report.markup import Markup, data_uri, element
@@ -41,7 +42,7 @@ def tiles(result: Breakdowns) -> Markup:
     counts = result.matching.selection.counts
     known = sum(row.average_precision is not None for row in result.classes)
     threshold = f"{result.matching.iou_threshold:g}"
-    value, small = "none", ava_ap.NO_GROUND_TRUTH
+    value, small = "none", NO_GROUND_TRUTH
     if result.mean_average_precision is not None:
         value, small = f"{result.mean_average_precision:.4f}", None
     if result.intervals is not None and result.intervals.mean_average_precision is not None:
