@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.ava import label_maps
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.row_reader import BOX_TOLERANCE
@@ -75,6 +76,7 @@ def evaluate(
         ground_truth, counted, known, protocol.linking.max_gap, check_spacing=spacing is None
     )
     found, link_counts = _link(rows, known, protocol, report)
+    warnings += _spacing_warnings(ground_truth.name, known)
     warnings += _tube_warnings(ground_truth.name, truth, link_counts, protocol)
     return TubeResult(
         protocol,
@@ -137,6 +139,18 @@ def _score_tubes(
         )
         for value in values
     }
+
+
+def _spacing_warnings(name: str, known: Mapping[str, moments.VideoMoments]) -> list[str]:
+    doubtful = [video for video, own in known.items() if own.may_be_rounded]
+    if not doubtful:
+        return []
+    return [
+        f"{name}: {listing.counted(len(doubtful), 'video')} with keyframes one or two units of the "
+        f"last decimal apart (such as {doubtful[0]!r}), taken for {known[doubtful[0]].spacing:g} s "
+        "with keyframes missing between; if their times are rounded, write more decimals or give "
+        "--spacing"
+    ]
 
 
 def _tube_warnings(
