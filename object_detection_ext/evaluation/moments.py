@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, rates
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.timestamps import SAME_MOMENT, Frame
 from object_detection_ext.evaluation import spacing as spacing_lib
@@ -110,10 +110,10 @@ def number_moments(
 
     Raises:
         InputError: for keyframes of a video that are nearer than half its spacing; names video and
-            times.
+            times. For a given spacing that is not at least 0.001.
     """
-    if spacing is not None and not 0 < spacing < float("inf"):
-        raise errors.InputError(f"spacing is {spacing}, but must be more than 0 seconds.")
+    if spacing is not None:
+        rates.check(rates.spacing_faults("--spacing", spacing))
     times: dict[str, list[float]] = {}
     for video, seconds in frames:
         times.setdefault(video, []).append(seconds)

@@ -36,6 +36,8 @@ Curve = Literal["envelope", "trapezoid"]
 #   length, and overlaps nothing.
 TimeOverlap = Literal["moments", "duration"]
 
+# Smaller steps make lists of thresholds that nobody reads, and no memory holds.
+_MIN_THRESHOLD_STEP = 0.001
 _MATCHING_TEXT = {
     "closest": "a detection claims the ground truth that it overlaps most; if a higher-scored one "
     "has it, the detection is a false positive",
@@ -168,10 +170,10 @@ class Thresholds:
             raise errors.InputError(
                 f"IoU threshold {text!r}: write 0.5, 0.5:0.95 (steps of 0.05) or 0.1:0.9:0.1."
             ) from None
-        if not step > 0 or not low <= high:
+        if not step >= _MIN_THRESHOLD_STEP or not low <= high:
             raise errors.InputError(
                 f"IoU thresholds {text!r}: the first must not be above the last, and the step "
-                "must be more than 0."
+                f"must be at least {_MIN_THRESHOLD_STEP:g}."
             )
         for value in (low, high):
             protocols.check_iou_threshold(value)

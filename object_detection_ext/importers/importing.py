@@ -5,7 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from object_detection_ext import printable, progress
+from object_detection_ext import printable, progress, rates
 from object_detection_ext.ava import label_maps, writer
 from object_detection_ext.data.video_info import VideoError
 from object_detection_ext.importers import (
@@ -81,8 +81,8 @@ class Options:
                     raise model.ImportFault(f"--{name} has no meaning with --from {PERSON_BOXES}.")
         if sum(map(bool, (self.val_fraction, self.val_videos, self.split))) > 1:
             raise model.ImportFault("Give one of --val_fraction, --val_videos and --split.")
-        if self.frames_fps is not None and not 0 < self.frames_fps <= 1000:
-            raise model.ImportFault(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        if self.frames_fps is not None:
+            rates.check(rates.fps_faults("--frames_fps", self.frames_fps), model.ImportFault)
         for flag in ("skip_missing_videos", "allow_frame_count_mismatch", "frames_fps"):
             if getattr(self, flag) and not self.videos:
                 raise model.ImportFault(f"--{flag} needs --videos.")

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from object_detection_ext import rates
 from object_detection_ext.data import keyframe_thinning
 from object_detection_ext.importers import model, video_facts
 
@@ -68,8 +69,8 @@ class Rules:
             raise model.ImportFault(
                 f"--box_tolerance is {self.box_tolerance:g}; it must be 0 to 1."
             )
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise model.ImportFault(f"--fps is {self.fps:g}; it must be more than 0.")
+        if self.fps is not None:
+            rates.check(rates.fps_faults("--fps", self.fps), model.ImportFault)
 
 
 class Placer:

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, printable, progress
+from object_detection_ext import command_line, errors, printable, progress, rates
 from object_detection_ext import files as file_systems
 from object_detection_ext.ava import row_reader, time_offsets, writer
 from object_detection_ext.data import video_info, video_probe
@@ -85,10 +85,12 @@ class Options:
             raise errors.InputError(
                 "Give at least one video, pattern, folder, camera number or stream."
             )
-        if not 0 < self.every < float("inf"):
-            raise errors.InputError(f"--every must be more than 0 seconds, not {self.every:g}.")
-        if not 0 <= self.frames_fps <= 1000:
-            raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        rates.check(
+            [
+                *rates.spacing_faults("--every", self.every),
+                *rates.fps_faults("--frames_fps", self.frames_fps, rates.NO_FOLDERS),
+            ]
+        )
         row_reader.check_tolerance(self.box_tolerance)
         model_lib.check_saved_model(self.saved_model)
         for name in ("person_boxes", "keyframes"):

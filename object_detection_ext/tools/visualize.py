@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from object_detection_ext import command_line, errors, files, input_types, progress
+from object_detection_ext import command_line, errors, files, input_types, progress, rates
 from object_detection_ext.ava import timestamps
 from object_detection_ext.data import video_info, video_probe, video_reader
 from object_detection_ext.inference import model as model_lib
@@ -96,10 +96,10 @@ class Options:
         for name in ("max_people", "max_keyframes"):
             if getattr(self, name) < 1:
                 problems.append(f"--{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("every", "fps"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < np.inf:
-                problems.append(f"--{name} must be more than 0, not {value:g}")
+        if self.every is not None:
+            problems += rates.spacing_faults("--every", self.every)
+        if self.fps is not None:
+            problems += rates.fps_faults("--fps", self.fps)
         if not 0 <= self.score_threshold <= 1:
             problems.append(f"--score_threshold must be in [0, 1], not {self.score_threshold:g}")
         if self.short_side is not None and self.short_side < 0:

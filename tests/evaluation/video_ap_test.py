@@ -374,7 +374,9 @@ def test_json(tmp_path, capsys):
         (["--video_iou", "half"], "IoU threshold 'half': write 0.5, 0.5:0.95"),
         (["--video_iou", "0.5:0.95:0.05:1"], "IoU threshold '0.5:0.95:0.05:1': write"),
         (["--video_iou", "0.9:0.5"], "the first must not be above the last"),
-        (["--video_iou", "0.5:0.9:0"], "the step must be more than 0"),
+        (["--video_iou", "0.5:0.9:0"], "the step must be at least 0.001"),
+        (["--video_iou", "0.5:0.9:1e-9"], "the step must be at least 0.001"),
+        (["--video_iou", "0.5:0.9:nan"], "the step must be at least 0.001"),
         (["--video_iou", "nan"], "IoU threshold"),
         (["--frame_iou", "1.5"], "iou_threshold is 1.5"),
         (["--link_iou", "0"], "link_iou is 0.0, but must be in (0, 1]"),
@@ -383,7 +385,9 @@ def test_json(tmp_path, capsys):
         (["--tube_nms_iou", "nan"], "tube_nms_iou is nan, but must be in [0, 1]"),
         (["--min_tube_score", "nan"], "min_tube_score is nan"),
         (["--trim", "-1"], "trim is -1.0, but must be a number of 0 or more"),
-        (["--spacing", "0"], "spacing is 0.0, but must be more than 0 seconds"),
+        (["--spacing", "0"], "--spacing must be at least 0.001 seconds, not 0"),
+        (["--spacing", "1e-9"], "--spacing must be at least 0.001 seconds, not 1e-09"),
+        (["--spacing", "inf"], "--spacing must be at least 0.001 seconds, not inf"),
     ],
 )
 def test_a_number_out_of_range_is_an_error(tmp_path, capsys, flags, words):

@@ -333,7 +333,7 @@ def test_boxes_of_a_file_may_stick_out_as_much_as_is_allowed(tmp_path, monkeypat
         ({"box_tolerance": -0.1}, "--box_tolerance must be at least 0 and less than 1"),
         ({"keyframes": "no.csv"}, "--keyframes: no.csv: there is no such file"),
         ({"keyframes": __file__, "person_boxes": __file__}, "exclude each other"),
-        ({"frames_fps": -1.0}, "--frames_fps must be 0 to 1000"),
+        ({"frames_fps": -1.0}, "--frames_fps must be 0, where no folder is a video, or 0.001"),
         ({"inputs": ("rtsp://a/b", "v.mp4")}, "One camera at a time, or one stream"),
         ({"inputs": ("rtsp://a/b",), "keyframes": __file__}, "--keyframes is for video files"),
         ({"inputs": ("0",), "frames_fps": 10.0}, "--frames_fps is for video files"),

@@ -413,7 +413,10 @@ def test_camera(files, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"every": 0.0}, "--every must be more than 0"),
+        ({"every": 0.0}, "--every must be at least 0.001"),
+        ({"every": 1e-9}, "--every must be at least 0.001 seconds, not 1e-09"),
+        ({"every": float("nan")}, "--every must be at least 0.001 seconds, not nan"),
+        ({"frames_fps": 1e-9}, "--frames_fps must be 0, where no folder is a video, or 0.001 to"),
         ({"inputs": ()}, "Give at least one video"),
         ({"saved_model": "no/model"}, "'no/model' holds no saved_model.pb"),
         ({"inputs": ("no*.mp4",)}, "nothing fits this pattern"),

@@ -156,7 +156,7 @@ def test_any_subset_will_do(toy, capsys, given):
         ({"annotations": "none.csv"}, "--annotations 'none.csv': there is no such file"),
         ({"videos": "none"}, "--videos 'none' is not a folder"),
         ({"num_frames": 0}, "--num_frames must be at least 1, not 0"),
-        ({"fps": -1}, "--fps must be more than 0 and at most 1000, not -1"),
+        ({"fps": -1}, "--fps must be 0.001 to 1000 frames per second, not -1"),
         ({"short_side": -1}, "--short_side must be at least 0 pixels"),
         ({"sample_keyframes": -1}, "--sample_keyframes must be at least 0"),
         ({"contact_sheet": "sheet.jpg"}, "'sheet.jpg' must end in .png"),
