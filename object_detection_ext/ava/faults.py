@@ -69,8 +69,10 @@ class Note:
         if not self.count:
             return self.text
         value = f", {self.value}" if self.value else ""
-        rows = "row" if self.count == 1 else "rows"
-        return f"{self.count:,} {rows} with {self.text} (first: line {self.line}{value})"
+        return (
+            f"{listing.counted(self.count, 'row')} with {self.text} (first: line "
+            f"{self.line}{value})"
+        )
 
 
 class Notes:
@@ -132,7 +134,7 @@ class BadRows:
         if not self.count:
             return
         rows = listing.in_lines(self._lines, _MAX_LISTED, self.count)
-        told = [f"{self._path}: {self.count:,} bad row{'s' * (self.count > 1)}:", *rows]
+        told = [f"{self._path}: {listing.counted(self.count, 'bad row')}:", *rows]
         if self._has_range:
             others = "; --box_tolerance none takes all boxes as they are" * self._takes_any_box
             told.append(f"  (What is no further outside than --box_tolerance is cut off{others}.)")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from object_detection_ext import errors, printable
+from object_detection_ext import errors, listing, printable
 from object_detection_ext.ava import columns, csv_text, faults, number_text, timestamps, video_ids
 from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, KEYFRAMES, PERSON_BOXES, Kind
 from object_detection_ext.ava.faults import Notes, RowProblem
@@ -203,7 +203,9 @@ class RowReader:
                 self._notes.add("score_ignored", text, row.line, fields[7])
             if not row.named and any(fields[8:]):
                 text = "more than 8 columns, of which the first 6 are read"
-                self._notes.add("more_columns", text, row.line, f"{len(fields)} columns")
+                self._notes.add(
+                    "more_columns", text, row.line, listing.counted(len(fields), "column")
+                )
             fields = fields[:6]
         elif self._kind is KEYFRAMES:
             fields = fields[:2]
@@ -239,9 +241,9 @@ class RowReader:
         advice = f"it must be {kind.form}"
         if kind.required > 2:
             advice += ", or video_id,timestamp for a keyframe without people"
-        fault = f"{count} column{'s' * (count != 1)}"
+        fault = listing.counted(count, "column")
         if row.too_many:
-            fault = f"{row.given} columns, but the header row has {row.named}"
+            fault = f"{listing.counted(row.given, 'column')}, but the header row has {row.named}"
         self._add(faults.COLUMNS, "", ",".join(fields), fault, advice)
         return False
 
@@ -457,7 +459,7 @@ def read_rows(
     if last == 2 or last < before:
         notes.say(
             "cut_off",
-            f"the last row (line {parsed.row}) has {last} column{'s' * (last != 1)} and no line "
+            f"the last row (line {parsed.row}) has {listing.counted(last, 'column')} and no line "
             "end: if the file was cut off there, people are missing",
             parsed.row,
         )

@@ -4,6 +4,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from object_detection_ext import listing
 from object_detection_ext.evaluation import error_split
 from object_detection_ext.evaluation.bootstrap import Interval
 from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH
@@ -148,7 +149,7 @@ def _mean_line(result) -> str:
     known = sum(row.average_precision is not None for row in result.classes)
     line = (
         f"mAP@{result.matching.iou_threshold:g}IOU: {result.mean_average_precision:.6f} over "
-        f"{known} of {len(result.classes)} classes"
+        f"{listing.part(known, len(result.classes), 'class', 'classes')}"
     )
     if result.intervals is None:
         return line

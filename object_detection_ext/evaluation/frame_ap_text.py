@@ -3,6 +3,7 @@
 
 from dataclasses import asdict
 
+from object_detection_ext import listing
 from object_detection_ext.evaluation.frame_ap import TieSpan
 from object_detection_ext.evaluation.frame_results import AvaResult
 from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH
@@ -42,13 +43,14 @@ def _format_summary(result: AvaResult) -> list[str]:
     at = f"@{result.iou_threshold:g}IOU"
     lines = [
         f"{group.name} mAP{at}: {_format_number(group.average_precision, 6)} over "
-        f"{group.classes_with_ground_truth} of {group.classes} classes"
+        f"{listing.part(group.classes_with_ground_truth, group.classes, 'class', 'classes')}"
         f"{format_tie_span(group.tie_span)}"
         for group in result.groups
     ]
     lines += [
         f"localization, person AP@{entry.iou_threshold:g}IOU: "
-        f"{_format_number(entry.average_precision, 6)} ({entry.ground_truth:,} people, "
+        f"{_format_number(entry.average_precision, 6)} ("
+        f"{listing.counted(entry.ground_truth, 'person', 'people')}, "
         f"{entry.detections:,} detected, {entry.true_positives:,} right)"
         f"{format_tie_span(entry.tie_span)}"
         for entry in result.localization
@@ -56,9 +58,10 @@ def _format_summary(result: AvaResult) -> list[str]:
     if result.mean_average_precision is None:
         return [*lines, f"mAP{at}: none, {NO_GROUND_TRUTH}"]
     evaluated = len(result.classes) - len(result.classes_without_ground_truth)
+    over = listing.part(evaluated, len(result.classes), "class", "classes")
     lines.append(
-        f"mAP{at}: {result.mean_average_precision:.6f} over {evaluated} of "
-        f"{len(result.classes)} classes{format_tie_span(result.tie_span)}"
+        f"mAP{at}: {result.mean_average_precision:.6f} over {over}"
+        f"{format_tie_span(result.tie_span)}"
     )
     return lines
 

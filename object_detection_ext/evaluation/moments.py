@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext import errors, rates
+from object_detection_ext import errors, listing, rates
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.timestamps import SAME_MOMENT, Frame
 from object_detection_ext.evaluation import spacing as spacing_lib
@@ -152,8 +152,8 @@ def _check_apart(
         raise errors.InputError(
             f"{name}: video {video!r}: the keyframes at {seconds[first]:g} s and "
             f"{seconds[first + 1]:g} s are {apart[first]:g} s apart, which does not go with "
-            f"{between} {spacing:g} s{'' if is_given else ' apart'} ({len(near)} such "
-            f"pairs). {EVEN_SPACING}"
+            f"{between} {spacing:g} s{'' if is_given else ' apart'} ("
+            f"{listing.counted(len(near), 'such pair')}). {EVEN_SPACING}"
         )
 
 

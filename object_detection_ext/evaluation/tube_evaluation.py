@@ -160,22 +160,22 @@ def _tube_warnings(
     single = int((truth.lengths == 1).sum())
     if single and protocol.time_overlap == "duration":
         warnings.append(
-            f"{name}: {single} of {len(truth)} tubes have one keyframe; by these rules they have "
-            "no duration and cannot be found"
+            f"{name}: tubes of one keyframe: {single:,} of {len(truth):,}; by these rules they "
+            "have no duration and cannot be found"
         )
     short = int((truth.lengths < linking.min_keyframes).sum())
     if short:
         warnings.append(
-            f"{name}: {short} of {len(truth)} tubes are shorter than the {linking.min_keyframes} "
-            "keyframes that a detected tube must have (--min_keyframes)"
+            f"{name}: tubes shorter than the {linking.min_keyframes} keyframes that a detected "
+            f"tube must have (--min_keyframes): {short:,} of {len(truth):,}"
         )
     linked, short = counts.detected_tubes_linked, counts.detected_tubes_too_short
     if linked and not counts.detected_tubes:
         warnings.append(
-            f"none of the {linked} linked tubes is left: {short} are shorter than "
-            f"{linking.min_keyframes} keyframes (--min_keyframes), "
-            f"{counts.detected_tubes_with_low_score} have a score below {linking.min_score:g} "
-            "(--min_tube_score); every video-AP is 0"
+            f"no linked tube is left of {linked:,}: shorter than "
+            f"{listing.counted(linking.min_keyframes, 'keyframe')} (--min_keyframes): {short:,}; "
+            f"with a score below {linking.min_score:g} (--min_tube_score): "
+            f"{counts.detected_tubes_with_low_score:,}; every video-AP is 0"
         )
     return warnings
 

@@ -15,7 +15,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
 from object_detection_ext.evaluation import protocols
 from object_detection_ext.evaluation.protocols import Frames
 
@@ -114,18 +114,22 @@ class Linking:
         """What is done, one line each, for reports."""
         lines = [
             "detections of a class are linked keyframe by keyframe: tubes take turns by mean "
-            f"score, and each takes the highest-scored box left that overlaps its last one by IoU "
+            "score, and each takes the highest-scored box left that overlaps its last one by IoU "
             f">= {self.min_iou:g}; boxes that are left over start tubes",
-            f"a tube ends after more than {self.max_gap} keyframes without a box; boxes between "
+            f"a tube ends after more than {listing.counted(self.max_gap, 'keyframe')} without a "
+            "box; boxes between "
             "are interpolated, in the ground truth too; a tube's score is the mean of its boxes'",
         ]
         if self.box_nms_iou:
             lines.append(
-                f"before, boxes of a class and keyframe that a higher-scored one overlaps by IoU "
+                "before, boxes of a class and keyframe that a higher-scored one overlaps by IoU "
                 f">= {self.box_nms_iou:g} are left out"
             )
         if self.max_boxes:
-            lines.append(f"at most {self.max_boxes} boxes of a class and keyframe are linked")
+            lines.append(
+                f"of a class and keyframe, at most {listing.counted(self.max_boxes, 'box', 'boxes')} "
+                f"{listing.verb(self.max_boxes, 'is', 'are')} linked"
+            )
         if self.trim_penalty is not None:
             lines.append(
                 "tubes are cut where background is likelier than the action (Saha et al. 2016), "

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The result of an evaluation of tubes as text."""
 
+from object_detection_ext import listing
 from object_detection_ext.evaluation import breakdown_text, frame_ap, frame_ap_text
 from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH
 from object_detection_ext.evaluation.tube_results import TubeResult
@@ -45,7 +46,7 @@ def _summary(result: TubeResult) -> list[str]:
     known = sum(entry.average_precision is not None for entry in classes)
     if not known:
         return [f"mAP: none, {NO_GROUND_TRUTH}"]
-    over = f" over {known} of {len(classes)} classes"
+    over = f" over {listing.part(known, len(classes), 'class', 'classes')}"
     lines = [
         f"frame-mAP@{result.protocol.frame_iou:g}IOU: {result.frame_mean_average_precision:.6f}"
         f"{over}{frame_ap_text.format_tie_span(frame_ap.mean_tie_span(classes))}"

@@ -5,7 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from object_detection_ext import printable, progress, rates
+from object_detection_ext import listing, printable, progress, rates
 from object_detection_ext.ava import label_maps, writer
 from object_detection_ext.data.video_info import VideoError
 from object_detection_ext.importers import (
@@ -246,18 +246,15 @@ def _summary(
         people = sum(len({(r.seconds, r.person, r.box) for r in rows[i] if r.box}) for i in rows
                      if i in ids)  # fmt: skip
         lines.append(
-            f"{name}.csv: {_counted(len(ids), 'video')}, {_counted(moments, 'keyframe')} "
-            f"({empty:,} without people), {people:,} boxes, {len(own) - empty:,} actions"
+            f"{name}.csv: {listing.counted(len(ids), 'video')}, "
+            f"{listing.counted(moments, 'keyframe')} ({empty:,} without people), "
+            f"{listing.counted(people, 'box', 'boxes')}, "
+            f"{listing.counted(len(own) - empty, 'action')}"
         )
         counts = collections.Counter(row.action_id for row in own if row.box is not None)
         each = [f"{label} {counts[number]:,}" for number, label in label_map.items()]
-        more = f", and {len(each) - _MAX_CLASSES} more" if len(each) > _MAX_CLASSES else ""
-        lines.append(f"  {', '.join(each[:_MAX_CLASSES])}{more}")
+        lines.append(f"  {listing.in_line(each, _MAX_CLASSES)}")
     return lines
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _import_boxes(options: Options) -> list[str]:
@@ -270,8 +267,9 @@ def _import_boxes(options: Options) -> list[str]:
     kept = found.num_read - found.num_below
     empty = sum(not boxes for boxes in found.boxes.values())
     lines = [
-        f"person_boxes.csv: {_counted(len({video for video, _ in found.boxes}), 'video')}, "
-        f"{_counted(len(found.boxes), 'keyframe')} ({empty:,} without people), {kept:,} boxes",
+        f"person_boxes.csv: {listing.counted(len({video for video, _ in found.boxes}), 'video')}, "
+        f"{listing.counted(len(found.boxes), 'keyframe')} ({empty:,} without people), "
+        f"{listing.counted(kept, 'box', 'boxes')}",
         f"note: boxes with a score below {options.score_threshold:g} were left out: "
         f"{found.num_below:,} of {found.num_read:,}",
     ]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said of a video while people are detected in it."""
 
+from object_detection_ext import listing
 from object_detection_ext.data import video_info
 from object_detection_ext.data.timed_pictures import DecodeStats
 
@@ -62,8 +63,8 @@ class LeftOut:
     def tell_rest(self) -> None:
         """At the end of the source."""
         if self._count > _MAX_TOLD:
-            more = self._count - _MAX_TOLD
+            more = listing.counted(self._count - _MAX_TOLD, "more keyframe")
             print(
-                f"detection: {self._name}: left out: {more} more keyframes ({self._count} in all)",
+                f"detection: {self._name}: left out: {more} ({self._count:,} in all)",
                 flush=True,
             )

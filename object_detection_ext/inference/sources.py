@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from object_detection_ext import errors, rates
+from object_detection_ext import errors, listing, rates
 from object_detection_ext.data import (
     frame_folders,
     timed_pictures,
@@ -205,7 +205,9 @@ def frames_of_folder(paths: Sequence[str], fps: float) -> Iterator[TimedFrame]:
         yield number / fps, frame
         last, missing = frame, 0
     if last is None:
-        raise errors.InputError(f"None of {len(paths)} pictures can be read: {problem}")
+        raise errors.InputError(
+            f"None of {listing.counted(len(paths), 'picture')} can be read: {problem}"
+        )
     yield from ((after / fps, last) for after in range(len(paths) - missing, len(paths)))
 
 

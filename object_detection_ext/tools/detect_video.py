@@ -32,7 +32,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, printable, progress, rates
+from object_detection_ext import command_line, errors, listing, printable, progress, rates
 from object_detection_ext import files as file_systems
 from object_detection_ext.ava import row_reader, time_offsets, writer
 from object_detection_ext.data import video_info, video_probe
@@ -176,7 +176,8 @@ def detect_video(
     rows = files.finish(video, keyframes)
     people = sum(len(keyframe.people) for keyframe in keyframes)
     return (
-        f"{files.name}: {people} people with {rows} actions on {len(keyframes)} keyframes "
+        f"{files.name}: {listing.counted(people, 'person', 'people')} with "
+        f"{listing.counted(rows, 'action')} on {listing.counted(len(keyframes), 'keyframe')} "
         f"(score at least {options.score_threshold:g})"
     )
 
@@ -234,13 +235,14 @@ def run(options: Options) -> int:
     os.makedirs(options.output, exist_ok=True)
     waiting = [each for each in files if not each.finished]
     if len(waiting) < len(files):
-        print(f"detection: {len(files) - len(waiting)} videos were finished by an earlier run")
+        done = listing.counted(len(files) - len(waiting), "video")
+        print(f"detection: {done} finished by an earlier run")
     failures = _detect_all(options, waiting, wanted) if waiting else []
     _write_together(os.path.join(options.output, "detections.csv"), files)
     print(f"Results: {options.output}", flush=True)
     if failures:
         print(
-            f"error: {len(failures)} of {len(waiting)} videos could not be used:\n  "
+            f"error: {listing.part(len(failures), len(waiting), 'video')} could not be used:\n  "
             + "\n  ".join(failures),
             file=sys.stderr,
         )

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line
+from object_detection_ext import command_line, listing
 from object_detection_ext.ava import label_maps, row_reader
 from object_detection_ext.importers import cvat_export, model, video_facts, writing
 
@@ -59,8 +59,10 @@ def run(options: Options) -> list[str]:
             raise model.ImportFault(f"two videos would be written to {name}; export one by one.")
         texts[name] = done.text
         lines.append(
-            f"{name}: {done.num_keyframes} keyframes, {done.num_tracks} people, "
-            f"{done.num_boxes} boxes (score at least {options.score_threshold:g})"
+            f"{name}: {listing.counted(done.num_keyframes, 'keyframe')}, "
+            f"{listing.counted(done.num_tracks, 'person', 'people')}, "
+            f"{listing.counted(done.num_boxes, 'box', 'boxes')} (score at least "
+            f"{options.score_threshold:g})"
         )
         if done.num_merged:
             lines.append(

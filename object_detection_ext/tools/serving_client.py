@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, input_types, rates
+from object_detection_ext import command_line, errors, input_types, listing, rates
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.ava import label_maps
 from object_detection_ext.ava import writer as ava_writer
@@ -285,8 +285,8 @@ def run(options: Options) -> str:
     finally:
         client.close()
     print(
-        f"{num_rows} rows on {num_keyframes} keyframes (score at least "
-        f"{options.score_threshold:g}): {path}"
+        f"{listing.counted(num_rows, 'row')} on {listing.counted(num_keyframes, 'keyframe')} "
+        f"(score at least {options.score_threshold:g}): {path}"
     )
     return path
 

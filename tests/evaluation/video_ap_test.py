@@ -452,7 +452,7 @@ def test_rows_that_were_read_as_detections_have_no_person_ids(tmp_path):
     truth = tmp_path / "g.csv"
     truth.write_text(f"{_ROW.format(0)},1\n")
     rows = tables.read_csv(truth)
-    with pytest.raises(errors.InputError, match="1 of 1 rows have no person id"):
+    with pytest.raises(errors.InputError, match="1 of 1 rows has no person id"):
         video_ap.evaluate(rows, rows, CATEGORIES)
 
 
