@@ -114,8 +114,9 @@ def _boxes_in_pixels(split: annotation_rows.SplitRows, exam: Examination) -> Fin
         what, remedy = "in percent", "divide x and y by 100"
     return Finding(
         "boxes_in_pixels", ERROR, split.path,
-        f"{listing.part(int(outside.sum()), boxes, 'box', 'boxes')} that "
-        f"{listing.verb(int(outside.sum()), 'looks', 'look')} as if {what}: the first is "
+        f"{listing.part(int(outside.sum()), boxes, 'box', 'boxes')} "
+        f"{listing.verb(int(outside.sum()), 'looks', 'look')} as if "
+        f"{listing.verb(int(outside.sum()), 'it was', 'they were')} {what}: the first is "
         f"{box}, the largest number {largest.max():g}",
         f"boxes are normalized to [0, 1]: {remedy}",
         count=int(outside.sum()), rows=split.rows_of(outside), value=box,

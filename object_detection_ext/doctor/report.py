@@ -184,7 +184,7 @@ def _verdict(report: Report) -> str:
     lines = []
     if report.contact_sheet:
         path, count = report.contact_sheet
-        lines.append(f"{listing.counted(count, 'keyframe')} with boxes: {path}")
+        lines.append(f"{listing.counted(count, 'keyframe')} with all boxes: {path}")
     errors, warnings = report.count(ERROR), report.count(WARNING)
     if errors or warnings:
         texts = [

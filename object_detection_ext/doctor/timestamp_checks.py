@@ -48,7 +48,8 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
         rows = np.sort(frames.row[outside])
         yield Finding(
             "timestamp_outside", ERROR, split.path,
-            f"{listing.part(int(outside.sum()), len(frames), 'keyframe')} outside the video: "
+            f"{listing.part(int(outside.sum()), len(frames), 'keyframe')} "
+            f"{listing.verb(int(outside.sum()), 'is', 'are')} outside the video: "
             f"the first is {seconds:g} s of {video_id}{ends}",
             f"{advice}{'; ' * bool(unit)}{unit}",
             count=int(outside.sum()), unit="keyframes",

@@ -127,7 +127,8 @@ class Linking:
             )
         if self.max_boxes:
             lines.append(
-                f"of a class and keyframe, at most {listing.counted(self.max_boxes, 'box', 'boxes')} "
+                "of a class and keyframe, at most "
+                f"{listing.counted(self.max_boxes, 'box', 'boxes')} "
                 f"{listing.verb(self.max_boxes, 'is', 'are')} linked"
             )
         if self.trim_penalty is not None:

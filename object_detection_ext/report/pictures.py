@@ -79,7 +79,7 @@ def cut(
     missing = sum(map(len, by_video.values())) - len(pictures.jpegs)
     if missing:
         pictures.notes.append(
-            f"{listing.counted(missing, 'missing picture')}. The first reason: {problems[0]}"
+            f"{listing.counted(missing, 'picture')} missing. The first reason: {problems[0]}"
         )
     return pictures
 

@@ -157,7 +157,7 @@ def test_strict_tells_all_before_the_first_decode(toy, tmp_path):
     assert f"{path}:4: good: timestamp 77 s is outside the video" in message
     assert f"{path}:5: good: timestamp -1 s is outside" in message
     assert f"{path}:6: bad: " in message and "bad.mp4: cannot be read as a video" in message
-    assert f"{path}:7: gone: " in message and "(and 1 more keyframes)" in message
+    assert f"{path}:7: gone: " in message and "(and 1 more keyframe)" in message
     assert not list(tmp_path.glob("a-*"))
 
 

@@ -187,7 +187,7 @@ def test_tubes_of_one_keyframe(tmp_path):
     assert [_at(result, t).average_precision for t in (0.4, 0.6)] == [1, 0.5]
     result = _evaluate(tmp_path, truth, found, LISTED, "multisports", min_keyframes=1)
     assert _at(result, 0.2).average_precision == 0
-    assert "2 of 2 tubes have one keyframe; by these rules" in "\n".join(result.warnings)
+    assert "tubes of one keyframe: 2 of 2; by these rules" in "\n".join(result.warnings)
 
 
 def test_two_people_who_overlap_are_two_tubes(tmp_path):
@@ -452,7 +452,7 @@ def test_rows_that_were_read_as_detections_have_no_person_ids(tmp_path):
     truth = tmp_path / "g.csv"
     truth.write_text(f"{_ROW.format(0)},1\n")
     rows = tables.read_csv(truth)
-    with pytest.raises(errors.InputError, match="1 of 1 rows has no person id"):
+    with pytest.raises(errors.InputError, match="1 of 1 row has no person id"):
         video_ap.evaluate(rows, rows, CATEGORIES)
 
 
@@ -468,7 +468,7 @@ def test_a_row_that_is_there_twice_is_left_out_and_said(tmp_path, capsys):
     found = f"{_ROW.format(0)},0.9\n{_ROW.format(1)},0.9\n"
     status, printed, _ = _texts(tmp_path, capsys, truth, found)
     assert status == 0
-    assert "1 rows repeat another one (first: line 2); left out of tubes" in printed
+    assert "1 row repeats another one (first: line 2); left out of tubes" in printed
     assert "video-mAP@0.75IOU: 1.000000" in printed
 
 
@@ -545,7 +545,7 @@ def test_detections_of_other_videos_are_counted(tmp_path, capsys):
     status, printed, _ = _texts(tmp_path, capsys, truth, found)
     assert status == 0
     assert (
-        "d.csv: 1 of 2 rows are of videos that the ground truth does not list; left out" in printed
+        "d.csv: 1 of 2 rows is of videos that the ground truth does not list; left out" in printed
     )
     assert "(first: line 2, 'V' at 0 s)" in printed
 
@@ -554,7 +554,8 @@ def test_a_data_sets_shortest_tube_is_said(tmp_path, capsys):
     status, printed, _ = _run(tmp_path, capsys, "--protocol", "jhmdb")
     assert status == 0
     assert (
-        "1 of 1 tubes are shorter than the 15 keyframes that a detected tube must have" in printed
+        "tubes shorter than the 15 keyframes that a detected tube must have (--min_keyframes): 1 of 1"
+        in printed
     )
     assert "none of the 1 linked tubes is left: 1 are shorter than 15 keyframes" in printed
 

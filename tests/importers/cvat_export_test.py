@@ -83,7 +83,7 @@ def test_the_threshold(files):
     text = (files / "cvat" / "street.xml").read_text()
     assert text.count(">true</attribute>") == 12  # half of them at the ends of tracks
     assert _export(files, score_threshold=0.75)[0].startswith(
-        "street.xml: 3 keyframes, 1 people, 2"
+        "street.xml: 3 keyframes, 1 person, 2"
     )
 
 

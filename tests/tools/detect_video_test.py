@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line over many videos, stopped and started again."""
 
-import csv
 import dataclasses
 import errno
 import fractions
@@ -26,28 +25,14 @@ from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.tools import detect_video
 from tests import numbered_videos
 from tests.inference import fake_models
+from tests.tools import detected_videos
+from tests.tools.detected_videos import options as _options
+from tests.tools.detected_videos import rows as _rows
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("detect")
-    fake_models.save(
-        fake_models.Detector(), folder / "model", {"fps": fake_models.FPS, "frame_size": [48, 64]}
-    )
-    (folder / "videos").mkdir()
-    fake_models.write_video(folder / "videos" / "clip.mp4")
-    fake_models.write_video(folder / "videos" / "other.mp4", 30)
-    return folder
-
-
-def _options(files, output, *inputs, **changes):
-    inputs = inputs or (str(files / "videos" / "clip.mp4"),)
-    return detect_video.Options(inputs, str(output), str(files / "model"), **changes)
-
-
-def _rows(path):
-    with open(path, newline="") as file:
-        return list(csv.reader(file))
+    return detected_videos.write(tmp_path_factory.mktemp("detect"))
 
 
 def test_video_to_detections(files, tmp_path, capsys):
@@ -165,7 +150,7 @@ def test_finished_videos_are_not_done_again(files, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(ActionDetector, "__call__", spy)
     assert detect_video.run(options) == 0
     assert called == [("other.mp4", math.nextafter(1.0, 2.0))]  # at 0 and 1 s all was there
-    assert "1 videos were finished by an earlier run" in capsys.readouterr().out
+    assert "1 video finished by an earlier run" in capsys.readouterr().out
     monkeypatch.setattr(detect_video.Options, "detector", None)  # not even loaded
     assert detect_video.run(options) == 0
 

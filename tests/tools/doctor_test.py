@@ -58,7 +58,7 @@ def test_clean_toy_data(toy, tmp_path, capsys):
     assert "Nothing wrong was found." in text
     assert "11 videos" in text
     assert "rows per class: stand 10," in text
-    assert f"12 keyframes with their boxes: {sheet}" in text
+    assert f"12 keyframes with all boxes: {sheet}" in text
     assert sheet.is_file()
     assert "estimate: train: 11 clips of 8 frames at 25 fps: records of about" in text
     assert "num_classes" in text.partition("not checked: ")[2]

@@ -107,7 +107,7 @@ def test_without_videos_there_are_no_pictures_and_it_says_so(files, capsys):
 
 def test_what_is_missing_is_told_and_does_not_end_it(page_path, files):
     text = open(page_path, encoding="utf-8").read()
-    assert re.search(r"\d+ pictures are missing\. The first reason: .*train_0003", text)
+    assert re.search(r"\d+ pictures? missing\. The first reason: .*train_0003", text)
     assert "no picture" in text
 
 

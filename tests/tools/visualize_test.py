@@ -191,7 +191,7 @@ def test_records_bring_their_ground_truth(files, tmp_path, monkeypatch, capsys):
         "(not in the ground truth, white)",
         "film/a at 2 s, person 2 of 2: stand 0.50 (ground truth, white: stand, watch (a person))",
     ]
-    assert "2 people on 1 keyframes" in capsys.readouterr().out
+    assert "2 people on 1 keyframe " in capsys.readouterr().out
 
 
 def test_captions_compare_with_the_ground_truth():
@@ -361,5 +361,5 @@ def test_command_line(files, tmp_path, capsys):
     with command_lines.ends(capsys, 2, "^error: give either --video or --records"):
         run(*common)
     run(*common, f"--records={files / 'eval.record'}", "--score_threshold=0.7")
-    assert "1 people on 1 keyframes (score at least 0.7)" in capsys.readouterr().out
+    assert "1 person on 1 keyframe (score at least 0.7)" in capsys.readouterr().out
     assert (tmp_path / "records_attention.json").is_file()
