@@ -89,7 +89,8 @@ def _check_both(num_val: int, num_videos: int, flag: str) -> None:
     if num_val in (0, num_videos):
         raise model.ImportFault(
             f"{flag}: {listing.part(num_val, num_videos, 'video')} "
-            f"{listing.verb(num_val, 'is', 'are')} for validation; there must be some of both kinds."
+            f"{listing.verb(num_val, 'is', 'are')} for validation; there must be some of "
+            "both kinds."
         )
 
 

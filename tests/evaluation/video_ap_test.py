@@ -553,11 +553,9 @@ def test_detections_of_other_videos_are_counted(tmp_path, capsys):
 def test_a_data_sets_shortest_tube_is_said(tmp_path, capsys):
     status, printed, _ = _run(tmp_path, capsys, "--protocol", "jhmdb")
     assert status == 0
-    assert (
-        "tubes shorter than the 15 keyframes that a detected tube must have (--min_keyframes): 1 of 1"
-        in printed
-    )
-    assert "none of the 1 linked tubes is left: 1 are shorter than 15 keyframes" in printed
+    assert "tubes shorter than the 15 keyframes that a detected tube must have" in printed
+    assert "(--min_keyframes): 1 of 1" in printed
+    assert "no linked tube is left of 1: shorter than 15 keyframes (--min_keyframes): 1;" in printed
 
 
 def test_trimming_needs_probabilities(tmp_path, capsys):
