@@ -138,7 +138,8 @@ class Linking:
             )
         if self.min_keyframes > 1 or self.min_score > 0:
             lines.append(
-                f"tubes of fewer than {self.min_keyframes} keyframes, or with a score below "
+                f"tubes of fewer than {listing.counted(self.min_keyframes, 'keyframe')}, or with a "
+                "score below "
                 f"{self.min_score:g}, are left out"
             )
         if self.tube_nms_iou:

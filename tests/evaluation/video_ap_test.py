@@ -594,3 +594,34 @@ def test_a_box_that_is_reversed_is_an_error(tmp_path, capsys):
     status, _, said = _texts(tmp_path, capsys, "v,0,0.5,0.1,0.1,0.9,2,1\n")
     assert status == 2
     assert "g.csv, line 1: box x1=0.5" in said
+
+
+def _rounded_video(tmp_path, count, fps):
+    """A person in a video of `count` frames, times with two decimals; found on every frame."""
+    times = [f"{k / fps:.2f}" for k in range(count)]
+    rows = [f"v,{time},0.1,0.1,0.4,0.9,2" for time in times]
+    (tmp_path / "g.csv").write_text("".join(f"{row},7\n" for row in rows))
+    (tmp_path / "d.csv").write_text("".join(f"{row},0.5\n" for row in rows))
+    (tmp_path / "l.pbtxt").write_text('item { name: "sit" id: 2 }\n')
+    return [str(tmp_path / name) for name in ("l.pbtxt", "g.csv", "d.csv")]
+
+
+@pytest.mark.parametrize("fps", [60, 59.94, 29.97, 25, 1])
+def test_times_with_two_decimals_have_no_gaps(tmp_path, fps):
+    """With gaps, a tube that must not have one would be cut into many."""
+    protocol = tube_protocols.changed("general", max_gap=0)
+    result = video_ap.evaluate_files(*_rounded_video(tmp_path, 90, fps), protocol=protocol)
+    assert (result.ground_truth_tubes, result.link_counts.detected_tubes) == (1, 1)
+    assert result.ground_truth_boxes_interpolated == 0
+    assert result.video[0.5].mean_average_precision == 1.0
+    assert not result.warnings
+
+
+def test_a_short_video_with_rounded_times_is_warned_of(tmp_path):
+    paths = _rounded_video(tmp_path, 9, 60)
+    (warning,) = video_ap.evaluate_files(*paths).warnings
+    assert warning.startswith(
+        f"{paths[1]}: 1 video with keyframes one or two units of the last decimal apart (such as "
+        "'v'), taken for 0.01 s with keyframes missing between;"
+    )
+    assert not video_ap.evaluate_files(*paths, spacing=1 / 60).warnings
