@@ -83,7 +83,7 @@ def test_excluded_moments_that_meet_no_keyframe_are_told_after_each_pass(
     dataset = clip_dataset.build(_reader(label_map, path), num_frames=4, excluded=excluded)
     told = (
         "evaluation: 2 of 3 excluded timestamps meet no keyframe and exclude nothing (such as 'b' "
-        "at 2.500 s: the nearest keyframe is at 0003 s)"
+        "at 2.5 s: the nearest keyframe is at 0003 s)"
     )
     for passes in (1, 2):
         assert len(list(dataset)) == 3

@@ -201,6 +201,27 @@ def test_the_command_line_names_what_is_wrong(files, capsys):
         report.main(["report"], values)
 
 
+def test_boxes_far_outside_the_frame_are_taken_only_as_they_are(files, tmp_path, capsys):
+    _, options = files
+    path = tmp_path / "d.csv"
+    path.write_text("train_0000,1,-0.25,0.1,0.4,0.9,1,0.5\n")
+    given = {**options, "detections": str(path), "output": str(tmp_path / "r.html"), "examples": 0}
+
+    def run(**more):
+        values = flags.FlagValues()
+        report.define_flags(values)
+        values(["report", *(f"--{name}={value}" for name, value in (given | more).items())])
+        report.main(["report"], values)
+
+    with command_lines.ends(capsys, 2, r"d.csv:1: x1 is -0.25; (.|\n)*--box_tolerance none takes"):
+        run()
+    with command_lines.ends(capsys, 2, "--box_tolerance must be at least 0 .* not 'all'"):
+        run(box_tolerance="all")
+    run(box_tolerance="none")
+    text = "".join(_Reader((tmp_path / "r.html").read_text()).text)
+    assert "1 of 1 box leaves [0, 1] (first: line 1, -0.25,0.1,0.4,0.9)" in text
+
+
 # ------------------------------------------------------------------------------------------------
 # In a browser
 
