@@ -34,8 +34,8 @@ def _run(*arguments: str, proxy: str) -> tuple[int, str, float]:
         [sys.executable, "-c", _CODE, *arguments],
         env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    (told,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    return done.returncode, told, float(done.stdout)
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return done.returncode, said, float(done.stdout)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_bucket_behind_a_network_that_swallows_everything(flag):
         others = {"pipeline_config_path": "nothing.config", "model_dir": "nothing"}
         arguments = [f"--{name}={value}" for name, value in {**others, flag: "gs://b/x"}.items()]
         port = silent.getsockname()[1]
-        status, told, seconds = _run(*arguments, proxy=f"http://localhost:{port}")
+        status, said, seconds = _run(*arguments, proxy=f"http://localhost:{port}")
     assert status == 2
-    assert told.startswith("error: gs://b/: cannot be reached: no answer within 1 s. Is there a ne")
+    assert said.startswith("error: gs://b/: cannot be reached: no answer within 1 s. Is there a ne")
     assert seconds < 5
 
 
