@@ -326,6 +326,7 @@ def test_two_runs_at_once(toy, tmp_path):
     toy_records.convert(options)
 
 
+@pytest.mark.slow
 def test_folders_of_a_network_are_looked_into_rarely(toy, tmp_path, monkeypatch):
     looks = {"": 0, "file://": 0}
     stock_look, stock_convert = staging.Staging.finished_units, unit.convert

@@ -483,7 +483,15 @@ def _still_record() -> bytes:
     return tiny_pipeline.make_record([frame] * 4, {2: _PERSON})
 
 
-@pytest.mark.parametrize("more", ["", "data_augmentation_options { random_image_scale { } }"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        pytest.param(
+            "data_augmentation_options { random_image_scale { } }", marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_colours_change_alike_in_all_frames(tmp_path, label_map, more):
     override = """train_config {
       data_augmentation_options { random_distort_color { } }
@@ -506,6 +514,7 @@ def test_colours_change_alike_in_all_frames(tmp_path, label_map, more):
     assert np.ptp(means, axis=0).max() > 2, "each clip has a draw of its own"
 
 
+@pytest.mark.slow
 def test_edited_messages_count_and_other_preprocessing_is_kept(tmp_path, label_map):
     """What a notebook changes behind reading the pipeline is what happens."""
     configs, model = _train_input(tmp_path, label_map, "")

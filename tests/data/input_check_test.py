@@ -249,6 +249,7 @@ def test_fewer_files_than_workers(project):
 # Shapes.
 
 
+@pytest.mark.slow
 def test_frames_that_keep_their_aspect_ratio_agree_or_are_refused(project):
     project.write("a.record", _record(height=48, width=64), _record(height=96, width=128))
     project.build(_KEEP % "")
@@ -326,6 +327,7 @@ def test_other_transformations_are_checked_without_field_names(project):
         clip_dataset.build(project.pipeline().train_input_reader, num_frames=4)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_without_a_traceback_before_the_graph(project):
     project.write("a.record", *[plain_example()] * 4)
     config = project.folder / "pipeline.config"

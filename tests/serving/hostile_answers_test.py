@@ -468,6 +468,7 @@ def test_memory_is_bounded_over_rest():
         assert grown < 150
 
 
+@pytest.mark.slow
 def test_packed_answers_are_not_unpacked_over_grpc():
     answer = _scores([_B, 2], tensor_content=bytes(100 * 10**6))
     with hostile_servers.grpc_server(lambda: answer, grpc.Compression.Gzip) as address:
