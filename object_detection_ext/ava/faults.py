@@ -93,14 +93,14 @@ class Notes:
             note.line, note.value = line, value
 
     def say(self, code: str, text: str, line: int = 0) -> None:
-        """Tells something about the whole file."""
+        """Notes something about the whole file."""
         self._notes.setdefault(code, Note(code, text, line))
 
     def all(self) -> tuple[Note, ...]:
         """In a fixed order, whichever way the file was read."""
         return tuple(self._notes[code] for code in sorted(self._notes))
 
-    def told(self, path: str) -> tuple[str, ...]:
+    def messages(self, path: str) -> tuple[str, ...]:
         """A line for each."""
         return tuple(f"{path}: {note}" for note in self.all())
 
@@ -134,8 +134,8 @@ class BadRows:
         if not self.count:
             return
         rows = listing.in_lines(self._lines, _MAX_LISTED, self.count)
-        told = [f"{self._path}: {listing.counted(self.count, 'bad row')}:", *rows]
+        lines = [f"{self._path}: {listing.counted(self.count, 'bad row')}:", *rows]
         if self._has_range:
             others = "; --box_tolerance none takes all boxes as they are" * self._takes_any_box
-            told.append(f"  (What is no further outside than --box_tolerance is cut off{others}.)")
-        raise AnnotationError("\n".join(told))
+            lines.append(f"  (What is no further outside than --box_tolerance is cut off{others}.)")
+        raise AnnotationError("\n".join(lines))

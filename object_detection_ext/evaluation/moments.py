@@ -160,7 +160,7 @@ def _check_apart(
 def _steps(apart: np.ndarray, spacing: float, longest: float) -> np.ndarray:
     """How many keyframes each listed one comes after the one before, int64 [K - 1].
 
-    After a time without anybody, keyframes may go on at any time.
+    After a time without anybody, keyframes may resume at any time.
     """
     # Half a keyframe more is none that is missing.
     steps = np.maximum(np.rint(apart / spacing - 0.1), 1).astype(np.int64)
