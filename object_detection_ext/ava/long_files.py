@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import printable
-from object_detection_ext.ava import csv_text, row_reader, timestamps, video_ids
+from object_detection_ext.ava import box_range, csv_text, row_reader, timestamps, video_ids
 from object_detection_ext.ava.columns import ANNOTATIONS, Kind
 from object_detection_ext.ava.faults import AnnotationError, Note, Notes
 from object_detection_ext.ava.timestamps import Frame
@@ -83,7 +83,7 @@ def _read(path: str, kind: Kind, layout: csv_text.Layout, tolerance: float | Non
         line = int(lines[outside[0]])
         fields = _fields(path, layout, line)
         shown = ",".join(fields[place] for place in places[2:6])
-        text = row_reader.cut_off_text(tolerance)
+        text = box_range.cut_off_text(tolerance)
         notes.add("box_cut_off", text, line, shown, len(outside))
         cut = corners[outside]
         corners[outside] = np.where(cut < 0.0, 0.0, np.where(cut > 1.0, 1.0, cut))
@@ -221,7 +221,7 @@ def _rows_to_cut(corners: np.ndarray, tolerance: float | None) -> np.ndarray:
     """The rows whose boxes are to be cut off; raises where one is no box, or too far outside."""
     least, most = float(corners.min()), float(corners.max())
     # Comparisons with NaN are false.
-    if not max(-least, most) <= row_reader.MAX_CORNER or not np.isfinite(corners).all():
+    if not max(-least, most) <= box_range.MAX_CORNER or not np.isfinite(corners).all():
         raise _OddError
     if tolerance is None or (least >= 0.0 and most <= 1.0):
         return np.zeros(0, np.int64)

@@ -4,29 +4,24 @@
 What can be read in only one way is taken, and noted where it is unusual; the rest is a problem.
 """
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from object_detection_ext import errors, listing, printable
-from object_detection_ext.ava import columns, csv_text, faults, number_text, timestamps, video_ids
+from object_detection_ext import listing, printable
+from object_detection_ext.ava import (
+    box_range,
+    columns,
+    csv_text,
+    faults,
+    number_text,
+    timestamps,
+    video_ids,
+)
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, KEYFRAMES, PERSON_BOXES, Kind
 from object_detection_ext.ava.faults import Notes, RowProblem
-
-# How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.
-BOX_TOLERANCE = 0.01
-# Boxes that reach further are taken for pixels.
-PIXELS_FROM = 2
-# From about 1e154 on, the areas of boxes are not numbers.
-MAX_CORNER = 1e6
-
-# Of the option, where `read_tolerance` reads it.
-TOLERANCE_HELP = (
-    "how far outside of [0, 1] a box may reach to be cut off, as a part of the frame; more is an "
-    "error. 'none' takes boxes as they are, in any unit"
-)
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 # As pandas and spreadsheets write a field without a value.
@@ -362,8 +357,8 @@ class RowReader:
 
     def _any_unit(self, corners: Corners, texts: Sequence[str]) -> Corners:
         for name, value, text in zip(_CORNERS, corners, texts, strict=True):
-            if abs(value) > MAX_CORNER:
-                self._not_a(f"it must be {MAX_CORNER:,.0f} at most", name, text)
+            if abs(value) > box_range.MAX_CORNER:
+                self._not_a(f"it must be {box_range.MAX_CORNER:,.0f} at most", name, text)
         return corners
 
     def _cut_off(self, corners: Corners, texts: Sequence[str]) -> Corners:
@@ -372,13 +367,13 @@ class RowReader:
                    if not low <= value <= high]  # fmt: skip
         if not outside:
             shown = ",".join(text.replace(",", ".") for text in texts)
-            self._note("box_cut_off", cut_off_text(self._tolerance), shown)
+            self._note("box_cut_off", box_range.cut_off_text(self._tolerance), shown)
             return tuple(min(max(value, 0.0), 1.0) for value in corners)
         for name, value in zip(_CORNERS, corners, strict=True):
             if name in outside:
                 shown = number_text.digits(value)
                 advice = "boxes are normalized, so it must be in [0, 1]"
-                if abs(value) > PIXELS_FROM:
+                if abs(value) > box_range.PIXELS_FROM:
                     advice += "; divide pixels by the frame's width or height"
                 self._add(faults.RANGE, name, shown, f"{name} is {shown}", advice)
         return corners
@@ -391,39 +386,6 @@ class RowReader:
                 fault = f"{axis}1 is {first} and {axis}2 {second}"
                 advice = f"{axis}1 must be less than {axis}2"
                 self._add(faults.ORDER, f"{axis}1", f"{first} >= {second}", fault, advice)
-
-
-def check_tolerance(box_tolerance: float) -> None:
-    """Raises InputError unless it is at least 0 and less than 1."""
-    if not 0.0 <= box_tolerance < 1.0:
-        raise errors.InputError(
-            f"--box_tolerance must be at least 0 and less than 1, not {box_tolerance:g}."
-        )
-
-
-def read_tolerance(text: str) -> float | None:
-    """A tolerance as users write it; None for `none`, which takes boxes as they are.
-
-    Raises:
-        errors.InputError: for anything else that is not at least 0 and less than 1.
-    """
-    if text.lower() == "none":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.0 <= value < 1.0:
-        raise errors.InputError(
-            "--box_tolerance must be at least 0 and less than 1, or 'none' to take boxes as they "
-            f"are, not {text!r}."
-        )
-    return value
-
-
-def cut_off_text(tolerance: float) -> str:
-    """The note about boxes that are cut off."""
-    return f"a box up to {tolerance:g} outside of [0, 1], which is cut off at the frame's edge"
 
 
 def read_rows(

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext.ava import columns, faults, long_files, row_reader, timestamps
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, MOMENTS
 from object_detection_ext.ava.faults import Note, Notes
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE, ParsedRow
+from object_detection_ext.ava.row_reader import ParsedRow
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.progress import Progress
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from object_detection_ext import errors, files, rates
-from object_detection_ext.ava import row_reader
+from object_detection_ext.ava import box_range
 
 _SHARD_PATTERN = re.compile(r"(?P<prefix>.+)@(?P<count>\d+)")
 _SPLIT = "{split}"
@@ -57,7 +57,7 @@ class Options:
     jpeg_quality: int = 92
     seconds_per_record: float = 0.0
     excluded_timestamps: str = ""
-    box_tolerance: float = row_reader.BOX_TOLERANCE
+    box_tolerance: float = box_range.BOX_TOLERANCE
     strict: bool = False
     skip_unknown_labels: bool = False
     overwrite: bool = False

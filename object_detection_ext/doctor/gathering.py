@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from object_detection_ext import errors, rates
-from object_detection_ext.ava import faults, label_maps, row_reader, tables, time_offsets
+from object_detection_ext.ava import box_range, faults, label_maps, tables, time_offsets
 from object_detection_ext.doctor import annotation_checks, annotation_rows, video_probing
 from object_detection_ext.doctor.examination import ClipOptions, Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
@@ -28,7 +28,7 @@ class Inputs:
     num_frames: int | None = None
     fps: float | None = None
     short_side: int | None = None
-    box_tolerance: float = row_reader.BOX_TOLERANCE
+    box_tolerance: float = box_range.BOX_TOLERANCE
     sample_keyframes: int = 0
     every: float | None = None
     frames_fps: float = 0.0

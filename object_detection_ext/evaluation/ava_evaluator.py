@@ -19,7 +19,7 @@ from object_detection_ext import (
     errors,
     printable,
 )
-from object_detection_ext.ava import row_reader
+from object_detection_ext.ava import box_range
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import LabelledBoxes
 from object_detection_ext.evaluation import (
@@ -137,11 +137,11 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
           errors.InputError: for a box whose area would not be a number.
         """
         boxes = _as_boxes(groundtruth_dict[_Input.groundtruth_boxes])
-        huge = (np.abs(boxes) > row_reader.MAX_CORNER).any(axis=1)
+        huge = (np.abs(boxes) > box_range.MAX_CORNER).any(axis=1)
         if huge.any():
             raise errors.InputError(
                 f"image {printable.in_one_line(image_id)}: ground-truth box "
-                f"{boxes[huge][0].tolist()} has corners beyond {row_reader.MAX_CORNER:,.0f}; boxes "
+                f"{boxes[huge][0].tolist()} has corners beyond {box_range.MAX_CORNER:,.0f}; boxes "
                 "in records are normalized to [0, 1]."
             )
         classes = np.asarray(groundtruth_dict[_Input.groundtruth_classes]).reshape(-1)

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from object_detection_ext.ava import label_maps, tables
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.label_maps import Category
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, Report
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.errors import InputError

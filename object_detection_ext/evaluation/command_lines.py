@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from object_detection_ext import command_line, errors
-from object_detection_ext.ava import row_reader
+from object_detection_ext.ava import box_range
 from object_detection_ext.ava.tables import Report
 from object_detection_ext.evaluation import protocols
 from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH
@@ -67,8 +67,8 @@ def parser(
     add(
         "--box_tolerance",
         type=_box_tolerance,
-        default=row_reader.BOX_TOLERANCE,
-        help=f"{row_reader.TOLERANCE_HELP} (default: %(default)s)",
+        default=box_range.BOX_TOLERANCE,
+        help=f"{box_range.TOLERANCE_HELP} (default: %(default)s)",
     )
     add("--json", action="store_true", help="print JSON and nothing else")
     return made
@@ -86,7 +86,7 @@ def add_time_offset(to: argparse.ArgumentParser) -> None:
 
 def _box_tolerance(text: str) -> float | None:
     try:
-        return row_reader.read_tolerance(text)
+        return box_range.read_tolerance(text)
     except errors.InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

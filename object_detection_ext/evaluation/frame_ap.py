@@ -377,8 +377,7 @@ def score_class(
       scores: [D], highest first.
       is_true_positive: bool [D].
       num_ground_truth: ground-truth boxes of the class; 0: it has no AP.
-      precision_of: gives the AP of `is_true_positive` and `num_ground_truth`; the result then has
-        no tie span. None: `average_precision`.
+      precision_of: of another curve than `average_precision`; there is no tie span then.
     """
     precision = span = None
     if num_ground_truth and precision_of is not None:

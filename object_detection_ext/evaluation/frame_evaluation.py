@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from object_detection_ext.ava import label_maps
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.label_maps import Category
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.evaluation import input_files, person_boxes, protocols

@@ -4,7 +4,7 @@
 import dataclasses
 
 from object_detection_ext.ava import tables, time_offsets
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, Report
 from object_detection_ext.ava.timestamps import Frame
 

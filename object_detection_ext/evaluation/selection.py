@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import errors, listing
-from object_detection_ext.ava import row_reader
+from object_detection_ext.ava import box_range
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
@@ -107,7 +107,7 @@ def _range_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[s
             f"{listing.verb(len(outside), 'leaves', 'leave')} [0, 1] (first: line "
             f"{lines[outside[0]]}, {_box_text(rows.boxes[outside[0]])})"
         )
-        if np.abs(rows.boxes).max() > row_reader.PIXELS_FROM:
+        if np.abs(rows.boxes).max() > box_range.PIXELS_FROM:
             warnings[-1] += "; they look like pixels, AVA boxes are fractions of the frame's size"
     return warnings
 
@@ -234,7 +234,7 @@ class _Selecting:
                 f"{counts.ground_truth_rows_excluded:,})"
             )
         self.warnings += _check_ground_truth_boxes(source.name, rows, lines)
-        self._is_normalized = bool((rows.boxes <= row_reader.PIXELS_FROM).all())
+        self._is_normalized = bool((rows.boxes <= box_range.PIXELS_FROM).all())
         self.warnings += _range_warnings(source.name, rows, lines)
         return frame_ap.order_ground_truth(rows, self.protocol.row_order)
 
@@ -268,7 +268,7 @@ class _Selecting:
 
     def _check_unit(self, source: AvaRows, rows: LabelledBoxes, lines: np.ndarray) -> None:
         """Raises InputError for boxes in pixels where those of the ground truth are not."""
-        pixels = np.flatnonzero((rows.boxes > row_reader.PIXELS_FROM).any(axis=1))
+        pixels = np.flatnonzero((rows.boxes > box_range.PIXELS_FROM).any(axis=1))
         if self._is_normalized and 2 * len(pixels) > len(rows):
             raise errors.InputError(
                 f"{source.name}, line {lines[pixels[0]]}: "

@@ -10,8 +10,8 @@ import numpy as np
 
 from object_detection_ext import listing
 from object_detection_ext.ava import label_maps
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.label_maps import Category
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, Report
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.evaluation import (

@@ -17,7 +17,7 @@ from xml.sax import saxutils
 
 import numpy as np
 
-from object_detection_ext.ava import row_reader, tables
+from object_detection_ext.ava import box_range, tables
 from object_detection_ext.importers import model, video_facts
 from object_detection_ext.inference import results, tracks
 from object_detection_ext.visualization import people
@@ -52,7 +52,7 @@ Moments = list[tuple[float, tables.LabelledBoxes]]
 
 
 def read_detections(
-    path: str, box_tolerance: float | None = row_reader.BOX_TOLERANCE
+    path: str, box_tolerance: float | None = box_range.BOX_TOLERANCE
 ) -> tuple[dict[str, Moments], Sequence[object]]:
     """Reads a CSV of detections.
 

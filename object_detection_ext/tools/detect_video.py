@@ -34,7 +34,7 @@ from absl import app, flags
 
 from object_detection_ext import command_line, errors, listing, printable, progress, rates
 from object_detection_ext import files as file_systems
-from object_detection_ext.ava import row_reader, time_offsets, writer
+from object_detection_ext.ava import box_range, time_offsets, writer
 from object_detection_ext.data import video_info, video_probe
 from object_detection_ext.inference import (
     given_boxes,
@@ -77,7 +77,7 @@ class Options:
     keyframes: str | None = None
     time_offset_seconds: str | None = None
     frames_fps: float = 0.0
-    box_tolerance: float = row_reader.BOX_TOLERANCE
+    box_tolerance: float = box_range.BOX_TOLERANCE
 
     def check(self) -> None:
         """Raises errors.InputError for what can be told wrong without TensorFlow."""
@@ -91,7 +91,7 @@ class Options:
                 *rates.fps_faults("--frames_fps", self.frames_fps, rates.NO_FOLDERS),
             ]
         )
-        row_reader.check_tolerance(self.box_tolerance)
+        box_range.check_tolerance(self.box_tolerance)
         model_lib.check_saved_model(self.saved_model)
         for name in ("person_boxes", "keyframes"):
             path = getattr(self, name)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from object_detection_ext import command_line, listing
-from object_detection_ext.ava import label_maps, row_reader
+from object_detection_ext.ava import box_range, label_maps
 from object_detection_ext.importers import cvat_export, model, video_facts, writing
 
 _FORMS = ("cvat",)
@@ -34,7 +34,7 @@ class Options:
     label_map: str
     score_threshold: float = 0.3
     overwrite: bool = False
-    box_tolerance: float | None = row_reader.BOX_TOLERANCE
+    box_tolerance: float | None = box_range.BOX_TOLERANCE
 
 
 def run(options: Options) -> list[str]:
@@ -85,7 +85,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("score_threshold", Options.score_threshold, "Lowest score of an action.",
                        flag_values=values)  # fmt: skip
     flags.DEFINE_string("box_tolerance", f"{Options.box_tolerance:g}",
-                        f"{row_reader.TOLERANCE_HELP.capitalize()}.",
+                        f"{box_range.TOLERANCE_HELP.capitalize()}.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_boolean("overwrite", Options.overwrite,
                          "Replace files in --output that have another content.",
@@ -97,7 +97,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     names = {field.name for field in dataclasses.fields(Options)} - {"inputs"}
     with command_line.ending():
         given = {name: values[name].value for name in names}
-        given["box_tolerance"] = row_reader.read_tolerance(given["box_tolerance"])
+        given["box_tolerance"] = box_range.read_tolerance(given["box_tolerance"])
         print("\n".join(run(Options(tuple(argv[1:]), **given))), flush=True)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from object_detection_ext import command_line, errors, files, rates
-from object_detection_ext.ava import row_reader, time_offsets
+from object_detection_ext.ava import box_range, time_offsets
 from object_detection_ext.evaluation import breakdowns, protocols, tube_protocols, video_ap
 from object_detection_ext.report import examples, page, pictures, sections, tube_section
 
@@ -52,7 +52,7 @@ class Options:
     seed: int = 0
     examples: int = 3
     tubes: str = ""
-    box_tolerance: float | None = row_reader.BOX_TOLERANCE
+    box_tolerance: float | None = box_range.BOX_TOLERANCE
     frames_fps: float = 0.0
     time_offset_seconds: str = ""
 
@@ -61,7 +61,7 @@ class Options:
         if self.examples < 0:
             raise errors.InputError(f"--examples must be at least 0, not {self.examples}.")
         if self.box_tolerance is not None:
-            row_reader.check_tolerance(self.box_tolerance)
+            box_range.check_tolerance(self.box_tolerance)
         rates.check(rates.fps_faults("--frames_fps", self.frames_fps, rates.NO_FOLDERS))
         time_offsets.read(self.time_offset_seconds)
         for name in ("videos", "attention"):
@@ -236,7 +236,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "box_tolerance",
         f"{Options.box_tolerance:g}",
-        f"{row_reader.TOLERANCE_HELP.capitalize()}.",
+        f"{box_range.TOLERANCE_HELP.capitalize()}.",
         flag_values=values,
     )
     flags.DEFINE_float(
@@ -256,7 +256,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     options = {field.name: values[field.name].value for field in dataclasses.fields(Options)}
     with command_line.ending(ValueError):
-        options["box_tolerance"] = row_reader.read_tolerance(options["box_tolerance"])
+        options["box_tolerance"] = box_range.read_tolerance(options["box_tolerance"])
         run(Options(**options))
 
 
