@@ -17,6 +17,7 @@ import numpy as np
 from object_detection_ext import (
     compat,  # noqa: F401  (must come before object_detection)
     errors,
+    listing,
     printable,
 )
 from object_detection_ext.ava import box_range
@@ -50,9 +51,9 @@ BOXES_GIVEN = (
     "the model was given the ground truth's boxes: the figures are of classification (section 4.2)"
 )
 _WARNINGS = {
-    "NaN scores": "have a NaN score and are ignored; has training diverged?",
-    "NaN boxes": "have a NaN in their box and are ignored; has training diverged?",
-    "scores outside": "have a score outside [0, 1]; does the model have a score_converter?",
+    "NaN scores": "with a NaN score, ignored; has training diverged?",
+    "NaN boxes": "with a NaN in the box, ignored; has training diverged?",
+    "scores outside": "with a score outside [0, 1]; does the model have a score_converter?",
 }
 # The stock loops' own logger, whose messages they let through.
 _log = logging.getLogger("tensorflow")
@@ -314,20 +315,20 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
         classes = self._actions.score_classes(self._categories, self._iou_thresholds[0])
         without = [entry.name for entry in classes if not entry.ground_truth]
         _log.info(
-            "AVA mAP: %d frames counted, %d skipped; %d classes without ground truth%s",
-            counts["frames"],
+            "AVA mAP: %s counted, %d skipped; %s without ground truth%s",
+            listing.counted(counts["frames"], "frame"),
             counts["frames without boxes"],
-            len(without),
+            listing.counted(len(without), "class", "classes"),
             f": {', '.join(without)}" if without else "",
         )
         for name, text in _WARNINGS.items():
             if counts[name]:
-                logging.warning("AVA mAP: %d detections %s", counts[name], text)
+                logging.warning("AVA mAP: %s %s", listing.counted(counts[name], "detection"), text)
         if counts["unlisted detections"]:
-            fate = "are wrong" if self._protocol.frames == "all" else "are ignored"
+            fate = "wrong" if self._protocol.frames == "all" else "ignored"
             logging.warning(
-                "AVA mAP: %d detections %s, on images without ground truth added first",
-                counts["unlisted detections"],
+                "AVA mAP: %s on images without ground truth added first: %s",
+                listing.counted(counts["unlisted detections"], "detection"),
                 fate,
             )
 

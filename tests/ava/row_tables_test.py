@@ -75,7 +75,7 @@ def test_a_binary_file_is_an_error(tmp_path):
 
 
 def test_long_files_are_read_in_parts_with_progress(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_text, "_TELL_LINES", 3)
+    monkeypatch.setattr(csv_text, "_REPORT_LINES", 3)
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     lines = [f"v,{i // 2},0,0,1,1,{i},0.5\n" for i in range(10)]
     said = []

@@ -367,7 +367,7 @@ def test_broken_jpegs_are_told_and_an_error_under_strict(toy, tmp_path):
     manifest = toy_records.convert(options)
     assert manifest["totals"]["keyframes_kept"] == 2
     assert manifest["videos"]["v"]["damaged_frames"] >= 4
-    assert "Damaged parts were left out of 1 videos" in manifest_lib.summary(options, manifest)
+    assert "Damaged parts were left out of 1 video" in manifest_lib.summary(options, manifest)
     with pytest.raises(ConversionError, match=r"--strict.*v\.avi: .*cannot be decoded"):
         toy_records.convert(toy_records.options(toy, tmp_path / "b", strict=True, **changes))
     assert not list(tmp_path.glob("b-*"))

@@ -517,7 +517,7 @@ def test_groups_are_means_over_their_classes_with_ground_truth(tmp_path, capsys)
     printed = capsys.readouterr().out
     assert "POSE mAP@0.5IOU: 0.500000 over 2 of 2 classes" in printed
     assert "OBJECT mAP@0.5IOU: 0.500000 over 1 of 2 classes" in printed
-    assert "PERSON mAP@0.5IOU: - over 0 of 1 classes" in printed
+    assert "PERSON mAP@0.5IOU: - over 0 of 1 class" in printed
     # The label map of the arguments has no types: no groups; as --label_types, an error.
     ava_ap.main(arguments)
     assert "POSE" not in capsys.readouterr().out

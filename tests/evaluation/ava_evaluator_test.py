@@ -371,7 +371,7 @@ def test_mmaction2_ignores_frames_without_a_box(caplog):
     evaluator = _add(AvaDetectionEvaluator(CATEGORIES, protocol="mmaction2"), frames)
     with caplog.at_level(logging.INFO, "tensorflow"):
         assert evaluator.evaluate()[MAP_KEY] == 1.0
-    assert "1 frames counted, 1 skipped" in caplog.text
+    assert "1 frame counted, 1 skipped" in caplog.text
 
 
 def test_the_log_has_the_span_of_equal_scores_where_it_matters(caplog):

@@ -447,7 +447,7 @@ def test_command_line(files, tmp_path, capsys):
     common = [f"--saved_model={files / 'model'}", f"--output={tmp_path}"]
     clip = str(files / "videos" / "clip.mp4")
     assert _run(*common, clip, "--every=2", "--score_threshold=0.6", "--novideo") == 0
-    assert "1 people with 1 actions on 2 keyframes" in capsys.readouterr().out
+    assert "1 person with 1 action on 2 keyframes" in capsys.readouterr().out
     assert _run(*common, "gone.mp4") == 1
     assert _run(*common) == 2
     assert "error: Give at least one video" in capsys.readouterr().err

@@ -270,7 +270,7 @@ def test_command_line(video, tmp_path, capsys):
     assert "error: no server answers at localhost:1. Is it running" in capsys.readouterr().err
     with fake_servers.rest_server(fake_servers.model("encoded_clip")) as address:
         _run(*common, f"--rest={address}", "--model_name=vat", "--every=2", "--batch_size=8")
-    assert "1 rows on 2 keyframes (score at least 0.6)" in capsys.readouterr().out
+    assert "1 row on 2 keyframes (score at least 0.6)" in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:
         _run(*common, "--server=localhost:1", "--tls", f"--ca_certificate={__file__}")
     assert ended.value.code == 2
