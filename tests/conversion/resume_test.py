@@ -260,7 +260,7 @@ def test_publishing_goes_on_where_it_was_stopped(toy, reference, tmp_path, monke
     assert sorted(_files(tmp_path)) == ["a-00000-of-00006", "a-00001-of-00006"]
     monkeypatch.setattr(files.LocalFiles, "rename", staticmethod(stock))
     # Another conversion does not take what is there for its own.
-    with pytest.raises(ConversionError, match="2 more files|1 more files"):
+    with pytest.raises(ConversionError, match="and 2 more|and 1 more"):
         toy_records.convert(_options(toy, tmp_path / "a", num_frames=4))
     toy_records.convert(options)
     assert len(converted_units) == 6 and _shards(tmp_path) == reference
