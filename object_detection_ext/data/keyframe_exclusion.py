@@ -34,7 +34,7 @@ class _Excluding:
         if not part:
             self._seen.clear()
             return np.int64(-1)
-        unmet = exclusion.Exclusion(self._excluded, self._seen).told()
+        unmet = exclusion.Exclusion(self._excluded, self._seen).message()
         if unmet:
             _log.warning("evaluation: %s", unmet)
         return np.int64(0)

@@ -88,7 +88,7 @@ def _check_ground_truth_boxes(name: str, rows: LabelledBoxes, lines: np.ndarray)
         return []
     return [
         f"{name}: {listing.counted(len(flat), 'ground-truth box', 'ground-truth boxes')} "
-        f"without an area cannot be found (first: line {lines[flat[0]]})"
+        f"with no area cannot be found (first: line {lines[flat[0]]})"
     ]
 
 

@@ -74,7 +74,7 @@ def test_excluded_frames_are_left_out_by_video_and_time(tmp_path, label_map):
     assert _names(_reader(label_map, path), excluded=excluded) == ["a,0", "b,3"]
 
 
-def test_excluded_moments_that_meet_no_keyframe_are_told_after_each_pass(
+def test_excluded_moments_that_meet_no_keyframe_are_reported_after_each_pass(
     tmp_path, label_map, caplog
 ):
     records = [_record("a", keyframes=(0, 3)), _record("b", keyframes=(0, 3))]
@@ -90,7 +90,9 @@ def test_excluded_moments_that_meet_no_keyframe_are_told_after_each_pass(
         assert [r.getMessage() for r in caplog.records].count(told) == passes
 
 
-def test_nothing_is_told_where_every_excluded_moment_meets_a_keyframe(tmp_path, label_map, caplog):
+def test_nothing_is_reported_where_every_excluded_moment_meets_a_keyframe(
+    tmp_path, label_map, caplog
+):
     path = tiny_pipeline.write_records(tmp_path / "records", [_record("a", keyframes=(0, 3))])
     assert _names(_reader(label_map, path), excluded=frozenset({("a", 3)})) == ["a,0"]
     assert "meet no keyframe" not in caplog.text
