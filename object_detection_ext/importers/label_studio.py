@@ -22,6 +22,8 @@ from object_detection_ext.importers import json_fields, model
 # Where a region's actions may be: in results of these kinds, which share the region's id.
 _CHOICES = ("choices", "taxonomy")
 _LABELS = ("labels", "videolabels", "rectanglelabels")
+# Between two regions; it has neither an id nor a value.
+_RELATION = "relation"
 # What uploads get before their name.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
@@ -82,7 +84,10 @@ class _Export:
             self._note("tasks with several annotations: the ground truth or newest one was taken")
         best = max(alive, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at", ""))))
         where = f"{where}: annotation {best.get('id')}"
-        return _objects(json_fields.field(best, "result", list, where), where)
+        found = _objects(json_fields.field(best, "result", list, where), where)
+        kept = [each for each in found if each.get("type") != _RELATION]
+        self._note("relations between regions were left out", len(found) - len(kept))
+        return kept
 
     def _check_attributes(self, results: list) -> None:
         there = sorted({str(result.get("from_name")) for result in results})

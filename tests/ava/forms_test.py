@@ -316,6 +316,8 @@ def test_scores_of_person_boxes_are_not_overlooked(tmp_path, capsys):
     [
         "video_id,timestamp\nv1,0902\nv2,00:15:01.5\n",
         "v1;902.0\nv2;901,5\n",
+        "v2;901,5\nv1;902,0\n",
+        "v2\t901,5\nv1\t902\n",
         '"v1","0902"\r\n"v2","901.5"\r\n',
         "v1\t0902\nv2\t901.5".encode("utf-16"),
         "v1,0902,,,\nv2,901.5,,,\n",

@@ -192,6 +192,34 @@ def test_data_sets_with_their_own_splits(tmp_path):
         _import(tmp_path, "multisports", str(tmp_path / "gt.pkl"), split=2)
 
 
+def test_splits_of_several_files_are_joined(tmp_path):
+    import pickle
+
+    whole = made_files.act_tubes()
+    paths = []
+    for number, name in enumerate(("football/v_a_c001", "football/v_b_c001")):
+        kept = {key: {name: whole[key][name]} for key in ("gttubes", "nframes", "resolution")}
+        lists = {key: [[name]] if is_own else [[]] for key, is_own in
+                 (("train_videos", not number), ("test_videos", bool(number)))}  # fmt: skip
+        (tmp_path / f"{number}.pkl").write_bytes(pickle.dumps({**whole, **kept, **lists}, 2))
+        paths.append(str(tmp_path / f"{number}.pkl"))
+    _import(tmp_path, "multisports", *paths, videos=None, fps=25.0, split=1)
+    assert {row[0] for row in _rows(tmp_path, "train")} == {"v_a_c001"}
+    assert {row[0] for row in _rows(tmp_path, "val")} == {"v_b_c001"}
+
+
+def test_a_part_without_a_row_is_an_error(tmp_path):
+    """No tool reads an empty CSV."""
+    import pickle
+
+    content = made_files.act_tubes()
+    content["gttubes"]["football/v_b_c001"] = {0: []}
+    (tmp_path / "gt.pkl").write_bytes(pickle.dumps(content, 2))
+    with pytest.raises(errors.InputError, match="val.csv would have no row: nobody in v_b_c001"):
+        _import(tmp_path, "multisports", str(tmp_path / "gt.pkl"), videos=None, fps=25.0, split=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_splits_are_of_whole_videos_and_always_the_same(tmp_path):
     videos = [{"id": i, "name": f"v{i}.mp4"} for i in range(10)]
     content = made_files.coco([(100 + i, 3, [1, 2, 30, 40], {}) for i in range(10)],

@@ -116,3 +116,15 @@ def _broken(**changes):
 def test_what_is_not_as_label_studio_writes_it_is_refused(tmp_path, content, message):
     with pytest.raises(model.ImportFault, match=message):
         _read(tmp_path, content)
+
+
+def test_relations_between_regions_are_left_out(tmp_path):
+    """As Label Studio exports them: without an id and a value."""
+    task = made_files.label_studio_task([_WALK, _ONCE], frames_count=12, duration=0.48)
+    marks = _read(tmp_path, [task]).videos[0].marks
+    task["annotations"][0]["result"].append(
+        {"from_id": "r0", "to_id": "r1", "type": "relation", "direction": "right"}
+    )
+    source = _read(tmp_path, [task])
+    assert source.videos[0].marks == marks
+    assert source.notes["relations between regions were left out"] == 1
