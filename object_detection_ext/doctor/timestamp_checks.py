@@ -21,6 +21,8 @@ _MOSTLY = 0.5
 _NEARLY_ALL = 0.95
 # AVA annotates minutes 15 to 30 of films.
 _AVA_START = 900.0
+# Less after the end is rounding.
+_AT_END = 1e-5
 # Of fewer keyframes, or of a step of a second, a video's timestamps say nothing of their unit.
 _MIN_KEYFRAMES, _MIN_STEP = 5, 2
 
@@ -38,7 +40,7 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
             continue
         length, in_video = _lengths(split, exam)[frames.video], exam.seconds_in_videos(split)
         outside = (in_video < 0) | (in_video > length + LENGTH_TOLERANCE)
-        yield from _at_end(split, (in_video > length + SAME_MOMENT) & ~outside, in_video - length)
+        yield from _at_end(split, (in_video > length + _AT_END) & ~outside, in_video - length)
         if not outside.any():
             continue
         index = int(np.flatnonzero(outside)[np.argmin(frames.row[outside])])

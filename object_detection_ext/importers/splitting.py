@@ -50,13 +50,10 @@ def by_names(videos: Sequence[placing.PlacedVideo], wanted: Sequence[str]) -> se
         files = [path for path in sorted(glob.glob(each)) if os.path.isfile(path)]
         names |= {name for path in files for name in _listed(path)} if files else {each}
     keys = {name: _keys(name) for name in names}
-    chosen = set()
-    for video in videos:
-        own = _keys(video.name) | _keys(video.video_id)
-        if any(own & some for some in keys.values()):
-            chosen.add(video.video_id)
-    missing = [n for n in wanted if n in keys and not any(
-        keys[n] & (_keys(v.name) | _keys(v.video_id)) for v in videos)]  # fmt: skip
+    known = [_keys(video.name) | _keys(video.video_id) for video in videos]
+    listed, there = set().union(*keys.values()), set().union(*known)
+    chosen = {v.video_id for v, own in zip(videos, known, strict=True) if own & listed}
+    missing = [name for name in wanted if name in keys and not keys[name] & there]
     if missing:
         raise model.ImportFault(
             f"--val_videos: there is no video {', '.join(missing)}, nor a file of this name."

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the videos themselves say: size as shown, and the time of every frame."""
 
+import collections
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -105,7 +106,8 @@ def ids_without_files(videos: list[model.SourceVideo]) -> list[Facts]:
     """
     paths = [without_extension(v.name.replace("\\", "/").strip("/")) for v in videos]
     names = [os.path.basename(path) for path in paths]
-    ids = [n if names.count(n) == 1 else p for n, p in zip(names, paths, strict=True)]
+    counts = collections.Counter(names)
+    ids = [n if counts[n] == 1 else p for n, p in zip(names, paths, strict=True)]
     for video, video_id in zip(videos, ids, strict=True):
         if not video_id:
             raise model.ImportFault(f"{video.file}: a video has no name.")
