@@ -57,7 +57,7 @@ def read(path: str, options: model.ReadOptions) -> model.Source:
         return source
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith(".xml")]
+            names = [name for name in archive.namelist() if _is_annotation(name)]
             if not names:
                 raise model.ImportFault(f"{path}: there is no .xml in it; export as CVAT 1.1.")
             for name in sorted(names):
@@ -388,6 +388,12 @@ class _File:
             if task.frames is not None and task.deleted:
                 task.video.listed = [f for f in task.frames if f not in task.deleted]
                 self._note("deleted frames were left out", len(task.deleted))
+
+
+def _is_annotation(name: str) -> bool:
+    """Whether a file of a zip is XML, and none of those that macOS adds to what it packs."""
+    path = name.lower().split("/")
+    return path[-1].endswith(".xml") and not path[-1].startswith("._") and path[0] != "__macosx"
 
 
 def _upright(corners: list[float], degrees: float) -> list[float]:

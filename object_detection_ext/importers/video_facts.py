@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from object_detection_ext.ava import video_ids
 from object_detection_ext.data import frame_times, video_files, video_reader
 from object_detection_ext.data.video_info import VideoInfo
 from object_detection_ext.data.video_windows import Window
@@ -78,7 +79,7 @@ class Library:
         """The file's name without its extension, or its path below the folder if two have it."""
         below = without_extension(os.path.relpath(path, self._folder))
         name = os.path.basename(below)
-        return name if len(self._index.candidates(name)) == 1 else below
+        return video_ids.same_id(name if len(self._index.candidates(name)) == 1 else below)
 
 
 def _keys(name: str) -> Iterator[str]:
@@ -104,7 +105,8 @@ def ids_without_files(videos: list[model.SourceVideo]) -> list[Facts]:
     Raises:
         model.ImportFault: if one has no name.
     """
-    paths = [without_extension(v.name.replace("\\", "/").strip("/")) for v in videos]
+    shown = [video_ids.same_id(video.name).replace("\\", "/").strip("/") for video in videos]
+    paths = [without_extension(name) for name in shown]
     names = [os.path.basename(path) for path in paths]
     counts = collections.Counter(names)
     ids = [n if counts[n] == 1 else p for n, p in zip(names, paths, strict=True)]

@@ -249,3 +249,11 @@ def test_boxes_of_labels_without_actions_are_of_no_person(tmp_path):
     assert {mark.person for mark in source.videos[0].marks} == {"0", "1"}
     note = "boxes of label 'car', which has no attribute for actions, were left out"
     assert source.notes[note] == 1
+
+
+def test_a_zip_that_was_packed_again_on_macos(tmp_path):
+    made_files.cvat(tmp_path / "annotations.xml")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "annotations.xml", "task/annotations.xml")
+        archive.writestr("__MACOSX/task/._annotations.xml", b"\0\5\x16\7")
+    assert len(_read(tmp_path / "a.zip").videos) == 1

@@ -2,6 +2,7 @@
 """Whole imports: moments by the videos' own times, boxes, ids, splits, and what does not match."""
 
 import csv
+import unicodedata
 
 import av
 import numpy as np
@@ -218,6 +219,23 @@ def test_a_part_without_a_row_is_an_error(tmp_path):
     with pytest.raises(errors.InputError, match="val.csv would have no row: nobody in v_b_c001"):
         _import(tmp_path, "multisports", str(tmp_path / "gt.pkl"), videos=None, fps=25.0, split=1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("with_files", [False, True])
+def test_names_that_look_the_same_are_one_video(tmp_path, with_files):
+    """As macOS writes the accents of names of files: as characters of their own."""
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    made_files.video(tmp_path / "videos" / f"{nfd}.mp4")
+    made_files.video(tmp_path / "videos" / "street.mp4")
+    first = made_files.cvat(tmp_path / "a.xml", replace=[("street.mp4", f"{nfc}.mp4")])
+    later = [(f'frame="{n}"', f'frame="{n + 10}"') for n in (15, 14, 13, 12, 11, 10)]
+    again = made_files.cvat(tmp_path / "b.xml", replace=[("street.mp4", f"{nfd}.mp4"), *later])
+    other = made_files.cvat(tmp_path / "c.xml")
+    options = {"videos": True} if with_files else {"videos": None, "fps": 25.0}
+    _import(tmp_path, "cvat", first, again, other, val_videos=(nfd,), **options)
+    assert {row[0] for row in _rows(tmp_path, "val")} == {nfc}
+    assert len({row[1] for row in _rows(tmp_path, "val")}) == 10
+    assert {row[0] for row in _rows(tmp_path, "train")} == {"street"}
 
 
 def test_lists_of_many_videos_take_no_time_that_grows_with_their_square():
