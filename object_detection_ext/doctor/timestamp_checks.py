@@ -190,7 +190,7 @@ def _of_frame_numbers(
             f", as frame numbers at {info.fps:.4g} frames per second the part from "
             f"{first / info.fps:.2f} to {last / info.fps:.2f} s"
         )
-    rows = split.rows_of(np.isin(split.video, [split.video_ids.index(i) for i in steps]))
+    rows = split.rows_of(np.array([i in steps for i in split.video_ids], bool)[split.video])
     return Finding(
         "timestamps_like_frame_numbers", WARNING, split.path,
         f"timestamps may be frame numbers: all are whole numbers, {steps[video_id]} apart, and "
