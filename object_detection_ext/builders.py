@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From options to built objects. The only reader of our options."""
 
+import contextlib
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from object_detection.builders import hyperparams_builder, model_builder
@@ -85,6 +86,18 @@ def build_faster_rcnn(
     return build(config, is_training, add_summaries)
 
 
+@contextlib.contextmanager
+def _precision_of(options: vat_pb2.VideoActionTransformer) -> Iterator[None]:
+    """Keras layers that are made while this lasts compute in the options' precision."""
+    is_low = options.compute.precision == vat_pb2.Compute.BFLOAT16
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if is_low else "float32")
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
 def _build_feature_extractor(
     options: vat_pb2.VideoActionTransformer,
     tail: tf.keras.layers.Layer | None,
@@ -108,9 +121,11 @@ def _build_trunk(
     options: vat_pb2.VideoActionTransformer, config: faster_rcnn_pb2.FasterRcnnFeatureExtractor
 ) -> tf.keras.Model:
     trunk = TRUNKS[config.type]
-    return trunk.build(
-        final_endpoint=final_endpoint(trunk, options.trunk), **_trunk_kwargs(options.trunk, config)
-    )
+    with _precision_of(options):
+        return trunk.build(
+            final_endpoint=final_endpoint(trunk, options.trunk),
+            **_trunk_kwargs(options.trunk, config),
+        )
 
 
 def _build_tail(
@@ -120,9 +135,10 @@ def _build_tail(
     if head_kind(options) not in HEADS_WITH_TAIL:
         return None
     trunk = TRUNKS[config.type]
-    return trunk.build_tail(
-        endpoint=final_endpoint(trunk, options.trunk), **_trunk_kwargs(options.trunk, config)
-    )
+    with _precision_of(options):
+        return trunk.build_tail(
+            endpoint=final_endpoint(trunk, options.trunk), **_trunk_kwargs(options.trunk, config)
+        )
 
 
 def pretrained_variables(config: faster_rcnn_pb2.FasterRcnn) -> pretrained.PretrainedVariables:
@@ -152,6 +168,11 @@ def _build_head(
     tail: tf.keras.layers.Layer | None,
 ) -> tf.keras.layers.Layer:
     """The action head; its linear layers follow `fc_hyperparams`."""
+    with _precision_of(options):
+        return _build_head_layers(options, predictor, tail)
+
+
+def _build_head_layers(options, predictor, tail) -> tf.keras.layers.Layer:
     layer_kwargs = _layer_kwargs(predictor.mask_rcnn_box_predictor.fc_hyperparams)
     kind = head_kind(options)
     if kind == "i3d_head":

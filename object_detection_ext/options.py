@@ -51,13 +51,28 @@ def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
 
     Only video models get them: other pipelines stay as they are.
     """
-    options = pipeline.Extensions[EXTENSION]
+    options = vat_pb2.VideoActionTransformer()
+    options.CopyFrom(pipeline.Extensions[EXTENSION])
+    if precision(pipeline) == vat_pb2.Compute.BFLOAT16:
+        options.compute.precision = vat_pb2.Compute.BFLOAT16
     label_map_path = pipeline.train_input_reader.label_map_path
     attach(pipeline.model.faster_rcnn, options, label_map_path or None)
     attach(pipeline.train_input_reader, options)
     attach(pipeline.eval_config, options)
     for reader in pipeline.eval_input_reader:
         attach(reader, options)
+
+
+def precision(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> int:
+    """The `Compute.Precision` of a pipeline; the stock `use_bfloat16` decides where ours is unset.
+
+    The stock loops read that field on TPU only, and the model builder does not see it.
+    """
+    compute = pipeline.Extensions[EXTENSION].compute
+    if compute.HasField("precision"):
+        return compute.precision
+    wanted = pipeline.train_config.use_bfloat16
+    return vat_pb2.Compute.BFLOAT16 if wanted else vat_pb2.Compute.FLOAT32
 
 
 def restore_extension(

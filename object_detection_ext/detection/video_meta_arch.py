@@ -155,7 +155,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             float [B, n', h, w, C], with n' the n frames by the trunk's temporal stride, rounded up.
         """
         clips = self._feature_extractor.preprocess(tf.cast(frames, tf.float32))
-        return self._image_trunk().trunk(clips, training=False)
+        return tf.cast(self._image_trunk().trunk(clips, training=False), tf.float32)
 
     def _image_trunk(self):
         if isinstance(self._feature_extractor_for_proposal_features, str):  # not built yet
@@ -178,7 +178,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         [B, t, h, w, C], so that the second stage gets it without state in between.
         """
         feature_map, self.endpoints = self._extract_proposal_features(preprocessed_inputs)
-        middle = middle_of_time(feature_map)  # [B, h, w, C]
+        # The region proposal network is float32 whatever the trunk computes in.
+        middle = tf.cast(middle_of_time(feature_map), tf.float32)  # [B, h, w, C]
         rpn_features = self._first_stage_box_predictor_first_conv(middle)
         cells = tf.shape(middle)
         anchors = box_list_ops.concatenate(
@@ -254,9 +255,15 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
 
     def _roi_pool(self, proposal_boxes_normalized: tf.Tensor, image_shape: tf.Tensor) -> RoiPool:
         """The stock crop and max pool of these boxes, for the heads (see `heads.roi_pooling`)."""
-        return lambda feature_map: self._compute_second_stage_input_feature_maps(
-            [feature_map], proposal_boxes_normalized, image_shape
-        )
+
+        def pool(feature_map: tf.Tensor) -> tf.Tensor:
+            # In bfloat16, CropAndResize has no gradient anywhere and no kernel on GPUs.
+            pooled = self._compute_second_stage_input_feature_maps(
+                [tf.cast(feature_map, tf.float32)], proposal_boxes_normalized, image_shape
+            )
+            return tf.cast(pooled, feature_map.dtype)
+
+        return pool
 
     def _box_prediction(
         self,
@@ -282,14 +289,18 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             "refined_box_encodings": tf.cast(box_encodings, tf.float32),
             "class_predictions_with_background": tf.cast(class_logits, tf.float32),
             "proposal_boxes": proposal_boxes,
-            "box_classifier_features": predictions["head_outputs"].class_features,
+            "box_classifier_features": tf.cast(
+                predictions["head_outputs"].class_features, tf.float32
+            ),
             "proposal_boxes_normalized": proposal_boxes_normalized,
             "final_anchors": proposal_boxes_normalized,
         }
         if self._output_attention:
-            prediction_dict[_ATTENTION] = predictions["head_outputs"].stacked_attention_weights()
+            attention = predictions["head_outputs"].stacked_attention_weights()
+            prediction_dict[_ATTENTION] = tf.cast(attention, tf.float32)
         if self._output_key_embeddings:
-            prediction_dict[KEY_EMBEDDINGS] = predictions["head_outputs"].stacked_key_embeddings()
+            keys = predictions["head_outputs"].stacked_key_embeddings()
+            prediction_dict[KEY_EMBEDDINGS] = tf.cast(keys, tf.float32)
         if self._return_raw_detections_during_predict:
             prediction_dict.update(
                 self._raw_detections_and_feature_map_inds(
