@@ -38,8 +38,8 @@ _ACTIONS = np.float32([[1, 0, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
 
 def _build(trunk: str, head: str, precision: str, *, is_training: bool = False):
     pipeline = tiny_pipeline.make_pipeline(
-        "model { faster_rcnn { first_stage_minibatch_size: 64 "
-        f"feature_extractor {{ type: 'faster_rcnn_{trunk}_keras' batch_norm_trainable: false }} }} }} "
+        "model { faster_rcnn { first_stage_minibatch_size: 64 feature_extractor { "
+        f"type: 'faster_rcnn_{trunk}_keras' batch_norm_trainable: false }} }} }} "
         f"{_EXTENSION} {{ clip {{ num_frames: {_NUM_FRAMES} }} {_HEADS[head]} "
         f"compute {{ precision: {precision} }} "
         "outputs { attention: "
@@ -166,7 +166,7 @@ def test_losses_and_gradients_are_about_the_same(head, parts):
     _fill(*models)
     losses, gradients = zip(*map(_losses_and_gradients, models), strict=True)
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
-    assert {g.dtype for of_model in gradients for g in of_model.values()} == {np.float32}
+    assert {g.dtype for of_model in gradients for g in of_model.values()} == {np.dtype("float32")}
     for part in parts:
         full, low = (
             np.concatenate([g.ravel() for name, g in of_model.items() if part in name])
