@@ -3,15 +3,27 @@
 
 import contextlib
 import functools
+import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
+from object_detection.utils import label_map_util
 
+from object_detection_ext import errors
 from object_detection_ext import options as options_lib
-from object_detection_ext.data import clip_dataset, clip_decoder, stock_transform
+from object_detection_ext.data import (
+    class_balance,
+    clip_dataset,
+    clip_decoder,
+    record_files,
+    record_labels,
+    stock_transform,
+)
+from object_detection_ext.detection import class_weights as class_weights_lib
 from object_detection_ext.detection import video_feature_extractor, video_meta_arch
 from object_detection_ext.evaluation import csv_io, frame_ap
 from object_detection_ext.heads import (
@@ -67,8 +79,10 @@ def build_faster_rcnn(
         return _stock_faster_rcnn_builder(config, is_training, add_summaries)
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
     tail = _build_tail(options, config.feature_extractor)
+    weights = _class_weights(config, options.class_weights) if is_training else None
     meta_arch = functools.partial(
-        video_meta_arch.VideoActionTransformerMetaArch,
+        _build_meta_arch,
+        class_weights=weights,
         action_head=_build_head(options, config.second_stage_box_predictor, tail),
         proposals_from_groundtruth=options.proposals.source == vat_pb2.Proposals.GROUND_TRUTH,
         output_attention=options.outputs.attention,
@@ -96,6 +110,91 @@ def _precision_of(options: vat_pb2.VideoActionTransformer) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
+
+
+def _build_meta_arch(
+    *, class_weights: np.ndarray | None, second_stage_classification_loss, **kwargs
+) -> video_meta_arch.VideoActionTransformerMetaArch:
+    """The model; `class_weights`, float [K + 1], are those of its second stage's loss."""
+    loss = second_stage_classification_loss
+    if class_weights is not None:
+        loss = class_weights_lib.ClassWeightedLoss(loss, class_weights)
+    return video_meta_arch.VideoActionTransformerMetaArch(
+        second_stage_classification_loss=loss, **kwargs
+    )
+
+
+def _class_weights(
+    config: faster_rcnn_pb2.FasterRcnn, options: vat_pb2.ClassWeights
+) -> np.ndarray | None:
+    """The weights of background and actions, float32 [K + 1]; None without any.
+
+    Raises:
+        InputError: if the label map or the training records that they need are not there.
+    """
+    if not (options.HasField("inverse_frequency") or options.weight):
+        return None
+    ids = _action_ids(options_lib.training_label_map_path(config))
+    weights, rows = dict.fromkeys(ids, 1.0), None
+    if options.HasField("inverse_frequency"):
+        patterns = options_lib.training_record_patterns(config)
+        keyframes = _count_keyframes(record_files.check_record_files(patterns), ids)
+        rows = keyframes.rows_by_action(ids)
+        weights = class_weights_lib.inverse_frequency(
+            rows, options.inverse_frequency.power, options.inverse_frequency.max_weight
+        )
+    weights |= {named.name: named.weight for named in options.weight}
+    _say_once(class_weights_lib.describe(weights, rows))
+    by_id = np.ones(config.num_classes + 1, np.float32)
+    for name, weight in weights.items():
+        by_id[ids[name]] = weight
+    return by_id
+
+
+def _action_ids(label_map_path: str) -> dict[str, int]:
+    if not label_map_path:
+        raise errors.InputError(
+            "class_weights and class_balance need the names of the actions: set "
+            "train_input_reader.label_map_path."
+        )
+    return label_map_util.get_label_map_dict(label_map_path)
+
+
+def _count_keyframes(paths: Sequence[str], ids: Mapping[str, int]) -> record_labels.KeyframeActions:
+    """The keyframes of the training records.
+
+    Raises:
+        InputError: if none has an action of the label map.
+    """
+    keyframes = record_labels.count_keyframes(paths, _say)
+    if not any(keyframes.rows_by_action(ids).values()):
+        raise errors.InputError(
+            f"{paths[0]}{' and the other training records' if len(paths) > 1 else ''}: no keyframe "
+            "has an action of the label map, so class_weights and class_balance have nothing to "
+            f"count. The label map has: {', '.join(list(ids)[:10])}."
+        )
+    return keyframes
+
+
+def _repeat_factors(
+    paths: Sequence[str], *, label_map_path: str, options: vat_pb2.ClassBalance
+) -> np.ndarray:
+    """The factors of actions by id, float32 [greatest id + 1], of the training records."""
+    ids = _action_ids(label_map_path)
+    factors = class_balance.repeat_factors(
+        _count_keyframes(paths, ids), ids, options.threshold, options.max_repeats
+    )
+    _say_once(factors.table())
+    return factors.by_id(ids)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@functools.cache  # models and datasets are built anew for each part of a training
+def _say_once(text: str) -> None:
+    _say(text)
 
 
 def _build_feature_extractor(
@@ -238,6 +337,13 @@ def build_dataset(
     if transform is not None and not _is_stock_preprocess(transform.preprocess):
         transform = None
     is_training = transform is not None and transform.is_training
+    balance = None
+    if is_training and options.HasField("class_balance"):
+        balance = functools.partial(
+            _repeat_factors,
+            label_map_path=input_reader.label_map_path,
+            options=options.class_balance,
+        )
     return clip_dataset.build(
         input_reader,
         num_frames=options.clip.num_frames,
@@ -247,6 +353,9 @@ def build_dataset(
         choice=frame_choice(options.clip, is_training),
         fps=options.clip.fps if options.clip.HasField("fps") else None,
         excluded=frozenset() if is_training else _excluded_frames(options.evaluation),
+        balance=balance,
+        max_frame_pixels=options.clip.max_frame_pixels,
+        drops_unknown_labels=options.clip.drop_unknown_labels,
     )
 
 

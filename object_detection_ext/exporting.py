@@ -21,9 +21,12 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 
-from object_detection_ext import errors, pipeline_check
+from object_detection_ext import errors, export_folder, pipeline_check
+from object_detection_ext import files as file_systems
 from object_detection_ext import options as options_lib
-from object_detection_ext.data import clip_decoder
+from object_detection_ext.checkpoints import averages, matching
+from object_detection_ext.checkpoints import files as checkpoint_files
+from object_detection_ext.data import clip_decoder, picture_size
 from object_detection_ext.detection.video_meta_arch import ClipFeatures
 from object_detection_ext.input_types import (
     BOXES,
@@ -36,6 +39,7 @@ from object_detection_ext.input_types import (
     TF_SEQUENCE_EXAMPLE,
     ClipDescription,
 )
+from object_detection_ext.loops.messages import say
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from object_detection_ext.serving import warmup
 
@@ -74,6 +78,7 @@ class _ClipModule(exporter_lib_v2.DetectionInferenceModule):
         zipped_side_inputs=None,
         assets: dict[str, str] | None = None,
         record_stride: int = 1,
+        max_frame_pixels: int = picture_size.MAX_PIXELS,
     ):
         """Creates the module.
 
@@ -83,9 +88,11 @@ class _ClipModule(exporter_lib_v2.DetectionInferenceModule):
             zipped_side_inputs: the stock exporter's; not used.
             assets: paths of files that travel in the SavedModel, by the attribute that finds them.
             record_stride: see `ClipDescription`.
+            max_frame_pixels: encoded frames of more pixels are refused before they are decoded.
         """
         super().__init__(detection_model, use_side_inputs, zipped_side_inputs)
         self._record_stride = record_stride
+        self._max_frame_pixels = max_frame_pixels
         for name, path in (assets or {}).items():
             setattr(self, name, tf.saved_model.Asset(path))
         self.__call__ = tf.function(self._detect, input_signature=self._signature())
@@ -203,6 +210,8 @@ class DetectionFromClipModule(_ClipModule):
 class DetectionFromEncodedClipModule(_ClipModule):
     """Takes clips of encoded frames, strings [B, T]: JPEGs, or what `tf.io.decode_image` takes.
 
+    A frame of more than `max_frame_pixels`, by its header, is an error; it is not decoded.
+
     Where the resizer keeps the aspect ratio and does not pad, all frames must be of one size.
     """
 
@@ -210,7 +219,12 @@ class DetectionFromEncodedClipModule(_ClipModule):
         return [tf.TensorSpec([None, self._num_frames], tf.string, name=INPUT)]
 
     def _detect(self, input_tensor):
-        return self._detect_in(input_tensor, _decoded)
+        return self._detect_in(input_tensor, self._decoded)
+
+    def _decoded(self, encoded: tf.Tensor) -> tf.Tensor:
+        check = picture_size.check_pixels(picture_size.header_size(encoded), self._max_frame_pixels)
+        with tf.control_dependencies([check]):
+            return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 class DetectionFromSequenceExampleModule(DetectionFromEncodedClipModule):
@@ -259,10 +273,6 @@ MODULES = {
 }
 
 
-def _decoded(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
-
-
 def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     is_video = pipeline_check.is_video_pipeline(pipeline)
     if is_video != (input_type in MODULES):
@@ -278,30 +288,52 @@ def _check_input_type(input_type: str, pipeline: pipeline_pb2.TrainEvalPipelineC
         )
 
 
+def usable_checkpoint(
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig, path: str, source: str
+) -> checkpoint_files.Contents:
+    """The checkpoint that a user means, read and found fit for a pipeline's model.
+
+    Args:
+        pipeline: of the model, checked.
+        path: a folder, whose newest whole checkpoint is taken, or a prefix such as `.../ckpt-3`.
+        source: where the pipeline comes from, for messages.
+
+    Raises:
+        errors.InputError: if there is none, if it is damaged, has values that are not finite, or is
+            not of this model.
+    """
+    contents = checkpoint_files.resolve(path, say)
+    checkpoint_files.check_finite(contents)
+    matching.check(pipeline, contents, source, say)
+    return contents
+
+
 def restored_module(
-    pipeline: pipeline_pb2.TrainEvalPipelineConfig, checkpoint: str, input_type: str
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig,
+    contents: checkpoint_files.Contents,
+    input_type: str,
 ) -> exporter_lib_v2.DetectionInferenceModule:
     """What is exported for an input type, without the export.
 
     Args:
         pipeline: of the model.
-        checkpoint: prefix, such as `.../ckpt-3`.
+        contents: of its checkpoint; see `usable_checkpoint`.
         input_type: one of `MODULES`.
 
     Raises:
-        errors.InputError: if the pipeline, or the checkpoint, does not fit.
+        errors.InputError: if the pipeline does not fit.
     """
     pipeline_check.check(pipeline, "pipeline.config")
     _check_input_type(input_type, pipeline)
     configs = config_util.create_configs_from_pipeline_proto(pipeline)
     model = model_builder.build(configs["model"], is_training=False)
-    module = MODULES[input_type](model)
-    status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
-    module.__call__.get_concrete_function()  # makes the variables
-    try:
+    clip = pipeline.Extensions[options_lib.EXTENSION].clip
+    module = MODULES[input_type](model, max_frame_pixels=clip.max_frame_pixels)
+    with averages.folder_to_export(pipeline, contents) as newest:
+        checkpoint = tf.train.latest_checkpoint(newest)
+        status = tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
+        module.__call__.get_concrete_function()  # makes the variables
         status.assert_existing_objects_matched()
-    except AssertionError as error:
-        raise errors.InputError(f"{checkpoint} is not of this model: {error}") from None
     return module
 
 
@@ -319,20 +351,25 @@ def wrap_export(stock_export: Callable) -> Callable:
     ):
         pipeline_check.check(pipeline_config, "pipeline.config")
         _check_input_type(input_type, pipeline_config)
-        if tf.train.latest_checkpoint(trained_checkpoint_dir) is None:
-            raise errors.InputError(f"There is no checkpoint in '{trained_checkpoint_dir}'.")
+        contents = usable_checkpoint(
+            pipeline_config, trained_checkpoint_dir, "the pipeline.config in use"
+        )
         pipeline = pipeline_pb2.TrainEvalPipelineConfig()
         pipeline.CopyFrom(pipeline_config)
         with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(export_folder.replaced(output_directory))
             if pipeline_check.is_video_pipeline(pipeline):
                 options_lib.attach_to_pipeline(pipeline)
                 stack.enter_context(_with_assets(pipeline, input_type))
                 stack.enter_context(_without_functions_of_layers())
-            stock_export(
-                input_type, pipeline, trained_checkpoint_dir, output_directory, *args, **kwargs
-            )
-        if input_type in MODULES:
-            _write_warmup(pipeline, input_type, output_directory)
+                newest = stack.enter_context(averages.folder_to_export(pipeline, contents))
+                # The exported weights are the averages, and the export has no others.
+                pipeline.eval_config.use_moving_averages = False
+            else:
+                newest = stack.enter_context(checkpoint_files.folder_of(contents.prefix))
+            stock_export(input_type, pipeline, newest, folder, *args, **kwargs)
+            if input_type in MODULES:
+                _write_warmup(pipeline, input_type, folder)
 
     return export_inference_graph
 
@@ -367,8 +404,7 @@ def _with_assets(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str
     stock_map = exporter_lib_v2.DETECTION_MODULE_MAP
     with tempfile.TemporaryDirectory() as folder:
         clip = os.path.join(folder, CLIP_ASSET)
-        with open(clip, "w", encoding="utf-8") as file:
-            file.write(description.to_json())
+        file_systems.write_text(clip, description.to_json())
         assets = {"clip_description": clip}
         label_map = label_map_path(pipeline)
         if label_map:
@@ -376,7 +412,10 @@ def _with_assets(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str
             tf.io.gfile.copy(label_map, assets["label_map"])
         module = MODULES[input_type]
         stock_map[input_type] = functools.partial(
-            module, assets=assets, record_stride=description.record_stride
+            module,
+            assets=assets,
+            record_stride=description.record_stride,
+            max_frame_pixels=pipeline.Extensions[options_lib.EXTENSION].clip.max_frame_pixels,
         )
         try:
             yield

@@ -10,15 +10,24 @@ Shapes: T frames of a clip, h w pixels as the model gets them, R the pipeline's
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
-from object_detection_ext import errors, files
+from object_detection_ext import errors, files, json_text
 
 # Values of the exporter's --input_type.
 CLIP_TENSOR = "clip_tensor"
 ENCODED_CLIP = "encoded_clip"
 TF_SEQUENCE_EXAMPLE = "tf_sequence_example"
 CLIP_AND_BOXES = "clip_and_boxes"
+INPUT_TYPES = (CLIP_TENSOR, ENCODED_CLIP, TF_SEQUENCE_EXAMPLE, CLIP_AND_BOXES)
+
+# More than any model takes; a description with more is damaged, and would fill the memory.
+MAX_FRAMES = 10_000
+MAX_SIDE = 10_000
+MAX_BOXES = 100_000
+MAX_FPS = 1000
+_MAX_SHOWN = 80
 
 # The signature, and its inputs.
 SIGNATURE = "serving_default"
@@ -65,9 +74,9 @@ class ClipDescription:
         """From text; fields that later versions may add are left out.
 
         Raises:
-            ValueError: if it is none, a field is missing, or its value is of another kind.
+            ValueError: if it is none, a field is missing, or its value cannot be.
         """
-        values = json.loads(text)
+        values = json_text.parsed(text)
         if not isinstance(values, dict):
             raise ValueError(f"it must be an object, not {type(values).__name__}")
         known = {}
@@ -100,30 +109,40 @@ class ClipDescription:
             raise errors.InputError(f"{file}: cannot be read: {error}.") from None
 
 
-def _is_whole(value: Any) -> bool:
+def _is_count(value: Any, most: int) -> bool:
     # To Python, True is a number too.
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_rate(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value <= MAX_FPS
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))
+    return (
+        isinstance(value, list) and len(value) == 2 and all(_is_count(v, MAX_SIDE) for v in value)
+    )
+
+
+def _count(most: int) -> tuple[str, Callable[[Any], bool]]:
+    return f"a whole number, 1 to {most}", lambda value: _is_count(value, most)
+
+
+def _or_null(kind: tuple[str, Callable[[Any], bool]]) -> tuple[str, Callable[[Any], bool]]:
+    words, fits = kind
+    return f"{words}, or null", lambda value: value is None or fits(value)
 
 
 # What a field of a ClipDescription must be: in words, and whether a value is.
 _KINDS = {
-    "input_type": ("a string", lambda value: isinstance(value, str)),
-    "num_frames": ("a whole number", _is_whole),
-    "fps": (
-        "a number or null",
-        lambda value: value is None or _is_whole(value) or isinstance(value, float),
-    ),
-    "record_stride": ("a whole number", _is_whole),
-    "max_boxes": ("a whole number", _is_whole),
-    "frame_size": (
-        "[h, w], two whole numbers, or null",
-        lambda value: value is None or _is_size(value),
-    ),
-    "short_side": ("a whole number or null", lambda value: value is None or _is_whole(value)),
+    "input_type": (f"one of {', '.join(INPUT_TYPES)}", lambda value: value in INPUT_TYPES),
+    "num_frames": _count(MAX_FRAMES),
+    "fps": _or_null((f"a number, more than 0 and at most {MAX_FPS}", _is_rate)),
+    "record_stride": _count(MAX_FRAMES),
+    "max_boxes": _count(MAX_BOXES),
+    "frame_size": _or_null((f"[h, w], two whole numbers of pixels, 1 to {MAX_SIDE}", _is_size)),
+    "short_side": _or_null(_count(MAX_SIDE)),
 }
 
 
@@ -131,7 +150,9 @@ def _checked(field: str, value: Any) -> Any:
     """A value out of JSON as the field has it. Raises ValueError if it is of another kind."""
     kind, fits = _KINDS[field]
     if not fits(value):
-        raise ValueError(f"{field} must be {kind}, not {json.dumps(value)}")
+        shown = json.dumps(value)
+        shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]} ..."
+        raise ValueError(f"{field} must be {kind}, not {shown}")
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -7,6 +7,8 @@ inside those messages, as a field that these do not know and therefore keep (`Op
 Nothing is kept globally: two models with other options live in one process.
 """
 
+from collections.abc import Iterable
+
 from google.protobuf import message as protobuf_message
 from object_detection.protos import pipeline_pb2
 
@@ -19,8 +21,9 @@ def attach(
     message: protobuf_message.Message,
     options: vat_pb2.VideoActionTransformer,
     training_label_map_path: str | None = None,
+    training_record_patterns: Iterable[str] = (),
 ) -> None:
-    """Puts the options, and the path if there is one, inside a stock message.
+    """Puts the options, and what else is given, inside a stock message.
 
     They replace those that it carried.
     """
@@ -28,7 +31,9 @@ def attach(
     stripped.CopyFrom(message)
     stripped.DiscardUnknownFields()
     envelope = vat_pb2.OptionsEnvelope(
-        options=options, training_label_map_path=training_label_map_path
+        options=options,
+        training_label_map_path=training_label_map_path,
+        training_record_pattern=training_record_patterns,
     )
     message.CopyFrom(stripped)
     message.MergeFromString(envelope.SerializeToString())
@@ -46,6 +51,12 @@ def training_label_map_path(message: protobuf_message.Message) -> str:
     return envelope.training_label_map_path
 
 
+def training_record_patterns(message: protobuf_message.Message) -> list[str]:
+    """The patterns of the training records inside a stock message."""
+    envelope = vat_pb2.OptionsEnvelope.FromString(message.SerializeToString())
+    return list(envelope.training_record_pattern)
+
+
 def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     """Puts a pipeline's options inside its model, its input readers and its eval_config.
 
@@ -55,8 +66,13 @@ def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     options.CopyFrom(pipeline.Extensions[EXTENSION])
     if precision(pipeline) == vat_pb2.Compute.BFLOAT16:
         options.compute.precision = vat_pb2.Compute.BFLOAT16
-    label_map_path = pipeline.train_input_reader.label_map_path
-    attach(pipeline.model.faster_rcnn, options, label_map_path or None)
+    training = pipeline.train_input_reader
+    attach(
+        pipeline.model.faster_rcnn,
+        options,
+        training.label_map_path or None,
+        training.tf_record_input_reader.input_path,
+    )
     attach(pipeline.train_input_reader, options)
     attach(pipeline.eval_config, options)
     for reader in pipeline.eval_input_reader:

@@ -6,17 +6,17 @@ trunks are checked; stock pipelines are the stock code's matter, but for the nam
 extractors, where the stock message does not tell what exists.
 """
 
+import contextlib
 import difflib
 import math
 import os
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
 from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2, post_processing_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import builders, errors
+from object_detection_ext import builders, errors, files
 from object_detection_ext import options as options_lib
 from object_detection_ext.data import clip_augmentation
 from object_detection_ext.evaluation import ava_evaluator, csv_io, match_log
@@ -32,6 +32,12 @@ _REFUSED_STEPS = {
     "random_jpeg_quality": "it writes one JPEG",
     "subtract_channel_mean": "it takes 3 channels, and the trunk scales colours itself",
 }
+
+
+_NO_SOFTMAX = (
+    "a person's scores would sum to 1, as if one action excluded the others, but a person does "
+    "several at once (section 3.4)"
+)
 
 
 class PipelineError(errors.InputError):
@@ -71,9 +77,11 @@ def find_faults(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> list[str]:
             _trunk_faults,
             _head_faults,
             _model_faults,
+            _rare_action_faults,
             _resizer_faults,
             _augmentation_faults,
             _label_map_faults,
+            _averages_faults,
             _evaluation_faults,
         ):
             faults.extend(faults_of(pipeline, options))
@@ -120,6 +128,11 @@ def _clip_faults(clip: vat_pb2.Clip) -> Iterator[str]:
         yield (
             f"{_EXTENSION_NAME}.clip.fps: {clip.fps:g}; frames per second, greater than 0. Take "
             "the field out if it is not known."
+        )
+    if clip.max_frame_pixels < 1:
+        yield (
+            f"{_EXTENSION_NAME}.clip.max_frame_pixels: {clip.max_frame_pixels}; at least 1. Take "
+            "the field out for the default."
         )
     for field in ("frame_stride", "min_frame_stride", "max_frame_stride"):
         if getattr(clip, field) < 1 and (field == "frame_stride" or clip.HasField(field)):
@@ -230,6 +243,8 @@ def _model_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator
     where = "model.faster_rcnn"
     if model.number_of_stages != 2:
         yield f"{where}.number_of_stages: {model.number_of_stages}; this model has 2."
+    if model.HasField("context_config"):
+        yield f"{where}.context_config: it makes another model, Context R-CNN. Take it out."
     predictor = model.second_stage_box_predictor
     if predictor.WhichOneof("box_predictor_oneof") != "mask_rcnn_box_predictor":
         yield f"{where}.second_stage_box_predictor: set mask_rcnn_box_predictor {{ }}."
@@ -238,17 +253,103 @@ def _model_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator
         or predictor.mask_rcnn_box_predictor.predict_keypoints
     ):
         yield f"{where}.second_stage_box_predictor: masks and keypoints are not predicted here."
-    if not model.second_stage_classification_loss.HasField("weighted_sigmoid"):
-        yield (
-            f"{where}.second_stage_classification_loss: set weighted_sigmoid {{ }}; a person does "
-            "several actions at once (section 3.4)."
-        )
+    yield from _loss_faults(model, f"{where}.second_stage_classification_loss")
     converter = model.second_stage_post_processing.score_converter
     if converter != post_processing_pb2.PostProcessing.SIGMOID:
         yield (
             f"{where}.second_stage_post_processing.score_converter: set SIGMOID, as the classes "
             "do not exclude each other."
         )
+
+
+def _loss_faults(model, where: str) -> Iterator[str]:
+    loss = model.second_stage_classification_loss
+    kind = loss.WhichOneof("classification_loss")
+    right = "set weighted_sigmoid { } or weighted_sigmoid_focal { }"
+    if kind is None:
+        yield f"{where}: {right}. Without it, the stock code takes softmax: {_NO_SOFTMAX}."
+    elif kind in ("weighted_softmax", "weighted_logits_softmax"):
+        yield f"{where}.{kind}: {right}. Softmax is refused: {_NO_SOFTMAX}."
+    elif kind not in ("weighted_sigmoid", "weighted_sigmoid_focal"):
+        yield (
+            f"{where}.{kind}: {right}. The stock second stage does not have this loss and takes "
+            f"softmax in its place: {_NO_SOFTMAX}."
+        )
+    if kind == "weighted_sigmoid_focal":
+        yield from _focal_faults(loss.weighted_sigmoid_focal, f"{where}.{kind}")
+        if model.HasField("hard_example_miner"):
+            yield (
+                f"{where}.{kind}: it weighs proposals by how hard they are, and so does "
+                "model.faster_rcnn.hard_example_miner. Take one of them out."
+            )
+
+
+def _focal_faults(focal, where: str) -> Iterator[str]:
+    if not 0.0 <= focal.gamma < math.inf:
+        yield f"{where}.gamma: {focal.gamma:g}; at least 0, which is weighted_sigmoid."
+    if focal.HasField("alpha") and not 0.0 < focal.alpha < 1.0:
+        yield (
+            f"{where}.alpha: {focal.alpha:g}; between 0 and 1, without the ends: it is the factor "
+            "on actions that a person does, and 1 - alpha on all others. Take the field out for no "
+            "factors."
+        )
+
+
+def _rare_action_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    training = pipeline.train_input_reader
+    if options.HasField("class_balance"):
+        where, balance = f"{_EXTENSION_NAME}.class_balance", options.class_balance
+        if not 0.0 < balance.threshold <= 1.0:
+            yield (
+                f"{where}.threshold: {balance.threshold:g}; a part of all keyframes, greater than "
+                "0 and at most 1."
+            )
+        if not 1.0 <= balance.max_repeats < math.inf:
+            yield f"{where}.max_repeats: {balance.max_repeats:g}; at least 1, where all are equal."
+        if not training.shuffle:
+            yield (
+                f"{where}: a keyframe's repeats come one after the other. Set "
+                "train_input_reader.shuffle: true."
+            )
+    weights = options.class_weights
+    where = f"{_EXTENSION_NAME}.class_weights"
+    if options.HasField("class_weights") and not (
+        weights.HasField("inverse_frequency") or weights.weight
+    ):
+        yield f"{where}: it says nothing. Set inverse_frequency {{ }} or weight {{ name weight }}."
+    frequency = weights.inverse_frequency
+    if not 0.0 <= frequency.power < math.inf:
+        yield (
+            f"{where}.inverse_frequency.power: {frequency.power:g}; at least 0, where all weigh "
+            "the same. 1 makes up for the number of rows in full."
+        )
+    if not 1.0 <= frequency.max_weight < math.inf:
+        yield (
+            f"{where}.inverse_frequency.max_weight: {frequency.max_weight:g}; at least 1, the mean "
+            "weight."
+        )
+    yield from _named_weight_faults(weights.weight, where, training.label_map_path)
+
+
+def _named_weight_faults(named, where: str, label_map_path: str) -> Iterator[str]:
+    known = None
+    if named and label_map_path and files.exists(label_map_path):
+        # What is wrong with the file itself is reported elsewhere.
+        with contextlib.suppress(Exception):
+            known = set(label_map_util.get_label_map_dict(label_map_path))
+    seen = set()
+    for index, entry in enumerate(named):
+        field = f"{where}.weight[{index}]"
+        if known is not None and entry.name not in known:
+            close = " or ".join(map(repr, difflib.get_close_matches(entry.name, known, n=3)))
+            hint = f" Did you mean {close}?" if close else ""
+            yield f"{field}.name: '{entry.name}' is not in '{label_map_path}'.{hint}"
+        if entry.name in seen:
+            yield f"{field}.name: '{entry.name}' has a weight already."
+        seen.add(entry.name)
+        if not entry.HasField("weight") or not 0.0 <= entry.weight < math.inf:
+            given = f"{entry.weight:g}" if entry.HasField("weight") else "missing"
+            yield f"{field}.weight: {given}; a number, at least 0. 1 changes nothing."
 
 
 def _augmentation_faults(pipeline, options) -> Iterator[str]:
@@ -292,7 +393,7 @@ def _label_map_faults(pipeline, options) -> Iterator[str]:
 
 def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
     path = reader.label_map_path
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         yield f"{field}: there is no file '{path}' (from {os.getcwd()})."
         return
     try:
@@ -305,6 +406,16 @@ def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
         yield (
             f"{field}: '{path}' gives '{item.name}' the id {item.id}, but "
             f"model.faster_rcnn.num_classes is {num_classes}: ids run from 1 to num_classes."
+        )
+
+
+def _averages_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    del options
+    optimizer = pipeline.train_config.optimizer
+    if pipeline.eval_config.use_moving_averages and not optimizer.use_moving_average:
+        yield (
+            "eval_config.use_moving_averages: true, but train_config.optimizer.use_moving_average "
+            "is false, so that training keeps no averages to evaluate. Set both alike."
         )
 
 

@@ -6,7 +6,6 @@ After `register()`, stock calls (`model_lib_v2.train_loop`, `model_builder.build
 """
 
 import functools
-import sys
 from collections.abc import Callable
 
 from object_detection_ext import compat  # isort: skip  # before any module of the stock API
@@ -18,22 +17,37 @@ from object_detection import eval_util, exporter_lib_v2, inputs, model_lib, mode
 from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
+from official.modeling.optimization import ema_optimizer
 
 from object_detection_ext import (
     builders,
-    checkpoint_check,
+    command_line,
+    devices,
     errors,
     exporting,
+    files,
     pipeline_check,
+    unused_fields,
 )
 from object_detection_ext import options as options_lib
+from object_detection_ext.checkpoints import averages, matching, start
+from object_detection_ext.data import random_draws
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
-from object_detection_ext.loops import evaluate, train
+from object_detection_ext.loops import evaluate, messages, train, train_and_evaluate
 
 AVA_METRICS = ava_evaluator.METRICS_SET
 
 _registered = False
+
+# Flags of the stock mains that name files or folders.
+_PLACES = (
+    "pipeline_config_path",
+    "model_dir",
+    "checkpoint_dir",
+    "trained_checkpoint_dir",
+    "output_directory",
+)
 
 
 def register() -> None:
@@ -45,6 +59,7 @@ def register() -> None:
     compat.apply()
     _register_builders()
     _register_configs()
+    _register_random_draws()
     _register_loops()
     _register_exporter()
 
@@ -109,15 +124,49 @@ def _register_configs() -> None:
     )
 
 
+def _register_random_draws() -> None:
+    # The stock crops call it without a seed, which op determinism (a `--seed`) does not allow.
+    tf.compat.v1.image.sample_distorted_bounding_box = random_draws.sample_distorted_bounding_box(
+        tf.compat.v1.image.sample_distorted_bounding_box
+    )
+
+
 def _register_loops() -> None:
+    model_lib_v2.load_fine_tune_checkpoint = start.wrap_load_fine_tune_checkpoint(
+        model_lib_v2.load_fine_tune_checkpoint
+    )
     model_lib_v2.train_loop = train.wrap_train_loop(
-        model_lib_v2.train_loop,
+        start.wrap_train_loop(model_lib_v2.train_loop, read_pipeline=read_pipeline),
         read_pipeline=read_pipeline,
         is_video_pipeline=pipeline_check.is_video_pipeline,
-        check_checkpoint=checkpoint_check.check,
+        check_checkpoint=start.check,
     )
     model_lib_v2.eager_eval_loop = eval_pictures.wrap_eager_eval_loop(model_lib_v2.eager_eval_loop)
-    model_lib_v2.eval_continuously = evaluate.wrap_eval_continuously(model_lib_v2.eval_continuously)
+    averaging = ema_optimizer.ExponentialMovingAverage
+    averaging.swap_weights = averages.wrap_swap_weights(averaging.swap_weights)
+    of_evaluation = {
+        "stock_eval": model_lib_v2.eval_continuously,
+        "read_pipeline": read_pipeline,
+        "check_checkpoint": matching.check,
+        "has_weights": matching.of_contents,
+    }
+    model_lib_v2.eval_continuously = evaluate.wrap_eval_continuously(**of_evaluation)
+    model_lib_v2.train_loop = train_and_evaluate.wrap_train_loop(
+        model_lib_v2.train_loop, **of_evaluation
+    )
+    for name, work in (("train_loop", devices.TRAINING), ("eval_continuously", devices.EVALUATION)):
+        setattr(model_lib_v2, name, _announcing(getattr(model_lib_v2, name), work))
+
+
+def _announcing(loop: Callable, work: str) -> Callable:
+    """A loop that sets the devices up first, for programs that call it without `run`."""
+
+    @functools.wraps(loop)
+    def announcing(*args, **kwargs):
+        devices.announce(work, use_tpu=kwargs.get("use_tpu", False))
+        return loop(*args, **kwargs)
+
+    return announcing
 
 
 def _register_exporter() -> None:
@@ -149,7 +198,7 @@ def parse_pipeline(path: str, override: str | None = None) -> pipeline_pb2.Train
         PipelineError: naming the file and the line.
     """
     pipeline = pipeline_pb2.TrainEvalPipelineConfig()
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise pipeline_check.PipelineError(f"There is no pipeline.config at '{path}'.")
     try:
         with tf.io.gfile.GFile(path, "r") as file:
@@ -175,6 +224,35 @@ def _check_required_flags() -> None:
     for name in ("pipeline_config_path", "model_dir"):
         if name in flags.FLAGS and not flags.FLAGS[name].value:
             raise errors.InputError(f"The flag --{name} is missing.")
+    for name in _PLACES:
+        if name in flags.FLAGS and flags.FLAGS[name].value:
+            files.check_reachable(flags.FLAGS[name].value)
+
+
+def _announce_start(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
+    """Sets the devices up and prints them, and what of the pipeline.config has no effect."""
+
+    def flag(name: str):
+        return flags.FLAGS[name].value if name in flags.FLAGS else None
+
+    if "trained_checkpoint_dir" in flags.FLAGS:
+        work = devices.EXPORT
+    else:
+        work = devices.EVALUATION if flag("checkpoint_dir") else devices.TRAINING
+    # Before anything starts a device.
+    devices.announce(work, use_tpu=bool(flag("use_tpu")))
+    if not pipeline_check.is_video_pipeline(pipeline):
+        return
+    trains, model_dir = work == devices.TRAINING, flag("model_dir")
+    unused = unused_fields.find(
+        pipeline,
+        trains=trains,
+        evaluates=work != devices.EXPORT,
+        use_tpu=bool(flag("use_tpu")),
+        resumed_from=tf.train.latest_checkpoint(model_dir) if trains and model_dir else None,
+    )
+    for text in unused:
+        messages.say(f"warning: {flags.FLAGS.pipeline_config_path}: no effect: {text}")
 
 
 def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = None) -> None:
@@ -186,22 +264,18 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
             that has none itself.
     """
 
+    @command_line.ending()
     def main(argv):
-        try:
-            _check_required_flags()
-            # The stock mains read the file too, but do not say which file is wrong.
-            read_pipeline(
-                flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)
-            )
-            if override is not None:
-                for name in ("train_loop", "eval_continuously"):
-                    loop = getattr(model_lib_v2, name)
-                    setattr(
-                        model_lib_v2, name, functools.partial(loop, config_override=override.value)
-                    )
-            stock_main(argv)
-        except errors.ReportedError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(error.exit_status)
+        _check_required_flags()
+        # The stock mains read the file too, but do not say which file is wrong.
+        pipeline = read_pipeline(
+            flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)
+        )
+        _announce_start(pipeline)
+        if override is not None:
+            for name in ("train_loop", "eval_continuously"):
+                loop = getattr(model_lib_v2, name)
+                setattr(model_lib_v2, name, functools.partial(loop, config_override=override.value))
+        stock_main(argv)
 
     app.run(main)

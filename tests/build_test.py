@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "grpc": "grpcio",
     "object_detection": "tf-models-research-object-detection",
+    "official": "tf-models-official",
     "tensorflow_serving": "tensorflow-serving-api",
     "tf_keras": "tf-keras",
     "tf_slim": "tf-slim",

@@ -277,3 +277,34 @@ def test_only_evaluation_leaves_out_excluded_frames(tmp_path, monkeypatch, is_tr
     monkeypatch.setattr(builders.clip_dataset, "build", lambda reader, **given: given["excluded"])
     excluded = builders.build_dataset(reader, stock_build=None)
     assert excluded == (frozenset() if is_training else {("a", 3)})
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_only_training_draws_rare_actions_more_often(tmp_path, monkeypatch, capsys, is_training):
+    box = [0.1, 0.1, 0.7, 0.5]
+    records = [
+        tiny_pipeline.make_record(tiny_pipeline.gray_frames(4), {2: [(box, name)]})
+        for name in ["stand"] * 15 + ["walk"]
+    ]
+    pipeline = tiny_pipeline.make_pipeline(
+        f"{_EXTENSION} {{ class_balance {{ threshold: 0.25 }} }}",
+        label_map=tiny_pipeline.write_label_map(tmp_path / "label_map.pbtxt"),
+        train=tiny_pipeline.write_records(tmp_path / "train", records),
+    )
+    reader = pipeline.train_input_reader
+    options_lib.attach(reader, pipeline.Extensions[options_lib.EXTENSION])
+    transform = types.SimpleNamespace(is_training=is_training, preprocess=None)
+    monkeypatch.setattr(builders.stock_transform, "open_transform", lambda _: transform)
+    monkeypatch.setattr(builders, "_is_stock_preprocess", lambda _: True)
+    monkeypatch.setattr(builders.clip_dataset, "build", lambda reader, **given: given["balance"])
+    balance = builders.build_dataset(reader, stock_build=None)
+    if not is_training:
+        assert balance is None
+        return
+    # walk is in 1 of 16 keyframes: sqrt(0.25 * 16) = 2.
+    for _ in range(2):
+        np.testing.assert_allclose(balance([str(tmp_path / "train")]), [1.0, 1.0, 2.0, 1.0])
+    said = capsys.readouterr().err
+    assert said.count("class balance: a pass has 1.06 times") == 1, "datasets are built repeatedly"
+    # 2 of 17 rows that are drawn.
+    assert ["walk", "1", "6.25%", "11.76%", "2.00"] in [line.split() for line in said.splitlines()]

@@ -6,6 +6,9 @@ The modules are called op by op, without building a graph.
 Shapes: B clips, T frames, H W pixels, G boxes.
 """
 
+import pathlib
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +16,10 @@ from google.protobuf import text_format
 from object_detection import exporter_lib_v2
 
 from object_detection_ext import errors, exporting, registration
+from object_detection_ext.checkpoints import files
 from tests import tiny_pipeline
+from tests.checkpoints import trained
+from tests.data.picture_size_test import jpeg_bomb, png_bomb
 
 registration.register()
 
@@ -26,6 +32,33 @@ _NAMES = ("num_detections", "detection_boxes", "detection_scores", "detection_cl
 def model():
     pipeline = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK)
     return tiny_pipeline.build_model(pipeline, is_training=False)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> pathlib.Path:
+    """A folder with a checkpoint of the tiny model with moving averages."""
+    folder = tmp_path_factory.mktemp("written")
+    trained.write(tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK), folder, "averages")
+    return folder
+
+
+@pytest.fixture
+def training(tmp_path, written) -> pathlib.Path:
+    """The folder of a training with ckpt-1 and ckpt-2."""
+    folder = tmp_path / "model"
+    shutil.copytree(written, folder)
+    _copy_checkpoint(folder / "ckpt-1", folder / "ckpt-2")
+    (folder / "checkpoint").write_text(
+        'model_checkpoint_path: "ckpt-2"\n'
+        'all_model_checkpoint_paths: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-2"\n'
+    )
+    return folder
+
+
+def _copy_checkpoint(source: pathlib.Path, target: pathlib.Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    for suffix in (".index", ".data-00000-of-00001"):
+        shutil.copy(f"{source}{suffix}", f"{target}{suffix}")
 
 
 def _clips(batch: int = 2, height: int = 48, width: int = 80) -> np.ndarray:
@@ -127,6 +160,31 @@ def test_broken_frame_is_an_error(model):
         _detect(model, "encoded_clip", encoded)
 
 
+@pytest.mark.parametrize("input_type", ["encoded_clip", "tf_sequence_example"])
+@pytest.mark.parametrize("bomb", [jpeg_bomb, png_bomb])
+def test_frames_of_too_many_pixels_are_refused_before_they_are_decoded(model, input_type, bomb):
+    frames = [tiny_pipeline.encode_png(frame) for frame in _clips(1)[0]]
+    frames[3] = bomb(65000, 65000)
+    given = [frames]
+    if input_type == "tf_sequence_example":
+        given = [tiny_pipeline.make_record(frames, {2: []})]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)max_frame_pixels.*65000, 65000"):
+        _detect(model, input_type, given)
+
+
+def test_limit_of_pixels_is_the_pipelines(model):
+    encoded = [[tiny_pipeline.encode_png(frame) for frame in clip] for clip in _clips()]
+    _detect(model, "encoded_clip", encoded, max_frame_pixels=48 * 80)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="max_frame_pixels"):
+        _detect(model, "encoded_clip", encoded, max_frame_pixels=48 * 80 - 1)
+    option = (
+        "[object_detection_ext.protos.video_action_transformer] { clip { max_frame_pixels: 7 } }"
+    )
+    with exporting._with_assets(tiny_pipeline.make_pipeline(option), "encoded_clip"):
+        module = exporter_lib_v2.DETECTION_MODULE_MAP["encoded_clip"]
+        assert module.keywords["max_frame_pixels"] == 7
+
+
 def test_boxes_of_each_clip_are_its_own(model):
     clips = _clips()
     boxes = np.stack([_BOXES, np.concatenate([_BOXES[:1] / 2, np.zeros([1, 4], np.float32)])])
@@ -159,17 +217,16 @@ def test_signatures(model, input_type, specs):
     assert actual == specs
 
 
-def test_missing_label_map_is_said_and_leaves_no_trace_in_the_stock_map(tmp_path, capsys):
-    pipeline = tiny_pipeline.make_pipeline()
+def test_missing_label_map_is_said_and_leaves_no_trace_in_the_stock_map(training, capsys):
+    pipeline = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK)
     seen = []
 
     def stock_export(input_type, pipeline, *args):
         seen.append(exporter_lib_v2.DETECTION_MODULE_MAP[input_type].keywords["assets"].keys())
         raise KeyError("stops here")
 
-    tf.train.Checkpoint(step=tf.Variable(1)).save(str(tmp_path / "ckpt"))
     with pytest.raises(KeyError, match="stops here"):
-        exporting.wrap_export(stock_export)("clip_tensor", pipeline, str(tmp_path), "out")
+        exporting.wrap_export(stock_export)("clip_tensor", pipeline, str(training), "out")
     assert seen == [{"clip_description"}]
     assert "names no label map" in capsys.readouterr().out
     assert exporter_lib_v2.DETECTION_MODULE_MAP["clip_tensor"] is exporting.MODULES["clip_tensor"]
@@ -230,3 +287,80 @@ def test_pipeline_is_checked_first(tmp_path):
     wrong = tiny_pipeline.make_pipeline("model { faster_rcnn { number_of_stages: 3 } }")
     with pytest.raises(errors.InputError, match="number_of_stages: 3"):
         exporter_lib_v2.export_inference_graph("clip_tensor", wrong, str(tmp_path), "out")
+
+
+def _exported_from(path, override: str = "") -> tuple[str, object]:
+    """The checkpoint that the stock exporter would take, and the pipeline that it would write."""
+    seen = []
+
+    def stock_export(input_type, pipeline, trained_checkpoint_dir, output_directory):
+        stock = tf.train.CheckpointManager(
+            tf.train.Checkpoint(), trained_checkpoint_dir, max_to_keep=1
+        )
+        seen.extend((stock.latest_checkpoint, pipeline))
+        raise KeyError("stops here")
+
+    pipeline = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK + override)
+    with pytest.raises(KeyError, match="stops here"):
+        exporting.wrap_export(stock_export)("clip_tensor", pipeline, str(path), "out")
+    return tuple(seen)
+
+
+def test_folder_best_and_prefix_are_exported(training):
+    assert _exported_from(training)[0] == f"{training}/ckpt-2"
+    assert _exported_from(training / "ckpt-1")[0] == f"{training}/ckpt-1"
+    _copy_checkpoint(training / "ckpt-1", training / "best/ckpt-7")
+    assert _exported_from(training / "best")[0] == f"{training}/best/ckpt-7"
+
+
+def test_damaged_newest_checkpoint_is_passed_over(training, capsys):
+    with open(training / "ckpt-2.data-00000-of-00001", "r+b") as file:
+        file.truncate(1000)
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in training.iterdir())
+    assert _exported_from(training)[0] == f"{training}/ckpt-1"
+    assert f"WARNING: The checkpoint '{training}/ckpt-2' is damaged" in capsys.readouterr().err
+    # Folders that cannot be written to are exported too.
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in training.iterdir()) == before
+
+
+def test_averages_are_exported_and_the_config_says_so(training):
+    override = trained.optimizer("averages") + "eval_config { use_moving_averages: true }"
+    checkpoint, pipeline = _exported_from(training, override)
+    assert checkpoint != f"{training}/ckpt-2"
+    assert not pipeline.eval_config.use_moving_averages
+
+
+def _refused(path, override: str = "") -> str:
+    def stock_export(*args):
+        pytest.fail("work has started")
+
+    pipeline = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK + override)
+    with pytest.raises(errors.InputError) as info:
+        exporting.wrap_export(stock_export)("clip_tensor", pipeline, str(path), "out")
+    return str(info.value)
+
+
+def test_checkpoint_of_another_model_is_refused_before_work_starts(training):
+    message = _refused(training, "model { faster_rcnn { num_classes: 7 } }")
+    assert (
+        f"'{training}/ckpt-2' does not belong to the model of the pipeline.config in use" in message
+    )
+    assert "num_classes: 3 in the checkpoint, 7 in the pipeline.config in use" in message
+
+
+def test_checkpoint_that_diverged_is_refused_before_work_starts(training, written):
+    reader = tf.train.load_checkpoint(str(written))
+    keys = sorted(reader.get_variable_to_shape_map())
+    values = [reader.get_tensor(key) for key in keys]
+    weights = [key.startswith("model/") and ".OPTIMIZER" not in key for key in keys]
+    tf.raw_ops.SaveV2(
+        prefix=f"{training}/ckpt-2",
+        tensor_names=keys,
+        shape_and_slices=[""] * len(keys),
+        tensors=[np.nan * v if w else v for v, w in zip(values, weights, strict=True)],
+    )
+    message = _refused(training)
+    total = len(keys) - 1  # the object graph is no variable
+    assert f"'{training}/ckpt-2' cannot be used: 62 of its {total} variables have NaN" in message
+    assert f"The newest checkpoint beside it without such values is '{training}/ckpt-1'" in message
+    assert files.read(f"{training}/ckpt-1").non_finite == ()

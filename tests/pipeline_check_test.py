@@ -19,6 +19,7 @@ _EXTENSION = "[object_detection_ext.protos.video_action_transformer]"
 _CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "pipeline_configs"
 # Builds with nothing from disk.
 _FASTER_RCNN = "model.faster_rcnn"
+_LOSS = f"{_FASTER_RCNN}.second_stage_classification_loss"
 
 
 def _faults(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> list[str]:
@@ -36,6 +37,10 @@ def _ours(text: str) -> str:
 
 def _model(text: str) -> str:
     return f"model {{ faster_rcnn {{ {text} }} }}"
+
+
+def _loss(text: str) -> str:
+    return _model(f"second_stage_classification_loss {{ {text} }}")
 
 
 def test_tiny_pipeline_has_no_fault():
@@ -83,6 +88,7 @@ def test_pipelines_of_the_repository_have_no_fault_but_places_to_fill_in(path, m
             f"{_EXTENSION}.trunk.final_endpoint",
             "'Mixed_4g' does not exist.*Mixed_4f",
         ),
+        (_model("context_config { }"), f"{_FASTER_RCNN}.context_config", "another model"),
         (_model("number_of_stages: 1"), f"{_FASTER_RCNN}.number_of_stages", "1; this model has 2"),
         (
             _model("second_stage_box_predictor { rfcn_box_predictor { } }"),
@@ -98,9 +104,71 @@ def test_pipelines_of_the_repository_have_no_fault_but_places_to_fill_in(path, m
             "masks",
         ),
         (
-            _model("second_stage_classification_loss { weighted_softmax { } }"),
-            f"{_FASTER_RCNN}.second_stage_classification_loss",
-            "set weighted_sigmoid",
+            _loss("weighted_softmax { }"),
+            f"{_LOSS}.weighted_softmax",
+            r"set weighted_sigmoid \{ \} or weighted_sigmoid_focal \{ \}. .*several at once",
+        ),
+        (_loss("weighted_logits_softmax { }"), f"{_LOSS}.weighted_logits_softmax", "at once"),
+        (
+            _loss("bootstrapped_sigmoid { alpha: 0.5 }"),
+            f"{_LOSS}.bootstrapped_sigmoid",
+            "takes softmax in its place",
+        ),
+        (
+            _loss("weighted_dice_classification_loss { }"),
+            f"{_LOSS}.weighted_dice_classification_loss",
+            "takes softmax in its place",
+        ),
+        (
+            _loss("weighted_sigmoid_focal { gamma: -1 }"),
+            f"{_LOSS}.weighted_sigmoid_focal.gamma",
+            "-1; at least 0",
+        ),
+        (
+            _loss("weighted_sigmoid_focal { alpha: 1 }"),
+            f"{_LOSS}.weighted_sigmoid_focal.alpha",
+            "1; between 0 and 1",
+        ),
+        (
+            _loss("weighted_sigmoid_focal { }") + _model("hard_example_miner { }"),
+            f"{_LOSS}.weighted_sigmoid_focal",
+            "hard_example_miner. Take one",
+        ),
+        (
+            _ours("class_balance { threshold: 0 }"),
+            f"{_EXTENSION}.class_balance.threshold",
+            "than 0",
+        ),
+        (
+            _ours("class_balance { max_repeats: 0.5 }"),
+            f"{_EXTENSION}.class_balance.max_repeats",
+            "at least 1",
+        ),
+        (
+            _ours("class_balance { }") + "train_input_reader { shuffle: false }",
+            f"{_EXTENSION}.class_balance",
+            "Set train_input_reader.shuffle: true",
+        ),
+        (_ours("class_weights { }"), f"{_EXTENSION}.class_weights", "says nothing"),
+        (
+            _ours("class_weights { inverse_frequency { power: -1 } }"),
+            f"{_EXTENSION}.class_weights.inverse_frequency.power",
+            "-1; at least 0",
+        ),
+        (
+            _ours("class_weights { inverse_frequency { max_weight: 0.9 } }"),
+            f"{_EXTENSION}.class_weights.inverse_frequency.max_weight",
+            "0.9; at least 1",
+        ),
+        (
+            _ours("class_weights { weight { name: 'walk' weight: -1 } }"),
+            f"{_EXTENSION}.class_weights.weight[0].weight",
+            "-1; a number, at least 0",
+        ),
+        (
+            _ours("class_weights { weight { name: 'walk' } }"),
+            f"{_EXTENSION}.class_weights.weight[0].weight",
+            "missing",
         ),
         (
             _model("second_stage_post_processing { score_converter: SOFTMAX }"),
@@ -124,6 +192,11 @@ def test_pipelines_of_the_repository_have_no_fault_but_places_to_fill_in(path, m
         ),
         (_ours("clip { fps: 0 }"), f"{_EXTENSION}.clip.fps", "0; .* greater than 0"),
         (_ours("clip { fps: inf }"), f"{_EXTENSION}.clip.fps", "greater than 0"),
+        (
+            _ours("clip { max_frame_pixels: 0 }"),
+            f"{_EXTENSION}.clip.max_frame_pixels",
+            "0; at least 1",
+        ),
         (_ours("clip { frame_stride: 0 }"), f"{_EXTENSION}.clip.frame_stride", "0; at least 1"),
         (
             _ours("clip { min_frame_stride: 0 }"),
@@ -415,6 +488,34 @@ def test_other_syntax_errors_name_the_file(tmp_path, old, new):
     assert old in text
     path.write_text(text.replace(old, new, 1))
     assert _error_of_reading(path).startswith(f"{path}:")
+
+
+@pytest.mark.parametrize("focal", ["", "gamma: 0", "gamma: 2 alpha: 0.25"])
+def test_focal_loss_is_allowed(focal):
+    pipeline_check.check(
+        tiny_pipeline.make_pipeline(_loss(f"weighted_sigmoid_focal {{ {focal} }}")), "focal"
+    )
+
+
+def test_no_loss_is_softmax_to_the_stock_code():
+    pipeline = tiny_pipeline.make_pipeline()
+    pipeline.model.faster_rcnn.ClearField("second_stage_classification_loss")
+    (fault,) = _faults(pipeline)
+    assert fault.startswith(f"{_LOSS}: set weighted_sigmoid") and "takes softmax" in fault
+
+
+def test_weights_of_actions_are_looked_up_in_the_label_map(tmp_path):
+    label_map = tiny_pipeline.write_label_map(tmp_path / "label_map.pbtxt")
+    names = ("Walk", "stand", "stand")
+    weights = "".join(f"weight {{ name: '{name}' weight: 2 }}" for name in names)
+    pipeline = tiny_pipeline.make_pipeline(
+        _ours(f"class_weights {{ {weights} }}"), label_map=label_map
+    )
+    unknown, again = _faults(pipeline)
+    where = f"{_EXTENSION}.class_weights.weight"
+    assert unknown.startswith(f"{where}[0].name: 'Walk' is not in '{label_map}'.")
+    assert unknown.endswith("Did you mean 'walk'?")
+    assert again.startswith(f"{where}[2].name: 'stand' has a weight already")
 
 
 def test_missing_file_is_named(tmp_path):

@@ -11,12 +11,13 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 from object_detection import eval_util, exporter_lib_v2, inputs, model_lib, model_lib_v2
 from object_detection.builders import model_builder
 from object_detection.utils import config_util
 
-from object_detection_ext import errors, registration
+from object_detection_ext import devices, errors, registration
 from object_detection_ext.evaluation import ava_evaluator, protocols
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from tests import tiny_pipeline
@@ -38,6 +39,7 @@ def _stock_state() -> list:
         config_util.create_configs_from_pipeline_proto,
         config_util.create_pipeline_proto_from_configs,
         config_util.get_configs_from_pipeline_file,
+        model_lib_v2.load_fine_tune_checkpoint,
         model_lib_v2.train_loop,
         model_lib_v2.eager_eval_loop,
         model_lib_v2.eval_continuously,
@@ -179,6 +181,54 @@ def test_override_reaches_the_loops_of_a_main_that_has_none(run, tmp_path, monke
         "train_loop": {"model_dir": "a", "config_override": override.value},
         "eval_continuously": {"model_dir": "b", "config_override": override.value},
     }
+
+
+def test_devices_and_fields_without_effect_are_said_before_the_stock_main(run, tmp_path, capsys):
+    path = tiny_pipeline.write_pipeline(
+        tmp_path / "pipeline.config",
+        "train_config { use_bfloat16: true fine_tune_checkpoint: 'published/ckpt-1' } "
+        "eval_config { num_examples: 50 }",
+    )
+    model_dir = tmp_path / "model"
+    checkpoint = tf.train.Checkpoint(step=tf.Variable(7))
+    tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=1).save()
+
+    def said(**values):
+        devices._printed.clear()
+        run(
+            lambda argv: print("the stock main", file=sys.stderr),
+            pipeline_config_path=str(path),
+            **values,
+        )
+        first, *lines, last = capsys.readouterr().err.splitlines()
+        assert first.startswith("devices: ")
+        assert last == "the stock main"
+        assert all(line.startswith(f"warning: {path}: no effect: ") for line in lines)
+        return " ".join(lines)
+
+    training = said(model_dir=str(model_dir))
+    assert "train_config.use_bfloat16: true" in training
+    assert f"training resumes from {model_dir / 'ckpt-1'}" in training
+    assert "eval_config.num_examples: 50" in training
+    evaluation = said(model_dir=str(model_dir), checkpoint_dir=str(model_dir))
+    assert "eval_config.num_examples: 50" in evaluation
+    assert "fine_tune_checkpoint" not in evaluation
+    assert said(trained_checkpoint_dir=str(model_dir)) == ""
+    assert "fine_tune_checkpoint" not in said(model_dir=str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("name", ["train_loop", "eval_continuously"])
+def test_a_loop_that_a_notebook_calls_sets_the_devices_up_first(name, monkeypatch):
+    works = []
+
+    def announce(work, **_):
+        works.append(work)
+        raise KeyboardInterrupt  # before anything is read
+
+    monkeypatch.setattr(devices, "announce", announce)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(model_lib_v2, name)(pipeline_config_path="none", model_dir="none")
+    assert works == [{"train_loop": "training", "eval_continuously": "evaluation"}[name]]
 
 
 def test_wrong_input_inside_the_stock_main_ends_with_a_message(run, tmp_path, capsys):

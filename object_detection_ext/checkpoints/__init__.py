@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints on disk, and whether they belong to a model."""
+"""Checkpoints: on disk, whether they belong to a model, and what a training starts from."""

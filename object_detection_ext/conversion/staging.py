@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from object_detection_ext import files
+from object_detection_ext import files, json_text
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.data import record_writer
 
@@ -262,7 +262,7 @@ class Staging:
             return None
         with self._files.open(path, "r") as file:
             try:
-                return json.loads(file.read())
+                return json_text.parsed(file.read())
             except ValueError:
                 return None  # not ours, or damaged: as good as none
 

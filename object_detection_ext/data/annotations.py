@@ -16,7 +16,7 @@ from typing import NamedTuple
 from google.protobuf import text_format
 from object_detection.protos import string_int_label_map_pb2
 
-from object_detection_ext import errors
+from object_detection_ext import errors, printable
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 # No video is 30 years long, and in a video's own units larger times do not fit into 64 bits.
@@ -127,6 +127,8 @@ def _checked_names(path: str, label_map) -> dict[int, str]:
             problems.append(f"id {item.id} stands twice: {names[item.id]!r} and {item.name!r}")
         elif not item.name:
             problems.append(f"id {item.id} has no name")
+        elif printable.in_one_line(item.name) != item.name:
+            problems.append(f"name {item.name!r} of id {item.id} has control characters")
         elif item.name in names.values():
             problems.append(f"name {item.name!r} stands twice, the second time with id {item.id}")
         else:
@@ -160,10 +162,11 @@ class RowProblem:
         return f"{self.fault}; {self.advice}"
 
 
-HEADER, COLUMNS, VIDEO_ID, NUMBER, RANGE, ORDER = PROBLEM_CODES = (
+HEADER, COLUMNS, VIDEO_ID, CONTROL, NUMBER, RANGE, ORDER = PROBLEM_CODES = (
     "header_row",
     "malformed_row",
     "empty_video_id",
+    "control_characters",
     "not_a_number",
     "box_out_of_range",
     "box_corner_order",
@@ -260,6 +263,11 @@ def _parse_row(fields: list[str], row: int, first: bool, only_box: bool = False)
     if not video_id:
         advice = "it must be the video's file name without its extension"
         problems.append(RowProblem(VIDEO_ID, "video_id", "", "video_id is empty", advice))
+    shown = printable.in_one_line(video_id)
+    if shown != video_id:
+        fault = f"video_id is '{shown}'"
+        advice = "it must not have control characters"
+        problems.append(RowProblem(CONTROL, "video_id", shown, fault, advice))
     seconds = _seconds(fields[1], problems)
     if len(fields) == 2:
         corners = action_id = person_id = None

@@ -44,6 +44,21 @@ _CROPS_AND_FLIPS = frozenset(
 
 _ON_LABELS = frozenset({"drop_label_probabilistically", "random_jitter_boxes", "remap_labels"})
 
+# Of the others, those after which a picture is as large as before, and those after which it has the
+# size that the step says.
+_KEEP_SIZE = frozenset(
+    {
+        "normalize_image",
+        "random_horizontal_flip",
+        "random_patch_gaussian",
+        "random_pixel_value_scale",
+        "random_vertical_flip",
+    }
+)
+_SET_SIZE = frozenset(
+    {"random_resize_method", "random_scale_crop_and_pad_to_square", "resize_image"}
+)
+
 
 class Steps(NamedTuple):
     """A pipeline's steps in two lists, each in the pipeline's order."""
@@ -60,6 +75,26 @@ class Steps(NamedTuple):
 def kind_of(step: preprocessor_pb2.PreprocessingStep) -> str | None:
     """The name of the field that is set."""
     return step.WhichOneof("preprocessing_step")
+
+
+def steps_that_draw_sizes(
+    steps: Sequence[preprocessor_pb2.PreprocessingStep],
+) -> tuple[list[str], bool]:
+    """Which steps make pictures of one size differ.
+
+    Args:
+        steps: in the pipeline's order.
+
+    Returns:
+        Their kinds, and whether pictures of any size leave the steps with one size.
+    """
+    drawing, is_set = [], False
+    for kind in map(kind_of, steps):
+        if kind in _SET_SIZE:
+            drawing, is_set = [], True
+        elif kind not in ON_COLOURS | _ON_LABELS | _KEEP_SIZE:
+            drawing, is_set = [*drawing, kind], False
+    return drawing, is_set
 
 
 def sort_steps(steps: Iterable[preprocessor_pb2.PreprocessingStep]) -> Steps:

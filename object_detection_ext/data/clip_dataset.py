@@ -14,9 +14,10 @@ records whose checksum is wrong; in files that are not local, what follows is lo
 Shapes: T frames, H W pixels as encoded, h w pixels as the model gets them.
 """
 
+import functools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +30,9 @@ from object_detection_ext.data import (
     clip_decoder,
     clip_drawing,
     clip_packing,
+    input_check,
+    picture_size,
+    random_draws,
     record_files,
     stock_transform,
 )
@@ -42,6 +46,9 @@ _log = logging.getLogger("tensorflow")
 # Records that are expanded into clips side by side, so that a batch does not hold neighbouring
 # keyframes of one long record only.
 _RECORDS_INTERLEAVED = 16
+
+# Keyframes that copies of one keyframe are spread over; each is a clip's JPEGs.
+_KEYFRAMES_SHUFFLED = 64
 
 # After so many broken clips without a whole one between them, reading is an error.
 _MOST_BROKEN_IN_A_ROW = 200
@@ -61,6 +68,9 @@ def build(
     choice: clip_decoder.FrameChoice = clip_decoder.NEIGHBOURS,
     fps: float | None = None,
     excluded: frozenset[Frame] = frozenset(),
+    balance: Callable[[Sequence[str]], Sequence[float]] | None = None,
+    max_frame_pixels: int = picture_size.MAX_PIXELS,
+    drops_unknown_labels: bool = False,
 ) -> tf.data.Dataset:
     """Builds the dataset of clips for the stock train and eval loops.
 
@@ -75,6 +85,12 @@ def build(
         fps: frames per second that the records must have; None: any.
         excluded: keyframes to leave out, (video id, seconds), as records name them:
             `video_id,timestamp`. With any, a record that names a keyframe otherwise is an error.
+        balance: from the record files to the repeat factors of actions by id (see
+            `class_balance`); None: each keyframe once in a pass.
+        max_frame_pixels: a frame of more pixels costs its clip, as one that cannot be decoded does.
+        drops_unknown_labels: whether rows with labels that the label map does not have are dropped.
+            Otherwise they are an error where they are found before reading begins, and reported
+            where they are met later.
 
     Returns:
         A dataset of (features, labels) as the stock builder gives it, with two differences if
@@ -83,7 +99,8 @@ def build(
         pictures use, holds the clip's middle frame, [h, w, 3].
 
     Raises:
-        RecordFileError: if there is nothing to read, or its frame rate is another.
+        RecordFileError: if there is nothing to read, its frame rate is another, or for any other
+            fault that `input_check` finds.
         ValueError: if the reader's kind or its label map is missing.
     """
     if input_reader.WhichOneof("input_reader") != "tf_record_input_reader":
@@ -92,26 +109,82 @@ def build(
         raise ValueError("label_map_path is missing from the input reader.")
     patterns = list(input_reader.tf_record_input_reader.input_path)
     paths = record_files.check_record_files(patterns)
+    is_stock = isinstance(transform, stock_transform.StockTransform)
+    checked = input_check.check(
+        input_check.Reader(
+            input_reader,
+            paths,
+            input_check.Batch.of(batch_size, input_context),
+            transform if is_stock else None,
+            drops_unknown_labels,
+        )
+    )
     look = record_files.look_at_records(paths, _RECORDS_LOOKED_AT)
     record_files.check_frame_rate(look, fps)
     record_files.warn_of_repeated_frames(look, *choice.reach(num_frames))
-    decoder = clip_decoder.ClipDecoder(input_reader.label_map_path, num_frames, choice)
+    decoder = clip_decoder.ClipDecoder(
+        input_reader.label_map_path,
+        num_frames,
+        choice,
+        max_frame_pixels=max_frame_pixels,
+        reports_unknown_labels=not checked.saw_all_records,
+        repeat_factors=None if balance is None else balance(paths),
+    )
     dataset = _read_records(patterns, _Rescue(paths), input_reader, input_context)
     dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
     if excluded:
         dataset = _without(dataset, excluded)
-    if isinstance(transform, stock_transform.StockTransform):
+    if balance is not None:
+        # The copies of a keyframe come one after the other.
+        dataset = dataset.shuffle(_KEYFRAMES_SHUFFLED)
+    if is_stock:
         build_clips = _draw_then_decode if transform.steps.only_crop_and_flip else _decode_then_draw
         dataset = build_clips(dataset, decoder, transform)
     else:
         dataset = _whole_clips(dataset, decoder)
         if transform is not None:
             dataset = dataset.map(transform, tf.data.AUTOTUNE)
+    if checked.picture_size is not None:
+        dataset = dataset.map(functools.partial(_checked_size, num_frames, checked.picture_size))
     if batch_size:
         if input_context is not None:
             batch_size = input_context.get_per_replica_batch_size(batch_size)
-        dataset = dataset.batch(batch_size, drop_remainder=input_reader.drop_remainder)
+        is_evaluation = is_stock and not transform.is_training
+        dataset = dataset.batch(
+            batch_size, drop_remainder=_drops_remainder(input_reader, is_evaluation)
+        )
     return dataset.prefetch(input_reader.num_prefetch_batches)
+
+
+def _drops_remainder(input_reader: input_reader_pb2.InputReader, is_evaluation: bool) -> bool:
+    """Whether the clips at the end that do not fill a batch are left out.
+
+    The stock default leaves them out. That loses nothing in training, which reads on, but an
+    evaluation would be of fewer clips than there are: it must be asked for, as a TPU may need it.
+    """
+    if is_evaluation and not input_reader.HasField("drop_remainder"):
+        return False
+    return input_reader.drop_remainder
+
+
+def _checked_size(num_frames: int, size: tuple[int, int], features: dict, labels: dict):
+    """The same clip, if its frames have the size that all of a batch must have."""
+    image = features[_Fields.image]
+    rows = tf.shape(image)[0] // (num_frames if image.dtype == tf.uint8 else 1)
+    actual = tf.stack([rows, tf.shape(image)[1]])
+    fits = tf.debugging.Assert(
+        tf.reduce_all(tf.equal(actual, size)),
+        [
+            "model.faster_rcnn.image_resizer: the clips of a batch must have one shape, but the "
+            f"first records' frames are {size[0]} x {size[1]} pixels after resizing, and",
+            "another record's are",
+            actual,
+            "Set pad_to_max_dimension: true in keep_aspect_ratio_resizer, or fixed_shape_resizer, "
+            "or a batch_size of 1.",
+        ],
+    )
+    with tf.control_dependencies([fits]):
+        return {**features, _Fields.image: tf.identity(image)}, labels
 
 
 def _read_records(patterns, rescue: "_Rescue", input_reader, input_context) -> tf.data.Dataset:
@@ -217,17 +290,19 @@ def _existing(path: bytes) -> bytes:
 def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.data.Dataset:
     """From records to keyframes with their encoded frames: ((file, record, name), keyframe)."""
 
-    def keyframes_of(path, number, record):
-        return decoder.keyframes(record).map(
+    def keyframes_of(path, number, record, seed=None):
+        return decoder.keyframes(record, seed).map(
             lambda keyframe: ((path, number, keyframe[_Fields.source_id]), keyframe)
         )
 
-    def whole_keyframes_of(path, number, record):
+    def whole_keyframes_of(*element):
         # Bytes that are no SequenceExample at all fail in keyframes_of. Errors of reading, which
         # would come again and again, are not for this to ignore.
-        one = tf.data.Dataset.from_tensors((path, number, record))
+        one = tf.data.Dataset.from_tensors(element)
         return one.flat_map(keyframes_of).ignore_errors(log_warning=True)
 
+    if decoder.draws:
+        dataset = random_draws.with_seeds(dataset, "keyframes")
     return dataset.interleave(
         whole_keyframes_of,
         cycle_length=_RECORDS_INTERLEAVED if shuffle else 1,
@@ -277,6 +352,7 @@ def _decode_then_draw(
             features = {**features, _Fields.original_image: middle}
         return features, labels
 
+    draw = random_draws.own_stream("augmentation", draw)
     return _whole_clips(dataset, decoder).map(draw, tf.data.AUTOTUNE)
 
 
@@ -287,11 +363,13 @@ def _draw_then_decode(
 
     Colours are changed last, in the part that was cut out.
     """
-    drawing = clip_drawing.Drawing(decoder.num_frames, transform)
+    drawing = clip_drawing.Drawing(decoder.num_frames, transform, decoder.max_frame_pixels)
 
     def size_of(keyframe):
         middle = clip_packing.middle_frame_index(decoder.num_frames)
-        return clip_decoder.frame_size(keyframe[clip_decoder.ENCODED_FRAMES][middle])
+        return clip_decoder.frame_size(
+            keyframe[clip_decoder.ENCODED_FRAMES][middle], decoder.max_frame_pixels
+        )
 
     # A keyframe whose frame has no size goes on, for it is decoding that says so.
     dataset = _attempt(
@@ -300,9 +378,15 @@ def _draw_then_decode(
         lambda keyframe: (keyframe, tf.constant([1, 1])),
         log_errors=False,
     )
-    dataset = dataset.map(lambda whole, name, sized: (name, drawing.draw(*sized)), tf.data.AUTOTUNE)
+
+    def draw(whole, name, sized):
+        return name, drawing.draw(*sized)
+
+    draw = random_draws.own_stream("augmentation", draw)
+    dataset = dataset.map(draw, tf.data.AUTOTUNE)
     dataset = _skip_broken(_attempt(dataset, drawing.decode, drawing.without_pictures))
-    return dataset.map(drawing.with_static_shapes, tf.data.AUTOTUNE)
+    finish = random_draws.own_stream("colours", drawing.finish)
+    return dataset.map(finish, tf.data.AUTOTUNE)
 
 
 def _attempt(
@@ -348,8 +432,9 @@ def _count_broken(state, element):
 
     def warn():
         text = tf.strings.format(
-            "WARNING: clip skipped: a frame of {} (record {} of {}) cannot be decoded, or its "
-            "frames differ in size. Clips skipped so far: {}",
+            "WARNING: clip skipped: a frame of {} (record {} of {}) cannot be decoded, has more "
+            "pixels than clip { max_frame_pixels }, or its frames differ in size. Clips skipped "
+            "so far: {}",
             (name, number, path, skipped),
         )
         tf.print(text)

@@ -20,6 +20,7 @@ from object_detection_ext.data import (
     clip_packing,
     clip_resizing,
     clip_window,
+    picture_size,
     stock_transform,
 )
 
@@ -43,9 +44,21 @@ class Drawn(NamedTuple):
 class Drawing:
     """The stock transformation in two halves, where it only crops, flips and changes colours."""
 
-    def __init__(self, num_frames: int, transform: stock_transform.StockTransform):
-        """Takes T and the transformation."""
+    def __init__(
+        self,
+        num_frames: int,
+        transform: stock_transform.StockTransform,
+        max_frame_pixels: int = picture_size.MAX_PIXELS,
+    ):
+        """Creates the two halves.
+
+        Args:
+            num_frames: T.
+            transform: of the stock input function.
+            max_frame_pixels: frames of more pixels are refused before they are decoded.
+        """
         self._num_frames = num_frames
+        self._max_frame_pixels = max_frame_pixels
         self._transform = transform
         self._steps = transform.steps
         self._resizer = transform.build_resizer()
@@ -97,7 +110,10 @@ class Drawing:
         return {**labels, _Fields.groundtruth_boxes: boxes}
 
     def decode(self, drawn: Drawn) -> tuple[dict, dict]:
-        """(features, labels) with pictures: the stacked clip, uint8 [T h, w, 3], under `image`.
+        """(features, labels) with pictures: the clip under `image`.
+
+        It is stacked, uint8 [T h, w, 3], or, if colours are still to be changed (see `finish`),
+        the part of each frame that is wanted, uint8 [T, H', W', 3].
 
         Raises:
             tf.errors.InvalidArgumentError: if a frame cannot be decoded, or frames differ in size.
@@ -113,15 +129,24 @@ class Drawing:
     def without_pictures(self, drawn: Drawn) -> tuple[dict, dict]:
         """What `decode` gives, with pictures of no pixels: stands for a clip that is broken."""
         nothing = tf.zeros([0, 0, 3], tf.uint8)
-        pictures = {
-            key: nothing
-            for key in (_Fields.image, _Fields.original_image)
-            if key == _Fields.image or key in drawn.features
-        }
+        frames = nothing[tf.newaxis] if self._steps.on_colours else nothing
+        pictures = {_Fields.image: frames}
+        if _Fields.original_image in drawn.features:
+            pictures[_Fields.original_image] = nothing
         return {**drawn.features, **pictures}, drawn.labels
 
-    def with_static_shapes(self, features: dict, labels: dict) -> tuple[dict, dict]:
-        """The same, with the shapes of pictures known as far as the resizer tells them."""
+    def finish(self, features: dict, labels: dict) -> tuple[dict, dict]:
+        """Changes the colours of what `decode` gave, where the pipeline does.
+
+        Colours are drawn here, not in `decode`, which stays parallel with a seed that way (see
+        `random_draws`).
+
+        Returns:
+            (features, labels) with the stacked clip, uint8 [T h, w, 3], and the shapes of pictures
+            known as far as the resizer has them.
+        """
+        if self._steps.on_colours:
+            features = {**features, _Fields.image: self._coloured(features[_Fields.image])}
         rows = None if self._height is None else self._num_frames * self._height
         shapes = {
             _Fields.image: [rows, self._width, 3],
@@ -133,18 +158,25 @@ class Drawing:
         }, labels
 
     def _decode_clip(self, drawn: Drawn) -> tf.Tensor:
-        """The stacked clip uint8 [T h, w, 3]."""
+        """The clip as `decode` gives it."""
         window = drawn.window
-        parts = clip_decoder.decode_parts(drawn.encoded, drawn.size, window, self._num_frames)
+        parts = clip_decoder.decode_parts(
+            drawn.encoded, drawn.size, window, self._num_frames, self._max_frame_pixels
+        )
         if self.resizes_bytes:
             return clip_resizing.stacked_clip(parts, window, self._height, self._width)
         pictures = tf.stack(
             [clip_decoder.cut_out(picture, parts.offset, window) for picture in parts.pictures]
         )
         if self._steps.on_colours:
-            pictures = clip_augmentation.change_colours(
-                tf.cast(pictures, tf.float32), self._steps.on_colours
-            )
+            return pictures
+        return clip_packing.stack_frames(self._map(self._finished, pictures))
+
+    def _coloured(self, pictures: tf.Tensor) -> tf.Tensor:
+        """From uint8 [T, H', W', 3] to the stacked clip, with other colours."""
+        pictures = clip_augmentation.change_colours(
+            tf.cast(pictures, tf.float32), self._steps.on_colours
+        )
         return clip_packing.stack_frames(self._map(self._finished, pictures))
 
     def _map(self, function, elements: tf.Tensor) -> tf.Tensor:

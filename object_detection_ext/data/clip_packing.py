@@ -45,7 +45,7 @@ def unpack_clips(images: tf.Tensor, num_frames: int) -> tf.Tensor:
     static = images.shape
     height = static[1] if static[1] is not None else shape[1]
     width = static[2] if static[2] is not None else shape[2]
-    clips = tf.reshape(images, [-1, height, width, num_frames, 3])
+    clips = tf.reshape(images, [_batch(images), height, width, num_frames, 3])
     return tf.transpose(clips, [0, 3, 1, 2, 4])  # [B, T, H, W, 3]
 
 
@@ -87,6 +87,10 @@ def unstack_frames(images: tf.Tensor, num_frames: int) -> tf.Tensor:
             f"{3 * num_frames} channels, is float: see model.preprocess.)"
         )
     height = tf.shape(images)[1] // num_frames if rows is None else rows // num_frames
-    return tf.reshape(
-        images, [-1, num_frames, height, tf.shape(images)[2] if width is None else width, 3]
-    )
+    width = tf.shape(images)[2] if width is None else width
+    return tf.reshape(images, [_batch(images), num_frames, height, width, 3])
+
+
+def _batch(images: tf.Tensor) -> int:
+    """B where it is known: the stock code takes batches apart by it; else what `reshape` finds."""
+    return -1 if images.shape[0] is None else images.shape[0]

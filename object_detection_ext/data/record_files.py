@@ -15,12 +15,12 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message as protobuf_message
 
-from object_detection_ext import errors
-from object_detection_ext.data import record_writer
+from object_detection_ext import errors, files
+from object_detection_ext.data import picture_size, record_writer
 
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
-_HEADER, _FOOTER = 12, 4
-FRAME_BYTES = _HEADER + _FOOTER
+HEADER_BYTES, _FOOTER = 12, 4
+FRAME_BYTES = HEADER_BYTES + _FOOTER
 # Up to this part of it, a measured frame rate is told as the plain number that it is next to.
 _PLAIN_RATE_WITHIN = 0.01
 
@@ -51,9 +51,9 @@ def _find_records(path: str, size: int, stamp: int) -> WholeRecords:
     position, positions = 0, []
     with open(path, "rb", buffering=0) as file:
         while position < size:
-            header = os.pread(file.fileno(), _HEADER, position)
-            length, is_intact = _length(header)
-            end = position + _HEADER + length + _FOOTER
+            header = os.pread(file.fileno(), HEADER_BYTES, position)
+            length, is_intact = record_length(header)
+            end = position + HEADER_BYTES + length + _FOOTER
             if not is_intact or end > size:
                 break
             positions.append(position)
@@ -61,9 +61,9 @@ def _find_records(path: str, size: int, stamp: int) -> WholeRecords:
     return WholeRecords(np.array(positions, np.int64), position < size)
 
 
-def _length(header: bytes) -> tuple[int, bool]:
-    """A record's length, and whether it is the one that was written."""
-    if len(header) < _HEADER:
+def record_length(header: bytes) -> tuple[int, bool]:
+    """A record's length, from its first `HEADER_BYTES`, and whether it is the one written."""
+    if len(header) < HEADER_BYTES:
         return 0, False
     length = header[:8]
     return struct.unpack("<Q", length)[0], record_writer.masked_checksum(length) == header[8:]
@@ -77,17 +77,22 @@ def read_record(path: str, position: int) -> bytes | None:
 
 
 def _read_record(file: BinaryIO) -> bytes | None:
-    length, _ = _length(file.read(_HEADER))
+    length, _ = record_length(file.read(HEADER_BYTES))
     record, checksum = file.read(length), file.read(_FOOTER)
     return record if record_writer.masked_checksum(record) == checksum else None
 
 
-def damaged_records(path: str, tell: Callable[[int], None] | None = None) -> list[int]:
+def damaged_records(
+    path: str,
+    tell: Callable[[int], None] | None = None,
+    look: Callable[[int, bytes], None] | None = None,
+) -> list[int]:
     """Reads a whole local file and compares the checksum of each record.
 
     Args:
       path: the file.
       tell: takes the bytes read so far, after each record.
+      look: takes the number, from 0, and the bytes of each record that is what was written.
 
     Returns:
       Numbers, from 0, of the whole records that are not what was written.
@@ -95,8 +100,11 @@ def damaged_records(path: str, tell: Callable[[int], None] | None = None) -> lis
     damaged, positions = [], find_records(path).positions
     with open(path, "rb") as file:
         for number in range(len(positions)):
-            if _read_record(file) is None:
+            record = _read_record(file)
+            if record is None:
                 damaged.append(number)
+            elif look is not None:
+                look(number, record)
             if tell is not None:
                 tell(file.tell())
     return damaged
@@ -104,7 +112,7 @@ def damaged_records(path: str, tell: Callable[[int], None] | None = None) -> lis
 
 def check_exists(path: str) -> None:
     """Raises RecordFileError if a record file that was there is gone."""
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise RecordFileError(
             f"{path} is gone: it was there when reading began. Training and evaluation read their "
             "record files again and again, so they must stay."
@@ -127,7 +135,7 @@ def check_record_files(patterns: Iterable[str]) -> Sequence[str]:
     """
     paths = []
     for pattern in patterns:
-        matches = sorted(tf.io.gfile.glob(pattern))
+        matches = files.glob(pattern)
         if not matches:
             raise RecordFileError(
                 f"No record file matches '{pattern}' (tf_record_input_reader.input_path). "
@@ -339,7 +347,7 @@ def _facts(path: str, number: int, example: tf.train.SequenceExample) -> RecordF
 def _frame_size(encoded: bytes, example: tf.train.SequenceExample) -> tuple[int, int]:
     """Height and width of an encoded picture; as the header has them if it cannot be read."""
     try:
-        height, width, _ = tf.io.decode_image(encoded, expand_animations=False).shape
+        height, width = picture_size.header_size(tf.constant(encoded)).numpy()
     except tf.errors.OpError:
         header = example.context.feature
         height, width = (

@@ -43,6 +43,14 @@ class ActionBoxPredictor(box_predictor.KerasBoxPredictor):
         self._box_head = linear_layers._box_prediction_head
         self._class_head = linear_layers._class_prediction_head
 
+    def without_classes(self) -> tf.Module:
+        """The layers whose shape does not depend on the number of classes, by their attributes."""
+        module = tf.Module()
+        module.action_head = self.action_head
+        if self._box_head._share_box_across_classes:
+            module._box_head = self._box_head
+        return module
+
     def call(self, image_features, roi_pool, training=None, prediction_stage=2):
         """Predicts classes and boxes.
 

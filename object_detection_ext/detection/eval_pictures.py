@@ -69,9 +69,31 @@ def wrap_eager_eval_loop(stock_loop: Callable) -> Callable:
         names["vutils"] = types.SimpleNamespace(
             draw_side_by_side_evaluation_image=pictures.draw_side_by_side
         )
+        names["tf"] = _TensorFlowThatReportsErrors(names["tf"])
         return types.FunctionType(stock_loop.__code__, names)(*arguments)
 
     return eager_eval_loop
+
+
+class _TensorFlowThatReportsErrors:
+    """The `tf` of the stock loop, in which an error of a batch ends the evaluation.
+
+    The stock loop takes any error for the end of a replica's examples, logs it and computes its
+    metrics from the batches before: out of memory at the second batch gives the mAP of one.
+    """
+
+    def __init__(self, stock_tf: types.ModuleType):
+        self._stock_tf = stock_tf
+        self.logging = types.SimpleNamespace(info=self._info)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stock_tf, name)
+
+    def _info(self, message: str, *arguments: Any) -> None:
+        is_one_replica = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if is_one_replica and message.startswith("Encountered"):
+            raise  # the error that the stock loop is handling
+        self._stock_tf.logging.info(message, *arguments)
 
 
 @dataclasses.dataclass(frozen=True)

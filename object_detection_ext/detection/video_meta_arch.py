@@ -93,6 +93,11 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         return self._proposals_from_groundtruth
 
     @property
+    def training_label_map_path(self) -> str:
+        """Where the names of the classes stand that the training has; empty: not known."""
+        return self._picture_label_map_path
+
+    @property
     def image_resizer(self):
         """From a frame [H, W, 3] to (resized frame [h, w, 3], its shape without padding [3])."""
         return self._image_resizer_fn
@@ -132,6 +137,24 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         if KEY_EMBEDDINGS in prediction_dict:
             detections[KEY_EMBEDDINGS] = prediction_dict[KEY_EMBEDDINGS]
         return detections
+
+    def restore_from_objects(self, fine_tune_checkpoint_type="detection"):
+        """What to restore; see the base class.
+
+        'detection' means here all but the layers whose shape depends on the number of classes.
+        Trainings restore more than that, see `checkpoints.start`.
+        """
+        if fine_tune_checkpoint_type != "detection":
+            return super().restore_from_objects(fine_tune_checkpoint_type)
+        model = tf.Module()
+        for name in (
+            "_feature_extractor_for_proposal_features",
+            "_first_stage_box_predictor_first_conv",
+            "_first_stage_box_predictor",
+        ):
+            setattr(model, name, getattr(self, name))
+        model._mask_rcnn_box_predictor = self._mask_rcnn_box_predictor.without_classes()
+        return {"model": model}
 
     @property
     def feature_map_size(self) -> tuple[int, int]:

@@ -67,6 +67,7 @@ CHECKS = (
     Check("label maps", {"pipeline", "label_map"}, pipeline_checks.label_maps_differ),
     Check("max_number_of_boxes", {"pipeline", "annotations"}, pipeline_checks.too_many_boxes),
     Check("record files", {"records"}, record_checks.files),
+    Check("contents of records", {"records"}, record_checks.whole_records),
     Check("frames of records", {"records"}, record_checks.lengths),
     Check("frame rate of records", {"records"}, record_checks.frame_rates),
     Check("labels of records", {"records"}, record_checks.labels),

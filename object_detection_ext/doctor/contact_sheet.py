@@ -6,12 +6,12 @@ pixel boxes are seen at once. Frames are uint8 [H, W, 3] RGB.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from object_detection_ext import files
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.doctor import annotation_rows, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
@@ -64,9 +64,8 @@ def write(path: str, exam: Examination, count: int) -> int:
     tiles = list(choose(exam, count))
     if tiles:
         sheet = draw(list(_pictures(exam, tiles)))
-        temporary = f"{path}.incomplete"
-        Image.fromarray(sheet).save(temporary, "PNG")
-        os.replace(temporary, path)
+        with files.replaced_when_complete(path, "wb") as file:
+            Image.fromarray(sheet).save(file, "PNG")
     return len(tiles)
 
 

@@ -127,7 +127,9 @@ def _read_pipeline(exam: Examination, found: list[Finding], path: str) -> None:
     for split, reader in pipeline_checks.readers(exam.pipeline).items():
         patterns = reader.tf_record_input_reader.input_path
         if patterns:
-            records[split] = split_records.SplitRecords(split, patterns, exam.report)
+            records[split] = split_records.SplitRecords(
+                split, patterns, exam.report, pipeline_checks.max_frame_pixels(exam.pipeline)
+            )
     exam.records = records
 
 

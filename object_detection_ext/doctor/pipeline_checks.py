@@ -34,6 +34,11 @@ def clip_options(pipeline) -> tuple[int | None, float | None]:
     return clip.num_frames, clip.fps or None
 
 
+def max_frame_pixels(pipeline) -> int:
+    """Returns the pixels that a frame of the records may have."""
+    return pipeline.Extensions[options_lib.EXTENSION].clip.max_frame_pixels
+
+
 def own_faults(exam: Examination) -> Iterator[Finding]:
     """What `pipeline_check` finds, which training would stop at."""
     for fault in pipeline_check.find_faults(exam.pipeline):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the record files that a pipeline.config names.
 
-All local ones are read for their checksums; what records say is that of the first of each file.
+All records of local files are read; lengths and frame rates are those of the first of each file.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from object_detection_ext import builders
 from object_detection_ext import options as options_lib
-from object_detection_ext.data import annotations
+from object_detection_ext.data import annotations, input_check
 from object_detection_ext.doctor import findings
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
@@ -71,16 +71,78 @@ def _contents(records: SplitRecords) -> Iterator[Finding]:
             "use fewer shards, or convert again", count=len(records.empty), unit="files",
             value=os.path.basename(records.empty[0]), items=tuple(records.empty),
         )  # fmt: skip
-    if records.look.unreadable:
-        text = records.look.unreadable[0]
-        file = max((path for path in records.paths if text.startswith(path)), key=len)
+    if records.unreadable:
+        text = records.unreadable[0]
+        file = _file_of(text, records)
         yield Finding(
             "record_unreadable", ERROR, file,
-            f"no records of clips: {findings.in_words(records.look.unreadable)}",
-            "make the records with create_ava_records", count=len(records.look.unreadable),
-            unit="records", value=text.removeprefix(file).lstrip(":, "),
-            items=records.look.unreadable,
+            f"no records of clips: {findings.in_words(records.unreadable)}",
+            "make the records with create_ava_records", count=len(records.unreadable),
+            unit="records", value=_after_file(text, records), items=records.unreadable,
         )  # fmt: skip
+
+
+def whole_records(exam: Examination) -> Iterator[Finding]:
+    """What is wrong inside records: lists, pictures, boxes, keyframes."""
+    for records in exam.records.values():
+        faults = records.faults
+        for code, texts, what, unit, advice in (
+            (
+                "record_lists", faults.lists, "lists that should be of one length differ",
+                "records", "write one entry for each frame, and one for each row of a frame",
+            ),
+            (
+                "record_keyframe", faults.keyframes, "annotated frames that cannot be decoded",
+                "frames", "convert again; training leaves their clips out",
+            ),
+            (
+                "record_frame_pixels", faults.pixels,
+                f"frames of more than {faults.max_frame_pixels:,} pixels", "frames",
+                "training leaves their clips out: convert with --short_side, or set clip { "
+                "max_frame_pixels }",
+            ),
+            (
+                "record_frame_size", faults.sizes, "frames of another size", "records",
+                "all frames of a record must have one size: convert again",
+            ),
+            (
+                "record_box", faults.boxes,
+                "boxes [ymin, xmin, ymax, xmax] that are not in the frame", "boxes",
+                "write sides in parts of the frame, from 0 to 1, ymin < ymax and xmin < xmax",
+            ),
+        ):  # fmt: skip
+            if texts:
+                yield Finding(
+                    code, ERROR, _file_of(texts[0], records), f"{what}: {findings.in_words(texts)}",
+                    advice, count=len(texts), unit=unit,
+                    value=_after_file(texts[0], records), items=tuple(texts),
+                )  # fmt: skip
+        yield from _without_keyframe(records)
+
+
+def _without_keyframe(records: SplitRecords) -> Iterator[Finding]:
+    texts = records.faults.without_keyframe
+    if texts:
+        # Where no record of a file has one, training stops before it begins.
+        files = [path for path, count in records.faults.with_keyframe.items() if not count]
+        yield Finding(
+            "record_not_annotated", ERROR if files else WARNING,
+            files[0] if files else _file_of(texts[0], records),
+            f"records without an annotated frame (region/is_annotated), which give no clip: "
+            f"{findings.in_words(texts)}",
+            "mark the frames that are annotated, also where nobody is on them",
+            count=len(texts), unit="records", value=_after_file(texts[0], records),
+            items=tuple(texts),
+        )  # fmt: skip
+
+
+def _file_of(text: str, records: SplitRecords) -> str:
+    """The file that a text about a record begins with."""
+    return max((path for path in records.paths if text.startswith(path)), key=len)
+
+
+def _after_file(text: str, records: SplitRecords) -> str:
+    return text.removeprefix(_file_of(text, records)).lstrip(":, ")
 
 
 def lengths(exam: Examination) -> Iterator[Finding]:
@@ -148,20 +210,24 @@ def labels(exam: Examination) -> Iterator[Finding]:
 def _labels(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     path = readers(exam.pipeline)[records.split].label_map_path
     try:
-        names = set(annotations.read_label_map(path).values())
+        names = {name: number for number, name in annotations.read_label_map(path).items()}
     except annotations.AnnotationError:
         return  # `pipeline_check` says so
-    unknown: dict[str, str] = {}
-    for record in records.look.records:
-        for label in sorted(record.labels - names):
-            unknown.setdefault(label, record.path)
+    unknown = {label: of for label, of in sorted(records.labels.items()) if label not in names}
     if unknown:
-        label, file = next(iter(unknown.items()))
+        label, (_, file) = next(iter(unknown.items()))
+        texts = []
+        for name, (count, _) in unknown.items():
+            near = input_check.nearest_names(name, names)
+            hint = f"; nearest: {' or '.join(map(repr, near))}" if near else ""
+            texts.append(f"{name!r} ({count:,} rows{hint})")
+        dropped = exam.pipeline.Extensions[options_lib.EXTENSION].clip.drop_unknown_labels
         yield Finding(
-            "record_label_unknown", ERROR, file,
-            f"labels that {path} does not have: {findings.in_words([repr(x) for x in unknown])}",
-            "their rows are dropped in training: use the label map of the conversion, or convert "
-            "again", count=len(unknown), unit="labels", value=label, items=tuple(unknown),
+            "record_label_unknown", WARNING if dropped else ERROR, file,
+            f"labels that {path} does not have: {findings.in_words(texts)}",
+            "their rows are dropped in training, as clip { drop_unknown_labels } says" if dropped
+            else "training refuses them: use the label map of the conversion, or convert again",
+            count=len(unknown), unit="labels", value=label, items=tuple(unknown),
         )  # fmt: skip
 
 
@@ -173,7 +239,7 @@ def counts(exam: Examination) -> Iterator[Finding]:
 
 def _counts(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     split = exam.splits.get(records.split)
-    if split is None or not records.look.records or records.truncated or records.look.unreadable:
+    if split is None or not records.look.records or records.truncated or records.unreadable:
         return
     if records.look.keyframes_per_record != 1:
         return  # only some records were looked at, and these need not be like the others

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record files of a split, as a pipeline.config names them."""
 
+import functools
 import os
 import re
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
-
+from object_detection_ext import files
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import record_files
-from object_detection_ext.doctor import findings
+from object_detection_ext.data import picture_size, record_files
+from object_detection_ext.doctor import findings, whole_records
 
 _MAX_RECORDS = 32
 _SHARD = re.compile(r"(?P<set>.*)-\d{5}-of-(?P<count>\d{5})")
@@ -26,24 +26,30 @@ class SplitRecords:
       damaged: numbers of records that are not what was written, by local file.
       empty: local files without a record.
       num_records: of all local files.
+      faults: of the contents of all records of local files.
       look: at the first records of files that are whole.
     """
 
     def __init__(
-        self, split: str, patterns: Sequence[str], report: Callable[[str], None] | None = None
+        self,
+        split: str,
+        patterns: Sequence[str],
+        report: Callable[[str], None] | None = None,
+        max_frame_pixels: int = picture_size.MAX_PIXELS,
     ):
-        """Reads local files once to compare checksums, and looks into the first records.
+        """Reads local files once, compares checksums and looks at each record.
 
         Args:
           split: "train" or "val".
           patterns: of the reader's `input_path`.
           report: takes lines of progress.
+          max_frame_pixels: that a frame may have.
         """
         self.split = split
         self.without_match: list[str] = []
         self.paths: list[str] = []
         for pattern in patterns:
-            found = sorted(tf.io.gfile.glob(pattern))
+            found = files.glob(pattern)
             self.paths += [path for path in found if path not in self.paths]
             if not found:
                 self.without_match.append(pattern)
@@ -54,7 +60,8 @@ class SplitRecords:
         }
         self.empty = [p for p in local if not len(found[p].positions) and p not in self.truncated]
         self.num_records = sum(len(records.positions) for records in found.values())
-        self.damaged = _damaged(split, local, report)
+        self.faults = whole_records.RecordFaults(max_frame_pixels)
+        self.damaged = _damaged(split, local, report, self.faults)
         unusable = {*self.truncated, *self.empty, *self.damaged}
         readable = [path for path in self.paths if path not in unusable]
         self.look = record_files.look_at_records(readable, _MAX_RECORDS)
@@ -68,6 +75,25 @@ class SplitRecords:
         return {name: sorted(several) for name, several in counts.items() if len(several) > 1}
 
     @property
+    def unreadable(self) -> tuple[str, ...]:
+        """What was found in place of records of clips, one text each."""
+        local = tuple(path for path in self.paths if os.path.isfile(path))
+        elsewhere = (text for text in self.look.unreadable if not text.startswith(local))
+        return (*self.faults.unreadable, *elsewhere)
+
+    @property
+    def labels(self) -> dict[str, tuple[int, str]]:
+        """Labels of the records: in how many rows, and the file of the first.
+
+        Of files that are not local, those of the first records, which do not tell the rows.
+        """
+        labels = dict(self.faults.labels)
+        for record in self.look.records:
+            for label in record.labels:
+                labels.setdefault(label, (0, record.path))
+        return labels
+
+    @property
     def fps(self) -> float | None:
         """Frames per second of the records; None if none tells."""
         return self.look.fps
@@ -78,8 +104,10 @@ class SplitRecords:
         return findings.in_words([os.path.basename(path) for path in self.paths])
 
 
-def _damaged(split: str, paths: Sequence[str], report) -> dict[str, list[int]]:
-    """Compares the checksums of all records: numbers of the damaged ones by file."""
+def _damaged(
+    split: str, paths: Sequence[str], report, faults: whole_records.RecordFaults
+) -> dict[str, list[int]]:
+    """Reads all records: numbers of the damaged ones by file; the others go to `faults`."""
     total = sum(os.path.getsize(path) for path in paths)
     progress = progress_lib.Progress(
         f"{split} records", total / 1e6, "MB read", report, tell_end=False
@@ -87,7 +115,9 @@ def _damaged(split: str, paths: Sequence[str], report) -> dict[str, list[int]]:
     damaged, before = {}, 0
     for path in paths:
         numbers = record_files.damaged_records(
-            path, lambda position, before=before: progress.update((before + position) / 1e6)
+            path,
+            lambda position, before=before: progress.update((before + position) / 1e6),
+            functools.partial(faults.look, path),
         )
         before += os.path.getsize(path)
         if numbers:

@@ -18,16 +18,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from object_detection_ext import command_line
 from object_detection_ext.evaluation import csv_io, person_boxes, protocols
 from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
 from object_detection_ext.evaluation.frame_ap import (
     DEFAULT_IOU_THRESHOLD,
     ClassMatches,
     ClassResult,
+    TieSpan,
     average_precision,
     closest_boxes,
     match_class,
     mean_average_precision,
+    mean_tie_span,
     order_frame_rows,
     score_classes,
 )
@@ -54,6 +57,7 @@ __all__ = [
     "NO_GROUND_TRUTH",
     "PersonResult",
     "Selection",
+    "TieSpan",
     "average_precision",
     "check_categories",
     "closest_boxes",
@@ -63,6 +67,7 @@ __all__ = [
     "evaluate_files_at",
     "match_class",
     "mean_average_precision",
+    "mean_tie_span",
     "order_frame_rows",
     "protocol",
     "score_classes",
@@ -94,12 +99,14 @@ class GroupResult:
       average_precision: mean over its classes with ground truth; None if there is none.
       classes: how many classes it has.
       classes_with_ground_truth: how many the mean is over.
+      tie_span: what the mean becomes with other orders of equal scores.
     """
 
     name: str
     average_precision: float | None
     classes: int
     classes_with_ground_truth: int
+    tie_span: TieSpan | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,8 @@ class PersonResult:
       ground_truth: distinct people in the ground truth.
       detections: detected people.
       true_positives: how many of these are right.
+      tie_span: what the AP becomes with other orders of people with equal scores; which rows are
+        one person is not part of it.
     """
 
     iou_threshold: float
@@ -119,6 +128,7 @@ class PersonResult:
     ground_truth: int
     detections: int
     true_positives: int
+    tie_span: TieSpan | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,11 @@ class AvaResult:
         return {entry.id: entry.average_precision for entry in self.classes}
 
     @property
+    def tie_span(self) -> TieSpan | None:
+        """What the mAP becomes with the worst and the best order of equal scores; None without."""
+        return mean_tie_span(self.classes)
+
+    @property
     def classes_without_ground_truth(self) -> tuple[int, ...]:
         """Ids of the classes that the mean leaves out."""
         return tuple(entry.id for entry in self.classes if entry.average_precision is None)
@@ -167,6 +182,7 @@ class AvaResult:
         """The result in types that JSON has; an AP that does not exist is None."""
         return {
             "mAP": self.mean_average_precision,
+            "mAP_of_equals": None if self.tie_span is None else asdict(self.tie_span),
             "per_class": {
                 entry.name or str(entry.id): entry.average_precision for entry in self.classes
             },
@@ -204,6 +220,7 @@ def group_means(
             mean_average_precision(group),
             len(group),
             sum(entry.average_precision is not None for entry in group),
+            mean_tie_span(group),
         )
         for name, group in members.items()
     )
@@ -223,10 +240,7 @@ def score_people(
     """
     results = []
     for iou_threshold in iou_thresholds:
-        # People have no order of their own but the score: no protocol's order of equals holds.
-        (entry,) = score_classes(
-            people, detections, [person_boxes.PERSON], iou_threshold, protocol=protocols.MMACTION2
-        )
+        (entry,) = score_classes(people, detections, [person_boxes.PERSON], iou_threshold)
         results.append(
             PersonResult(
                 iou_threshold,
@@ -234,6 +248,7 @@ def score_people(
                 entry.ground_truth,
                 entry.detections,
                 entry.true_positives,
+                entry.tie_span,
             )
         )
     return tuple(results)
@@ -284,7 +299,7 @@ def evaluate_at(
     results = []
     for iou_threshold in iou_thresholds:
         classes = score_classes(
-            rows.ground_truth, rows.detections, categories, iou_threshold, report, rows.protocol
+            rows.ground_truth, rows.detections, categories, iou_threshold, report
         )
         results.append(
             AvaResult(
@@ -419,8 +434,15 @@ def _format_number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def format_tie_span(span: TieSpan | None) -> str:
+    """What to add to a printed AP: nothing where the order of equals does not change it."""
+    if span is None or not span.is_wide:
+        return ""
+    return f"; equal scores: {span}, by their order"
+
+
 def format_classes(result: AvaResult) -> list[str]:
-    """The table of classes, one line each."""
+    """The table of classes, one line each; the last column only where equal scores matter."""
     width = max(len(entry.name) for entry in result.classes)
     lines = [f"{'id':>4}  {'class':<{width}}  {'AP':>7}  {'boxes':>8}  {'detections':>10}"]
     lines += [
@@ -428,6 +450,12 @@ def format_classes(result: AvaResult) -> list[str]:
         f"{entry.ground_truth:>8,}  {entry.detections:>10,}"
         for entry in result.classes
     ]
+    spans = [entry.tie_span for entry in result.classes]
+    if any(span is not None and span.is_wide for span in spans):
+        lines[0] += "  by the order of equals"
+        for number, span in enumerate(spans, 1):
+            if span is not None and span.is_wide:
+                lines[number] += f"  {span}"
     return lines
 
 
@@ -437,12 +465,14 @@ def _format_summary(result: AvaResult) -> list[str]:
     lines = [
         f"{group.name} mAP{at}: {_format_number(group.average_precision, 6)} over "
         f"{group.classes_with_ground_truth} of {group.classes} classes"
+        f"{format_tie_span(group.tie_span)}"
         for group in result.groups
     ]
     lines += [
         f"localization, person AP@{entry.iou_threshold:g}IOU: "
         f"{_format_number(entry.average_precision, 6)} ({entry.ground_truth:,} people, "
         f"{entry.detections:,} detected, {entry.true_positives:,} right)"
+        f"{format_tie_span(entry.tie_span)}"
         for entry in result.localization
     ]
     if result.mean_average_precision is None:
@@ -450,7 +480,7 @@ def _format_summary(result: AvaResult) -> list[str]:
     evaluated = len(result.classes) - len(result.classes_without_ground_truth)
     lines.append(
         f"mAP{at}: {result.mean_average_precision:.6f} over {evaluated} of "
-        f"{len(result.classes)} classes"
+        f"{len(result.classes)} classes{format_tie_span(result.tie_span)}"
     )
     return lines
 
@@ -526,8 +556,11 @@ def _print_json(results: Sequence[AvaResult], report: Report) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, 1 where there is no mAP, or 2 for unusable input."""
-    options = _parse_arguments(arguments)
+    with command_line.printing():
+        return _run(_parse_arguments(arguments))
 
+
+def _run(options: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 

@@ -14,8 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from object_detection_ext import compat  # noqa: F401  (must come before object_detection)
-from object_detection_ext.evaluation import ava_ap, frame_ap, person_boxes, protocols
+from object_detection_ext import (
+    compat,  # noqa: F401  (must come before object_detection)
+    errors,
+    printable,
+)
+from object_detection_ext.evaluation import ava_ap, csv_io, frame_ap, person_boxes, protocols
 from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes
 from object_detection_ext.evaluation.match_log import MatchLog
 
@@ -97,9 +101,8 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
     def clear(self) -> None:
         """Forgets all frames."""
         self._counts = collections.Counter()
-        self._actions = MatchLog(self._iou_thresholds, self._protocol)
-        # People come in the order of their scores, which no protocol is to change.
-        self._people = MatchLog(person_boxes.IOU_THRESHOLDS, protocols.MMACTION2)
+        self._actions = MatchLog(self._iou_thresholds)
+        self._people = MatchLog(person_boxes.IOU_THRESHOLDS)
         # Ground truth that waits for its detections, by image id, oldest first. None: the frame
         # does not count.
         self._waiting: dict[Any, collections.deque[LabelledBoxes | None]] = {}
@@ -122,8 +125,16 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
 
         Raises:
           ValueError: for a box with ymin > ymax or xmin > xmax, or with NaN.
+          errors.InputError: for a box whose area would not be a number.
         """
         boxes = _as_boxes(groundtruth_dict[_Input.groundtruth_boxes])
+        huge = (np.abs(boxes) > csv_io.MAX_CORNER).any(axis=1)
+        if huge.any():
+            raise errors.InputError(
+                f"image {printable.in_one_line(image_id)}: ground-truth box "
+                f"{boxes[huge][0].tolist()} has corners beyond {csv_io.MAX_CORNER:,.0f}; boxes in "
+                "records are normalized to [0, 1]."
+            )
         classes = np.asarray(groundtruth_dict[_Input.groundtruth_classes]).reshape(-1)
         _check_same_length(image_id, boxes=boxes, classes=classes)
         wrong = ~(boxes[:, :2] <= boxes[:, 2:]).all(axis=1)
@@ -195,11 +206,11 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
         """Ground truth and detections of one frame that count, in the protocol's order."""
         order = self._protocol.row_order
         known = np.isin(ground_truth.classes, self._class_ids)
-        labelled = frame_ap.order_frame_rows(
+        labelled = frame_ap.order_frame_ground_truth(
             ground_truth.boxes[known],
             ground_truth.classes[known],
             ground_truth.scores[known],
-            row_order=order,
+            order,
         )
         keep = np.isin(classes, self._class_ids) & ~np.isnan(scores)
         boxes, classes, scores = frame_ap.order_frame_rows(
@@ -246,7 +257,8 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
           truth 'AvaDetectionBoxes_PerformanceByCategory/AP@0.5IOU/<name>'; for each group with
           ground truth 'AvaDetectionBoxes_PerformanceByGroup/mAP@0.5IOU/<group>'; for people
           'AvaDetectionBoxes_Localization/AP@0.5IOU' and '..@0.75IOU'. What has no ground truth is
-          left out, with a warning where no class has any.
+          left out, with a warning where no class has any. Where the order of equal scores matters
+        to a mean by more than 1e-6, a line in the log says what it may become.
         """
         self._report()
         metrics: dict[str, float] = {}
@@ -257,6 +269,9 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
             if entry.average_precision is not None:
                 name = f"{METRIC_PREFIX}Localization/AP@{iou_threshold}IOU"
                 metrics[name] = entry.average_precision
+                _log_tie_span(
+                    f"person AP@{iou_threshold}IOU", entry.average_precision, entry.tie_span
+                )
         return metrics
 
     def _evaluate_actions(self, iou_threshold: float) -> dict[str, float]:
@@ -269,6 +284,7 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
             return {}
         at = f"@{iou_threshold}IOU"
         metrics = {f"{METRIC_PREFIX}Precision/mAP{at}": mean}
+        _log_tie_span(f"mAP{at}", mean, ava_ap.mean_tie_span(classes))
         for entry in classes:
             if entry.average_precision is not None:
                 name = f"{METRIC_PREFIX}PerformanceByCategory/AP{at}/{entry.name}"
@@ -305,6 +321,12 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
                 counts["unlisted detections"],
                 fate,
             )
+
+
+def _log_tie_span(name: str, value: float, span: frame_ap.TieSpan | None) -> None:
+    """Logs what other orders of equal scores would make of a figure, where that is not the same."""
+    if text := ava_ap.format_tie_span(span):
+        _log.info("AVA %s: %.6f%s", name, value, text)
 
 
 def _frame_rows(boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> LabelledBoxes:

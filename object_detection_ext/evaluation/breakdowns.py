@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from object_detection_ext import command_line
 from object_detection_ext.errors import InputError
 from object_detection_ext.evaluation import (
     ava_ap,
@@ -144,6 +145,11 @@ def break_down(
     counted_rows = rows.ground_truth if train_annotations is None else train_annotations.rows
     counts = _training_counts(counted_rows, categories)
     warnings, intervals = list(rows.warnings), None
+    if met.tie_span is not None and met.tie_span.is_wide:
+        warnings.append(
+            f"equal scores: mAP@{iou_threshold:g}IOU is {met.tie_span}, depending on their order; "
+            "the figures are those of the order of the file"
+        )
     if resamples and len(met.videos) < 2:
         warnings.append("no intervals: the ground truth has one video, there is nothing to draw")
     elif resamples:
@@ -225,9 +231,10 @@ def to_dict(result: Breakdowns) -> dict:
     """The breakdowns in types that JSON has; an AP that does not exist is None."""
     all_errors, first_errors = result.total_errors
     pairs = result.confusion.most_frequent(_MOST_CONFUSED)
-    names = result.confusion.names
+    names, met = result.confusion.names, result.matching
     return {
         "mAP": result.mean_average_precision,
+        "mAP_of_equals": None if met.tie_span is None else asdict(met.tie_span),
         "protocol": list(result.rules),
         "counts": asdict(result.matching.selection.counts),
         "people": [asdict(entry) for entry in result.people],
@@ -287,8 +294,11 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, 1 where there is no mAP, or 2 for unusable input."""
-    options = _parse_arguments(arguments)
+    with command_line.printing():
+        return _run(_parse_arguments(arguments))
 
+
+def _run(options: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 

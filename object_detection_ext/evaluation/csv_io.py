@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, printable
 from object_detection_ext.progress import Progress
 
 Frame = tuple[str, int | float]
@@ -26,6 +26,8 @@ Report = Callable[[str], None]
 _COLUMNS = ("video_id", "timestamp", "x1", "y1", "x2", "y2", "action_id", "score")
 _CHUNK_ROWS = 100_000
 _DEFAULT_SCORE = 1.0
+# Boxes are normalized; from about 1e154 on, their areas are not numbers.
+MAX_CORNER = 1e6
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,10 @@ def _read_integer(text: str) -> int:
     return int(number)
 
 
-def _read_finite(text: str) -> float:
+def _read_corner(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text!r} is not finite")
+    if not abs(number) <= MAX_CORNER:
+        raise ValueError(f"{text!r} is not finite, or too large")
     return number
 
 
@@ -112,8 +114,10 @@ def _read_score(text: str) -> float:
     return number
 
 
-_FIELD_READERS = (_read_finite,) * 4 + (_read_integer, _read_score)
-_FIELD_WANTS = ("a finite number",) * 4 + ("a whole number", "a number, not NaN")
+_FIELD_READERS = (_read_corner,) * 4 + (_read_integer, _read_score)
+_FIELD_WANTS = (
+    f"a finite number, of a box that is normalized to [0, 1] ({MAX_CORNER:,.0f} at most)",
+) * 4 + ("a whole number", "a number, not NaN")
 
 
 class _FrameIndex:
@@ -141,6 +145,11 @@ class _FrameIndex:
                 f"{self._name}, line {line}: timestamp {timestamp!r} is not a number of seconds."
                 f"{hint}"
             ) from None
+        if printable.in_one_line(video_id) != video_id:
+            raise errors.InputError(
+                f"{self._name}, line {line}: video_id is '{printable.in_one_line(video_id)}', but "
+                "must not have control characters."
+            )
         number = self._number_of_frame.setdefault(frame, len(self._number_of_frame))
         self._number_of_text[text] = number
         return number
@@ -174,7 +183,7 @@ def _read_labelled(
     except ValueError:
         _raise_for_field(name, rows, lines)
         raise
-    if not np.isfinite(corners).all() or np.isnan(scores).any():
+    if not (np.abs(corners) <= MAX_CORNER).all() or np.isnan(scores).any():
         _raise_for_field(name, rows, lines)
     return LabelledBoxes(np.array(frame, np.int64), corners[:, [1, 0, 3, 2]], classes, scores)
 
@@ -367,6 +376,8 @@ def _read_label(path: str, line: int, fields: dict[str, str]) -> _Label:
     if not re.fullmatch(r"-?\d+", id_text):
         raise errors.InputError(f"{path}, line {line}: id {id_text!r} is not a whole number.")
     name = fields.get("name") or fields.get("display_name", "")
+    if printable.in_one_line(name) != name:
+        raise errors.InputError(f"{path}, line {line}: name {name!r} has control characters.")
     return _Label(line, int(id_text), name, fields.get("label_type", ""))
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matching of detections with ground truth, and average precision.
 
-The figures agree with the programs' to the last bits also where scores, boxes or overlaps are
-equal, because what decides the order there is kept: for the ActivityNet program, rows pass a heap
-of tuples per frame; for all, `np.argsort`, which does not keep the order of equals, is called on
-the same arrays.
+Where scores are all different, the figures agree with the programs'. The programs order equal
+scores by `np.argsort`, whose order of equals depends on the CPU. Here equal scores come in the
+order of the detections' rows, on every machine, and `TieSpan` says how much that choice matters.
 
 Shape legend: N rows, G ground-truth rows, D detections, P pairs of a detection and a ground-truth
 box of its frame and class.
@@ -17,10 +16,37 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes, Report
-from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol, RowOrder
+from object_detection_ext.evaluation.protocols import ACTIVITYNET, RowOrder
 from object_detection_ext.progress import Progress
 
 DEFAULT_IOU_THRESHOLD = 0.5
+# A span up to this one is not worth a word: it does not change the six digits that are printed.
+_MIN_SPAN = 1e-6
+
+
+@dataclass(frozen=True)
+class TieSpan:
+    """What AP becomes with the worst and with the best order of equal scores.
+
+    Which of two equals claims a box, and which of them comes first on the precision-recall curve,
+    is free: no sort by score, stable or not, gives an AP outside this span. Which rows a cap keeps
+    is not free, see `order_frame_rows`.
+
+    Attributes:
+        worst: with false positives before true positives in every group of equals.
+        best: with true positives first.
+    """
+
+    worst: float
+    best: float
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the order of equals changes the AP by more than 1e-6."""
+        return self.best - self.worst > _MIN_SPAN
+
+    def __str__(self) -> str:
+        return f"{self.worst:.6f} to {self.best:.6f}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +59,7 @@ class ClassResult:
     ground_truth: int
     detections: int
     true_positives: int
+    tie_span: TieSpan | None = None
 
 
 def order_frame_rows(
@@ -42,7 +69,10 @@ def order_frame_rows(
     max_rows: int = 0,
     row_order: RowOrder = "heap",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of one frame that the cap leaves, in the order in which they claim boxes.
+    """Detections of one frame that the cap leaves, in the order in which they claim boxes.
+
+    Of equal scores at the cap, "heap" keeps what the ActivityNet program's heap keeps, the other
+    orders keep the first rows.
 
     Args:
       boxes: [N, 4], [ymin, xmin, ymax, xmax].
@@ -54,66 +84,99 @@ def order_frame_rows(
     Returns:
       (boxes, classes, scores) of at most max_rows rows, in the dtypes given.
     """
-    if row_order == "heap":
-        return _heap_order(boxes, classes, scores, max_rows)
     kept = np.argsort(-scores, kind="stable")
-    kept = kept[:max_rows] if max_rows else kept
+    if max_rows and len(kept) > max_rows:
+        if row_order == "heap" and scores[kept[max_rows - 1]] == scores[kept[max_rows]]:
+            in_heap = [row[-1] for row in _heap(boxes, classes, scores, max_rows)]
+            kept = kept[np.isin(kept, in_heap)]
+        kept = kept[:max_rows]
     if row_order == "file":
         kept = np.sort(kept)
     return boxes[kept], classes[kept], scores[kept]
 
 
-def _heap_order(boxes, classes, scores, max_rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`order_frame_rows` as the ActivityNet program does it.
+def order_frame_ground_truth(
+    boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, row_order: RowOrder = "heap"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ground truth of one frame; of boxes that a detection overlaps equally, it meets the first.
 
-    It keeps a heap of (score, class, ymin, xmin, ymax, xmax) per frame and sorts what is left by
-    score, so the order of equal scores is that of the heap's array.
+    Args and returns are those of `order_frame_rows`, without a cap.
+    """
+    if row_order == "heap":
+        # As the program: by score, and equals (ground truth has no scores) as the heap has them.
+        heap = sorted(_heap(boxes, classes, scores, 0), key=lambda row: -row[0])
+        kept = np.array([row[-1] for row in heap], int)
+        return boxes[kept], classes[kept], scores[kept]
+    return order_frame_rows(boxes, classes, scores, 0, row_order)
+
+
+def _heap(boxes, classes, scores, max_rows) -> list[tuple]:
+    """The ActivityNet program's heap of (score, class, ymin, xmin, ymax, xmax), in its own order.
+
+    Each entry ends with its place among the N rows. Of rows that are equal in all else the program
+    may keep any; here it is the first, so places count down inside the heap.
     """
     heap: list[tuple] = []
-    for row in zip(scores.tolist(), classes.tolist(), *boxes.T.tolist(), strict=True):
+    rows = zip(
+        scores.tolist(), classes.tolist(), *boxes.T.tolist(), range(0, -len(scores), -1),
+        strict=True,
+    )  # fmt: skip
+    for row in rows:
         if not max_rows or len(heap) < max_rows:
             heapq.heappush(heap, row)
         elif row[0] > heap[0][0]:
             heapq.heapreplace(heap, row)
-    heap.sort(key=lambda row: -row[0])
-    table = np.array(heap, np.float64).reshape(-1, 6)
-    return (
-        table[:, 2:].astype(boxes.dtype),
-        table[:, 1].astype(classes.dtype),
-        table[:, 0].astype(scores.dtype),
-    )
+    return [(*row[:-1], -row[-1]) for row in heap]
 
 
 def order_rows(rows: LabelledBoxes, max_rows: int, row_order: RowOrder) -> LabelledBoxes:
     """`order_frame_rows` on every frame; frames in the order in which they first appear."""
     if not len(rows):
         return rows
-    _, first_row, frame = np.unique(rows.frame, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first_row))[frame]  # [N], 0 for the frame that appears first
-    by_score = np.lexsort((-rows.scores, rank))
-    size = np.bincount(rank)
-    start = np.cumsum(size) - size
-    sorted_rank = rank[by_score]
-    kept_size = np.minimum(size, max_rows) if max_rows else size
-    place = np.arange(len(rows)) - start[sorted_rank]
-    chosen = by_score[place < kept_size[sorted_rank]]
+    rank, size = _rank_of_frame(rows.frame)
+    by_score = np.lexsort((-rows.scores, rank))  # keeps the order of equals
+    start = (np.cumsum(size) - size)[rank[by_score]]
+    place = np.arange(len(rows)) - start
+    chosen = by_score[place < max_rows] if max_rows else by_score
+    if row_order == "heap" and max_rows:
+        # Frames whose scores differ at the cap need no heap: for them a sort gives the same.
+        first_out = np.flatnonzero(place == max_rows)
+        last_kept = rows.scores[by_score[first_out - 1]]
+        cut = first_out[rows.scores[by_score[first_out]] == last_kept]
+        kept_start = np.cumsum(np.minimum(size, max_rows)) - np.minimum(size, max_rows)
+        for first in cut:
+            number = rank[by_score[first]]
+            own = by_score[start[first] : start[first] + size[number]]
+            source = np.sort(own)
+            frame = rows[source]
+            heap = _heap(frame.boxes, frame.classes, frame.scores, max_rows)
+            kept = own[np.isin(own, source[[row[-1] for row in heap]])]
+            chosen[kept_start[number] : kept_start[number] + max_rows] = kept
     if row_order == "file":
-        return rows[chosen[np.lexsort((chosen, rank[chosen]))]]
-    kept = rows[chosen]
-    if row_order == "score":
-        return kept
-    # Frames whose scores all differ need no heap: for them a sort gives the same.
-    score = rows.scores[by_score]
-    equals = (score[1:] == score[:-1]) & (sorted_rank[1:] == sorted_rank[:-1])
-    by_file = np.argsort(rank, kind="stable")
-    kept_start = np.cumsum(kept_size) - kept_size
-    for group in np.unique(sorted_rank[1:][equals]):
-        source = by_file[start[group] : start[group] + size[group]]
-        target = slice(kept_start[group], kept_start[group] + kept_size[group])
-        kept.boxes[target], kept.classes[target], kept.scores[target] = _heap_order(
-            rows.boxes[source], rows.classes[source], rows.scores[source], max_rows
+        chosen = chosen[np.lexsort((chosen, rank[chosen]))]
+    return rows[chosen]
+
+
+def order_ground_truth(rows: LabelledBoxes, row_order: RowOrder) -> LabelledBoxes:
+    """`order_frame_ground_truth` on every frame; frames in the order in which they appear."""
+    if row_order != "heap" or not len(rows):
+        return order_rows(rows, 0, row_order)
+    rank, size = _rank_of_frame(rows.frame)
+    ordered = rows[np.argsort(rank, kind="stable")]
+    stops = np.cumsum(size)
+    for stop, count in zip(stops[size > 1].tolist(), size[size > 1].tolist(), strict=True):
+        own = slice(stop - count, stop)
+        ordered.boxes[own], ordered.classes[own], ordered.scores[own] = order_frame_ground_truth(
+            ordered.boxes[own], ordered.classes[own], ordered.scores[own]
         )
-    return kept
+    return ordered
+
+
+def _rank_of_frame(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row the rank of its frame by first appearance, and for each rank its rows."""
+    _, first_row, index = np.unique(frame, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first_row))[index]
+    return rank, np.bincount(rank)
 
 
 def is_detection(
@@ -132,24 +195,6 @@ def is_detection(
     valid = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
     high = np.ones(len(scores), bool) if score_floor is None else scores > score_floor
     return valid, high
-
-
-def stock_order_of_equals(frame: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Permutation [D] that reorders frames with equal scores as the stock evaluator sorts them.
-
-    Rows come frame by frame, highest score first. The stock evaluator sorts each frame's rows of
-    a class again, by a sort that is not stable.
-    """
-    order = np.arange(len(frame))
-    same_frame = frame[1:] == frame[:-1]
-    equals = same_frame & (scores[1:] == scores[:-1])
-    if not equals.any():
-        return order
-    starts = np.concatenate([[0], np.flatnonzero(~same_frame) + 1, [len(frame)]])
-    groups = np.unique(np.searchsorted(starts, np.flatnonzero(equals), side="right") - 1)
-    for start, stop in zip(starts[groups], starts[groups + 1], strict=True):
-        order[start:stop] = start + np.argsort(scores[start:stop])[::-1]
-    return order
 
 
 def paired_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -246,7 +291,6 @@ def match_class(
     ground_truth: LabelledBoxes,
     detections: LabelledBoxes,
     iou_threshold: float,
-    protocol: Protocol = ACTIVITYNET,
 ) -> ClassMatches:
     """Which detections of one class are right.
 
@@ -258,15 +302,20 @@ def match_class(
       ground_truth: rows of the class.
       detections: rows of the class, in the order that `score_classes` wants.
       iou_threshold: the least overlap of a right detection.
-      protocol: the one that selected the rows.
     """
-    found = detections
-    if protocol.row_order == "heap":
-        found = detections[stock_order_of_equals(detections.frame, detections.scores)]
-    closest, iou = closest_boxes(ground_truth, found)
+    closest, iou = closest_boxes(ground_truth, detections)
     right = first_claims(closest, iou, iou_threshold)
-    by_score = np.argsort(found.scores)[::-1]
-    return ClassMatches(found[by_score], closest[by_score], iou[by_score], right[by_score])
+    by_score = order_by_score(detections.scores)
+    return ClassMatches(detections[by_score], closest[by_score], iou[by_score], right[by_score])
+
+
+def order_by_score(scores: np.ndarray) -> np.ndarray:
+    """Permutation [D] that puts the highest score first and keeps the order of equals.
+
+    NumPy's default sort is a different one on CPUs with AVX-512, with AVX2 and without, and each
+    leaves equals in an order of its own.
+    """
+    return np.argsort(-scores, kind="stable")
 
 
 def average_precision(is_true_positive: np.ndarray, num_ground_truth: int) -> float:
@@ -285,13 +334,66 @@ def average_precision(is_true_positive: np.ndarray, num_ground_truth: int) -> fl
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
+def tie_span(scores: np.ndarray, is_true_positive: np.ndarray, num_ground_truth: int) -> TieSpan:
+    """AP with the worst and with the best order of equal scores.
+
+    How many true positives a group of equals has does not depend on their order: of the detections
+    that overlap a ground-truth box enough, one with the highest score is the true positive, or,
+    where a file's order decides, the first in the file. So the groups keep their counts, and as AP
+    never falls when a true positive moves up, the extremes are true positives first and last.
+
+    Args:
+      scores: [D] of one class, highest first.
+      is_true_positive: bool [D].
+      num_ground_truth: ground-truth boxes of the class, at least 1.
+    """
+    given = average_precision(is_true_positive, num_ground_truth)
+    starts = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
+    if len(starts) == len(scores) or not is_true_positive.any():
+        return TieSpan(given, given)
+    size = np.diff(starts, append=len(scores))
+    found = np.add.reduceat(is_true_positive, starts, dtype=np.int64)
+    if not ((found > 0) & (found < size)).any():
+        return TieSpan(given, given)
+    place = np.arange(len(scores)) - np.repeat(starts, size)
+    first, last = place < np.repeat(found, size), place >= np.repeat(size - found, size)
+    return TieSpan(
+        average_precision(last, num_ground_truth), average_precision(first, num_ground_truth)
+    )
+
+
+def score_class(
+    category: Category, scores: np.ndarray, is_true_positive: np.ndarray, num_ground_truth: int
+) -> ClassResult:
+    """The result of one class.
+
+    Args:
+      category: {"id", "name"}.
+      scores: [D], highest first.
+      is_true_positive: bool [D].
+      num_ground_truth: ground-truth boxes of the class; 0: it has no AP.
+    """
+    precision = span = None
+    if num_ground_truth:
+        precision = average_precision(is_true_positive, num_ground_truth)
+        span = tie_span(scores, is_true_positive, num_ground_truth)
+    return ClassResult(
+        category["id"],
+        category["name"],
+        precision,
+        num_ground_truth,
+        len(scores),
+        int(is_true_positive.sum()),
+        span,
+    )
+
+
 def score_classes(
     ground_truth: LabelledBoxes,
     detections: LabelledBoxes,
     categories: Sequence[Category],
     iou_threshold: float = DEFAULT_IOU_THRESHOLD,
     report: Report | None = None,
-    protocol: Protocol = ACTIVITYNET,
 ) -> tuple[ClassResult, ...]:
     """Matches and scores rows that are already selected and ordered.
 
@@ -302,7 +404,6 @@ def score_classes(
       categories: {"id", "name"} each; rows of other classes are ignored.
       iou_threshold: the least overlap of a right detection.
       report: called with lines of progress when scoring takes long.
-      protocol: the one that selected the rows.
 
     Returns:
       One result per category, ordered by id.
@@ -312,13 +413,8 @@ def score_classes(
     for number, category in enumerate(sorted(categories, key=lambda item: item["id"])):
         gt = ground_truth[ground_truth.classes == category["id"]]
         found = detections[detections.classes == category["id"]]
-        right = match_class(gt, found, iou_threshold, protocol).right
-        precision = average_precision(right, len(gt)) if len(gt) else None
-        results.append(
-            ClassResult(
-                category["id"], category["name"], precision, len(gt), len(found), int(right.sum())
-            )
-        )
+        matches = match_class(gt, found, iou_threshold)
+        results.append(score_class(category, matches.detections.scores, matches.right, len(gt)))
         progress.update(number + 1)
     return tuple(results)
 
@@ -327,3 +423,19 @@ def mean_average_precision(classes: Sequence[ClassResult]) -> float | None:
     """Mean over the classes with ground truth; None if there is none."""
     values = [entry.average_precision for entry in classes if entry.average_precision is not None]
     return float(np.mean(values)) if values else None
+
+
+def mean_tie_span(classes: Sequence) -> TieSpan | None:
+    """The `tie_span` of the mean over the classes with ground truth; None if there is none.
+
+    No detection is of two classes, so all may be at their worst, or best, at once.
+
+    Args:
+      classes: `ClassResult`s, or others with a `tie_span`.
+    """
+    spans = [entry.tie_span for entry in classes if entry.tie_span is not None]
+    if not spans:
+        return None
+    return TieSpan(
+        float(np.mean([span.worst for span in spans])), float(np.mean([s.best for s in spans]))
+    )

@@ -16,7 +16,6 @@ import numpy as np
 from object_detection_ext.evaluation import frame_ap
 from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes
 from object_detection_ext.evaluation.frame_ap import ClassResult
-from object_detection_ext.evaluation.protocols import Protocol
 
 # Bits of the byte that says at which of them a detection is right.
 MOST_THRESHOLDS = 8
@@ -25,12 +24,11 @@ MOST_THRESHOLDS = 8
 class MatchLog:
     """Scores of detections, and at which IoU thresholds they are right."""
 
-    def __init__(self, iou_thresholds: Sequence[float], protocol: Protocol):
+    def __init__(self, iou_thresholds: Sequence[float]):
         """Makes an empty log.
 
         Args:
           iou_thresholds: in (0, 1], at most 8.
-          protocol: the one that orders the rows.
 
         Raises:
           ValueError: for none or for more thresholds.
@@ -41,7 +39,6 @@ class MatchLog:
                 f"{MOST_THRESHOLDS}."
             )
         self._iou_thresholds = tuple(iou_thresholds)
-        self._protocol = protocol
         self._num_ground_truth: collections.Counter[int] = collections.Counter()
         # Python's arrays grow in place, by a small part of their size.
         self._classes = array.array("i")
@@ -67,8 +64,6 @@ class MatchLog:
         """
         by_class = np.argsort(detections.classes, kind="stable")
         found = _keyed_by_class(detections)[by_class]
-        if self._protocol.row_order == "heap":
-            found = found[frame_ap.stock_order_of_equals(found.frame, found.scores)]
         closest, iou = frame_ap.closest_boxes(_keyed_by_class(ground_truth), found)
         right_at = np.zeros(len(found), np.uint8)
         for bit, iou_threshold in enumerate(self._iou_thresholds):
@@ -95,19 +90,9 @@ class MatchLog:
         results = []
         for category in sorted(categories, key=lambda item: item["id"]):
             rows = np.flatnonzero(classes == category["id"])
-            by_score = rows[np.argsort(scores[rows])[::-1]]
+            by_score = rows[frame_ap.order_by_score(scores[rows])]
             count = self._num_ground_truth[category["id"]]
-            precision = frame_ap.average_precision(right[by_score], count) if count else None
-            results.append(
-                ClassResult(
-                    category["id"],
-                    category["name"],
-                    precision,
-                    count,
-                    len(rows),
-                    int(right[rows].sum()),
-                )
-            )
+            results.append(frame_ap.score_class(category, scores[by_score], right[by_score], count))
         return tuple(results)
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from object_detection_ext.evaluation import ava_ap
+from object_detection_ext.evaluation import ava_ap, frame_ap
 from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes, Report
 from object_detection_ext.progress import Progress
 
@@ -70,6 +70,14 @@ class ClassMatching:
         return ava_ap.average_precision(self.matches.right, len(self.gt_rows))
 
     @property
+    def tie_span(self) -> ava_ap.TieSpan | None:
+        """What the AP becomes with other orders of equal scores; None without ground truth."""
+        if not len(self.gt_rows):
+            return None
+        found = self.matches
+        return frame_ap.tie_span(found.detections.scores, found.right, len(self.gt_rows))
+
+    @property
     def first(self) -> slice:
         """The highest-scored detections, as many as the class has ground-truth rows.
 
@@ -101,6 +109,11 @@ class Matching:
     def mean_average_precision(self) -> float | None:
         """Over the classes with ground truth; None if there is none."""
         return mean_of(entry.average_precision for entry in self.classes)
+
+    @cached_property
+    def tie_span(self) -> ava_ap.TieSpan | None:
+        """What the mAP becomes with other orders of equal scores; None without ground truth."""
+        return frame_ap.mean_tie_span(self.classes)
 
     @cached_property
     def videos(self) -> list[str]:
@@ -158,7 +171,7 @@ def match_all(
     for number, category in enumerate(categories):
         gt_rows = np.flatnonzero(gt.classes == category["id"])
         own = found[found.classes == category["id"]]
-        matches = ava_ap.match_class(gt[gt_rows], own, iou_threshold, selection.protocol)
+        matches = ava_ap.match_class(gt[gt_rows], own, iou_threshold)
         person, person_iou = ava_ap.closest_boxes(people.rows, matches.detections)
         name = category["name"] or f"class {category['id']}"
         classes.append(ClassMatching(category["id"], name, gt_rows, matches, person, person_iou))

@@ -18,8 +18,9 @@ from object_detection_ext import errors
 Frames = Literal["listed", "labelled", "all"]
 
 # The order in which the rows of a frame claim ground-truth boxes:
-# "heap": highest score first; equals as a heap of row tuples leaves them, and then sorted once more
-#   by the stock evaluator's unstable sort.
+# "heap": highest score first; equals as in the file. Which of them a cap keeps, and which of two
+#   ground-truth boxes an equal overlap meets, is as a heap of row tuples leaves them. (The program
+#   then uses a sort whose order of equals depends on the CPU; that part is not kept.)
 # "score": highest score first; equals as in the file.
 # "file": as in the file, whatever the scores.
 RowOrder = Literal["heap", "score", "file"]
@@ -30,7 +31,7 @@ _FRAMES_TEXT = {
     "all": "detections on frames without a ground-truth box are wrong; excluded frames are ignored",
 }
 _ORDER_TEXT = {
-    "heap": "the rows of a frame claim boxes by score",
+    "heap": "the rows of a frame claim boxes by score, equal scores in the order of the file",
     "score": "the rows of a frame claim boxes by score, equal scores in the order of the file",
     "file": "the rows of a frame claim boxes in the order of the file, whatever their scores",
 }
@@ -72,6 +73,8 @@ class Protocol:
             _ORDER_TEXT[self.row_order],
             "a detection meets the ground-truth box it overlaps most; the first one to do so is "
             "right",
+            "on the precision-recall curve equal scores keep their order: by frame as the frames "
+            "first appear, then as in the file",
             f"boxes with x1 >= x2 or y1 >= y2{floor} are no detections",
             "mAP: mean over the classes that have ground truth",
         )

@@ -195,7 +195,7 @@ class _Selecting:
             )
         self.warnings += _check_ground_truth_boxes(source.name, rows, lines)
         self.warnings += _range_warnings(source.name, rows, lines)
-        return frame_ap.order_rows(rows, 0, self.protocol.row_order)
+        return frame_ap.order_ground_truth(rows, self.protocol.row_order)
 
     def select_detections(self, source: AvaRows) -> LabelledBoxes:
         """Rows that the rules leave, with the numbers of the frames that count."""
@@ -272,7 +272,7 @@ class Selection:
       detections: rows frame by frame, in the order in which they claim ground-truth boxes.
       counts: what became of frames and rows.
       warnings: for people, what looks wrong with the input although it was accepted.
-      protocol: whose rules these are; `score_classes` and `match_class` want the same.
+      protocol: whose rules these are.
       counted: the frames that count, for `select_people`.
     """
 

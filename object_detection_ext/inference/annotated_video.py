@@ -4,13 +4,12 @@
 Shapes: H W pixels, h w cells of the feature map.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
-from object_detection_ext import errors, progress
+from object_detection_ext import errors, files, progress
 from object_detection_ext.data import video_reader
 from object_detection_ext.inference.results import Keyframe, clearest, with_attention_map
 from object_detection_ext.visualization import attention, drawing
@@ -66,8 +65,8 @@ def _frames(path, fps, info, keyframes, picture) -> Iterator[np.ndarray]:
         told.update(seconds)
         yield shown
     if picture and best_shown is not None:
-        Image.fromarray(best_shown).save(f"{picture}.incomplete", format="PNG")
-        os.replace(f"{picture}.incomplete", picture)
+        with files.replaced_when_complete(picture, "wb") as file:
+            Image.fromarray(best_shown).save(file, "PNG")
 
 
 def drawn_people(keyframe: Keyframe) -> list[drawing.DetectedPerson]:

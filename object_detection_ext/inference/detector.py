@@ -130,7 +130,8 @@ class ActionDetector:
 
         Args:
           pipeline_config: path of the pipeline.config.
-          checkpoint: the training's folder, whose newest is taken, or a checkpoint's prefix.
+          checkpoint: a folder of checkpoints (the training's, or its `best`), whose newest whole
+            one is taken, or a checkpoint's prefix (`model/ckpt-5`).
           config_override: text proto, merged into the pipeline.config.
           label_map: path; None takes that of the pipeline.config.
           fps: as in `__init__`; None takes the pipeline.config's.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import errors, files, input_types
+from object_detection_ext import devices, errors, files, input_types
 from object_detection_ext.data import annotations
 
 _INPUT = input_types.INPUT
@@ -220,12 +220,17 @@ def load_saved_model(
     names = _label_map(path, label_map)
     import tensorflow as tf  # takes seconds; what is wrong with the files is told before
 
+    devices.announce(devices.INFERENCE)
+    _check_variables(path)
     try:
         model = tf.saved_model.load(path)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise ModelError(f"{path}: cannot be loaded as a SavedModel: {error}") from error
     signature = model.signatures.get("serving_default")
     spec = _input_spec(path, signature)
+    takes_boxes = _BOXES in signature.structured_input_signature[1]
+    if description is not None:
+        _check_description(path, description, spec.shape[1], takes_boxes)
 
     def call(clips, *boxes):
         inputs = dict(zip((_INPUT, _BOXES), (clips, *boxes), strict=False))
@@ -242,7 +247,7 @@ def load_saved_model(
         label_map=names,
         outputs=signature.structured_outputs,
         takes_batches=spec.shape[0] is None,
-        takes_boxes=_BOXES in signature.structured_input_signature[1],
+        takes_boxes=takes_boxes,
         max_boxes=description and description.max_boxes,
         features=getattr(model, "features", None),
         detect_in_features=getattr(model, "detect_in_features", None),
@@ -257,6 +262,25 @@ def check_saved_model(path: str) -> None:
         raise ModelError(
             f"{path!r} holds no saved_model.pb; give the folder saved_model that "
             "exporter_main_v2 wrote."
+        )
+
+
+def _check_variables(path: str) -> None:
+    """Raises errors.InputError for variables that are damaged or have values that are not finite.
+
+    It takes a fraction of the time of loading them.
+    """
+    from object_detection_ext.checkpoints import files as checkpoint_files
+
+    folder = os.path.join(path, "variables")
+    if not os.path.isdir(folder):
+        return  # frozen models have none
+    contents = checkpoint_files.read(os.path.join(folder, "variables"))
+    if contents.non_finite:
+        raise ModelError(
+            f"{path}: the model cannot be used: "
+            f"{checkpoint_files.describe_non_finite(contents)} It was exported from a training "
+            "that had diverged."
         )
 
 
@@ -286,6 +310,21 @@ def _input_spec(path: str, signature):
     if missing:
         raise ModelError(f"{path}: the model does not return {', '.join(missing)}.")
     return spec
+
+
+def _check_description(
+    path: str, description: input_types.ClipDescription, num_frames: int | None, takes_boxes: bool
+) -> None:
+    """Raises errors.InputError if the assets describe another model than the signature is of."""
+    found = input_types.CLIP_AND_BOXES if takes_boxes else input_types.CLIP_TENSOR
+    wrong = None
+    if description.input_type != found:
+        wrong = f"input_type is {description.input_type}, but the model's inputs are of {found}"
+    elif num_frames not in (None, description.num_frames):
+        wrong = f"num_frames is {description.num_frames}, but the model takes {num_frames} frames"
+    if wrong:
+        file = input_types.asset(path, input_types.CLIP_ASSET)
+        raise errors.InputError(f"{file}: {wrong}; export the model again.")
 
 
 def _clip_length(path: str, exported: int | None, asked: int | None) -> int:
@@ -323,7 +362,8 @@ def load_checkpoint(
 
     Args:
       pipeline_config: path.
-      checkpoint: a training's folder, whose newest is taken, or a prefix such as `.../ckpt-3`.
+      checkpoint: a folder of checkpoints, whose newest whole one is taken, or a prefix such as
+        `.../ckpt-3`.
       label_map: path; None takes that of the pipeline.config.
       fps: of a clip's frames; None takes the pipeline.config's, or 25 where it does not tell.
       config_override: text proto, merged into the pipeline.config.
@@ -337,16 +377,14 @@ def load_checkpoint(
     from object_detection_ext import exporting, pipeline_check, registration
 
     registration.register()
+    devices.announce(devices.INFERENCE)
     pipeline = registration.read_pipeline(pipeline_config, config_override)
     if not pipeline_check.is_video_pipeline(pipeline):
         raise ModelError(f"{pipeline_config}: not a model of clips.")
-    prefix = checkpoint if os.path.isfile(f"{checkpoint}.index") else None
-    prefix = prefix or tf.train.latest_checkpoint(checkpoint)
-    if prefix is None:
-        raise ModelError(f"There is no checkpoint in '{checkpoint}'.")
+    contents = exporting.usable_checkpoint(pipeline, checkpoint, pipeline_config)
     input_type = exporting.CLIP_AND_BOXES if takes_boxes else exporting.CLIP_TENSOR
     description = exporting.describe(pipeline, input_type)
-    module = exporting.restored_module(pipeline, prefix, input_type)
+    module = exporting.restored_module(pipeline, contents, input_type)
     names = label_map or exporting.label_map_path(pipeline)
     if names is None:
         raise ModelError(
@@ -355,7 +393,7 @@ def load_checkpoint(
         )
     return ClipModel(
         lambda *inputs: module.__call__(*map(tf.constant, inputs)),
-        name=f"{pipeline_config} with {prefix}",
+        name=f"{pipeline_config} with {contents.prefix}",
         num_frames=description.num_frames,
         fps=_clip_rate(pipeline_config, fps or description.fps),
         frame_size=description.frame_size,

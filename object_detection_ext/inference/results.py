@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, files, json_text
 from object_detection_ext.data import annotations
 from object_detection_ext.visualization import attention as attention_lib
 
@@ -130,15 +130,14 @@ def write_ava_csv(path: str | os.PathLike, keyframes: Iterable[Keyframe]) -> int
     Rows: video_id,timestamp,x1,y1,x2,y2,action_id,score. An existing file is replaced when the new
     one is complete.
     """
-    count, temporary = 0, f"{os.fspath(path)}.incomplete"
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    count = 0
+    with files.replaced_when_complete(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in rows(keyframes):
             time = annotations.format_timestamp(round(row["time"], 6))
             box = (f"{row[side]:.4f}" for side in ("xmin", "ymin", "xmax", "ymax"))
             writer.writerow([row["video"], time, *box, row["action_id"], f"{row['score']:.4f}"])
             count += 1
-    os.replace(temporary, path)
     return count
 
 
@@ -168,7 +167,7 @@ def from_json(line: str) -> Keyframe:
       errors.InputError: if it is none.
     """
     try:
-        fields = json.loads(line)
+        fields = json_text.parsed(line)
         people = tuple(
             Person(
                 np.array(person["box"], np.float64),

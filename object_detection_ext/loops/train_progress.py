@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns the stock train loop's log messages into progress with the time left."""
+"""Progress of a training: lines with the time left, and the same scalars for TensorBoard."""
 
 import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
+import tensorflow as tf
 from object_detection import model_lib_v2
 
-from object_detection_ext.loops.messages import heartbeat, info_logs, say
+from object_detection_ext.loops import step_clock
+from object_detection_ext.loops.messages import info_logs, say
 from object_detection_ext.progress import format_seconds
 
 _REPORT_SECONDS = 5.0
@@ -18,68 +20,153 @@ _STEP_PATTERN = re.compile(r"^Step (\d+) per-step time ([\d.]+)s")
 _LOSS_PATTERN = re.compile(r"'Loss/total_loss': (?:np\.float32\()?([-+.\deE]+|nan|inf)")
 
 
+class StockLog:
+    """Takes step and loss out of the stock loop's log messages.
+
+    Attributes:
+        loss: the total loss that was last logged; None before.
+    """
+
+    def __init__(self):
+        """Nothing was logged yet."""
+        self.loss: float | None = None
+
+    def is_not_a_step(self, record: logging.LogRecord) -> bool:
+        """A filter that takes the step messages out of the log, as they are reported here."""
+        message = record.getMessage()
+        if match := _LOSS_PATTERN.search(message):
+            self.loss = float(match.group(1))
+            return False
+        return not _STEP_PATTERN.match(message)
+
+
 @contextlib.contextmanager
-def progress_of_training(done: int, total: int, log_every: int):
-    """Turns the stock loop's log messages into progress with the time left."""
+def stock_log(log_every: int) -> Iterator[StockLog]:
+    """Has the stock loop log every so many steps, and reads it, while this lasts."""
     stock_log_every = model_lib_v2.LOG_EVERY
     model_lib_v2.LOG_EVERY = log_every
-    what = "training: building the graph and running the first step"
-    say(f"training: from step {done} to {total}")
+    log = StockLog()
     try:
-        with heartbeat(what) as stop_heartbeat, info_logs() as logger:
-            reporter = _StepReporter(done, total, stop_heartbeat)
-            logger.addHandler(reporter)
-            logger.addFilter(reporter.is_not_a_step)
+        with info_logs() as logger:
+            logger.addFilter(log.is_not_a_step)
             try:
-                yield
+                yield log
             finally:
-                logger.removeFilter(reporter.is_not_a_step)
-                logger.removeHandler(reporter)
+                logger.removeFilter(log.is_not_a_step)
     finally:
         model_lib_v2.LOG_EVERY = stock_log_every
 
 
-class _StepReporter(logging.Handler):
-    """Reads step and loss from the stock loop's messages and says how long the rest takes."""
+class StoppedClock:
+    """Stands for the `time` module in the stock loop: time that is paused does not pass.
 
-    def __init__(self, done: int, total: int, on_first_step: Callable[[], None]):
-        super().__init__()
-        self._total = total
-        self._on_first_step = on_first_step
+    So the stock `steps_per_sec` is that of training alone.
+    """
+
+    def __init__(self):
+        """Starts with the system's time."""
+        self.paused = 0.0
+
+    def __getattr__(self, name: str):
+        """Everything else is the module's."""
+        return getattr(time, name)
+
+    def time(self) -> float:
+        """Seconds since the epoch, less all pauses."""
+        return time.time() - self.paused
+
+    def monotonic(self) -> float:
+        """Seconds, less all pauses."""
+        return time.monotonic() - self.paused
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Stops the clock while this lasts."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.paused += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Gives the stock loop this clock while this lasts."""
+        stock_time = model_lib_v2.time
+        model_lib_v2.time = self
+        try:
+            yield
+        finally:
+            model_lib_v2.time = stock_time
+
+
+class Progress:
+    """Prints how far a training is, every few seconds and at its end."""
+
+    def __init__(self, done: int, total: int, batch_size: int, clock: StoppedClock):
+        """Begins with a line.
+
+        Args:
+            done: steps done.
+            total: steps at the end.
+            batch_size: clips of a step.
+            clock: stands still while training does.
+        """
+        self._total, self._batch_size, self._clock = total, batch_size, clock
         self._first: tuple[int, float] | None = None
-        self._start_step = done
-        self._step, self._last_report = done, 0.0
+        self._last_report = 0.0
+        self._since_report = step_clock.CallTimes(0.0, 0.0)
+        self._last_step = self._reported_step = done
+        say(f"training: from step {done} to {total}")
 
-    def is_not_a_step(self, record: logging.LogRecord) -> bool:
-        """A filter that takes the stock step messages out of the log, as they are reported here."""
-        message = record.getMessage()
-        if not (_STEP_PATTERN.match(message) or _LOSS_PATTERN.search(message)):
-            return True
-        self.emit(record)
-        return False
+    def update(self, step: int, loss: float | None, times: step_clock.CallTimes | None) -> None:
+        """Takes a call of the stock loop's step function.
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Takes a message; every few seconds prints a line."""
-        message = record.getMessage()
-        if match := _STEP_PATTERN.match(message):
-            self._step = int(match.group(1))
-            self._on_first_step()
-        elif match := _LOSS_PATTERN.search(message):
-            self._report(float(match.group(1)))
-
-    def _report(self, loss: float) -> None:
-        now = time.monotonic()
+        Args:
+            step: steps done.
+            loss: of the last one; None if it is not known.
+            times: of the call; None if it was not measured, as the first one.
+        """
+        if times is not None:
+            self._write_scalars(step, times)
+            self._since_report = step_clock.CallTimes(
+                self._since_report.seconds + times.seconds,
+                self._since_report.input_wait + times.input_wait,
+            )
+        now = self._clock.monotonic()
         if self._first is None:
             # The first steps hold the compilation: no measure of what comes.
-            self._first = (self._step, now)
-            say(f"training: step {self._step} of {self._total}, loss {loss:.3f}")
+            self._first = (step, now)
+            self._last_step = self._reported_step = step
+            say(f"training: step {step} of {self._total}{_loss(loss)}")
             return
-        if now - self._last_report < _REPORT_SECONDS and self._step < self._total:
+        self._last_step = step
+        if now - self._last_report < _REPORT_SECONDS and step < self._total:
             return
-        self._last_report = now
-        seconds = (now - self._first[1]) / max(1, self._step - self._first[0])
-        left = format_seconds(seconds * (self._total - self._step))
+        seconds = (now - self._first[1]) / max(1, step - self._first[0])
+        left = format_seconds(seconds * (self._total - step))
         say(
-            f"training: step {self._step} of {self._total}, loss {loss:.3f}, "
-            f"{seconds:.2f} s a step, {left} left"
+            f"training: step {step} of {self._total}{_loss(loss)}, {seconds:.2f} s a step"
+            f"{self._rates(step)}, {left} left"
         )
+        self._last_report, self._reported_step = now, step
+        self._since_report = step_clock.CallTimes(0.0, 0.0)
+
+    def _rates(self, step: int) -> str:
+        """Clips per second and the wait for input, since the line before."""
+        seconds, wait = self._since_report
+        if seconds <= 0.0:
+            return ""
+        clips = (step - self._reported_step) * self._batch_size
+        return f", {clips / seconds:.3g} clips/s, {wait / seconds:.0%} waiting for input"
+
+    def _write_scalars(self, step: int, times: step_clock.CallTimes) -> None:
+        clips = (step - self._last_step) * self._batch_size
+        seconds = max(times.seconds, 1e-9)
+        tf.summary.scalar("clips_per_sec", clips / seconds, step=step)
+        tf.summary.scalar("input_wait_share", min(1.0, times.input_wait / seconds), step=step)
+
+
+def _loss(loss: float | None) -> str:
+    if loss is None:
+        return ""
+    return f", loss {loss:.4g}" if abs(loss) >= 1e5 else f", loss {loss:.3f}"

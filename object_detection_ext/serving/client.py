@@ -2,24 +2,25 @@
 """Clients of TF Serving, one for each of its protocols, with the same two questions."""
 
 import http.client
-import socket
 import ssl
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from object_detection_ext import input_types
-from object_detection_ext.serving import rest_messages
+from object_detection_ext import errors, input_types
+from object_detection_ext.serving import answers, http_question, rest_messages
 from object_detection_ext.serving.inputs import Inputs, ServingError, TensorInfo
 
 DEFAULT_TIMEOUT = 120.0
+# The detections of a hundred clips take less than 1 MB; what a REST server sends besides them
+# (scores of every class for every proposal) some MB for each clip.
+DEFAULT_MAX_ANSWER_BYTES = 32 * 2**20
 
 # Protobuf's limit, which TF Serving sets as its own.
 MAX_MESSAGE_BYTES = 2**31 - 1
+_MAX_HEADER_BYTES = 64 * 2**10
 _START_HINT = (
     "Is it running, and is this the port of the protocol (by default 8500 for gRPC, 8501 for "
     "REST)? While it loads and warms up the model, it does not answer yet."
@@ -36,7 +37,7 @@ class Client(Protocol):
         """Asks what the model takes: the inputs of its default signature by name.
 
         Raises:
-          ServingError: if there is no answer, or it is an error.
+          ServingError: if there is no answer in time, or it is an error or not to be trusted.
         """
 
     def predict(
@@ -53,7 +54,8 @@ class Client(Protocol):
           ymax, xmax]; `detection_scores` and `detection_classes` [B, N]; `num_detections` [B].
 
         Raises:
-          ServingError: if there is no answer in time, or it is an error.
+          ServingError: if there is no answer in time, it is an error, or it is not of the shapes,
+            types and ranges that detections have.
         """
 
     def close(self) -> None:
@@ -69,6 +71,7 @@ class GrpcClient:
         model_name: str,
         timeout: float = DEFAULT_TIMEOUT,
         *,
+        max_answer_bytes: int = DEFAULT_MAX_ANSWER_BYTES,
         tls: bool = False,
         ca_certificate: str | None = None,
     ):
@@ -77,13 +80,15 @@ class GrpcClient:
         Args:
           address: HOST:PORT.
           model_name: as the server knows it.
-          timeout: of each question, in seconds.
+          timeout: of each question with its answer, in seconds.
+          max_answer_bytes: of an answer; no more is read.
           tls: whether the connection is encrypted, and the server must prove who it is.
           ca_certificate: with `tls`, the PEM file of the authority that signed the server's
             certificate; None trusts those that gRPC brings.
 
         Raises:
-          ServingError: if tensorflow-serving-api is not installed, or the file is no certificate.
+          ServingError: if tensorflow-serving-api is not installed.
+          errors.InputError: if the file is not a certificate.
         """
         try:
             import grpc
@@ -94,10 +99,15 @@ class GrpcClient:
             raise ServingError(f"gRPC needs tensorflow-serving-api ({error}): {_INSTALL}") from None
         self._grpc, self._messages = grpc, grpc_messages
         self._address, self._model_name, self._timeout = address, model_name, timeout
+        self._max_answer_bytes = min(max_answer_bytes, MAX_MESSAGE_BYTES)
         # gRPC's own limit for an answer is 4 MB, less than attention or many classes take.
         limits = [
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", self._max_answer_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_metadata_size", _MAX_HEADER_BYTES),
+            ("grpc.absolute_max_metadata_size", _MAX_HEADER_BYTES),
+            # Some bytes may unpack to any number: nothing packed is taken.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
         ]
         if tls:
             roots = None if ca_certificate is None else _root_certificates(ca_certificate)
@@ -118,7 +128,8 @@ class GrpcClient:
         """See `Client`."""
         _check_size(sum(_num_bytes(array) for array in inputs.values()))
         request = self._messages.predict_request(self._model_name, inputs, outputs)
-        return self._messages.predicted(self._ask(self._stub.Predict, request))
+        answer = self._ask(self._stub.Predict, request)
+        return self._messages.predicted(answer, outputs, _num_clips(inputs), self._max_answer_bytes)
 
     def close(self) -> None:
         """See `Client`."""
@@ -132,7 +143,10 @@ class GrpcClient:
 
     def _explained(self, code, details: str) -> str:
         codes = self._grpc.StatusCode
-        if code == codes.UNAVAILABLE and any(words in details for words in _NOT_TRUSTED):
+        is_not_trusted = any(words in details for words in _NOT_TRUSTED)
+        is_too_long = "larger than max" in details
+        details = answers.shown(details)
+        if code == codes.UNAVAILABLE and is_not_trusted:
             return _not_trusted(self._address, details)
         if code == codes.UNAVAILABLE:
             return f"no server answers at {self._address}. {_START_HINT} gRPC says: {details}"
@@ -140,6 +154,8 @@ class GrpcClient:
             return _too_late(self._address, self._timeout)
         if code == codes.NOT_FOUND:
             return _no_model(self._address, self._model_name, details)
+        if code == codes.RESOURCE_EXHAUSTED and is_too_long:
+            return _too_long(self._address, self._max_answer_bytes)
         if code == codes.RESOURCE_EXHAUSTED:
             return (
                 f"a message was too large for the server at {self._address}, or its memory ran "
@@ -157,6 +173,7 @@ class RestClient:
         model_name: str,
         timeout: float = DEFAULT_TIMEOUT,
         *,
+        max_answer_bytes: int = DEFAULT_MAX_ANSWER_BYTES,
         ca_certificate: str | None = None,
     ):
         """Does not connect yet.
@@ -165,14 +182,16 @@ class RestClient:
           address: http://HOST:PORT, or https:// for an encrypted connection to a server that must
             prove who it is.
           model_name: as the server knows it.
-          timeout: of each question, in seconds.
+          timeout: of each question with its answer, in seconds.
+          max_answer_bytes: of an answer; no more is read.
           ca_certificate: with https, the PEM file of the authority that signed the server's
             certificate; None trusts those of this machine.
 
         Raises:
-          ServingError: if the file is no certificate.
+          errors.InputError: if the file is not a certificate.
         """
         self._address, self._model_name, self._timeout = address.rstrip("/"), model_name, timeout
+        self._max_answer_bytes = max_answer_bytes
         self._tls = None if ca_certificate is None else _tls_context(ca_certificate)
 
     def signature_inputs(self) -> dict[str, TensorInfo]:
@@ -184,35 +203,32 @@ class RestClient:
     ) -> dict[str, np.ndarray]:
         """See `Client`."""
         answer = self._ask(":predict", rest_messages.predict_body(inputs))
-        return rest_messages.predicted(answer, outputs)
+        return rest_messages.predicted(answer, outputs, _num_clips(inputs))
 
     def close(self) -> None:
         """See `Client`."""
 
     def _ask(self, what: str, body: bytes | None = None) -> bytes:
         name = urllib.parse.quote(self._model_name, safe="")
-        request = urllib.request.Request(
-            f"{self._address}/v1/models/{name}{what}",
-            data=body,
-            headers={"Content-Type": "application/json"},
+        question = http_question.Question(
+            f"{self._address}/v1/models/{name}{what}", body, self._timeout, self._tls
         )
         try:
-            with urllib.request.urlopen(
-                request, timeout=self._timeout, context=self._tls
-            ) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            details = rest_messages.error_text(error.read())
-            raise ServingError(self._explained(error.code, details)) from error
-        except (OSError, http.client.HTTPException) as error:
+            status, answer = question.ask(self._max_answer_bytes)
+        except http_question.TooLateError as error:
+            raise ServingError(_too_late(self._address, self._timeout)) from error
+        except http_question.TooLongError as error:
+            raise ServingError(_too_long(self._address, self._max_answer_bytes)) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
-            if isinstance(reason, socket.timeout):
-                raise ServingError(_too_late(self._address, self._timeout)) from error
             if isinstance(reason, ssl.SSLCertVerificationError):
                 raise ServingError(_not_trusted(self._address, str(reason))) from error
             raise ServingError(
-                f"no server answers at {self._address}. {_START_HINT} ({reason})"
+                f"no server answers at {self._address}. {_START_HINT} ({answers.shown(reason)})"
             ) from error
+        if status != http.client.OK:
+            raise ServingError(self._explained(status, rest_messages.error_text(answer)))
+        return answer
 
     def _explained(self, status: int, details: str) -> str:
         if status == http.client.NOT_FOUND:
@@ -238,6 +254,13 @@ def _too_late(address: str, timeout: float) -> str:
     )
 
 
+def _too_long(address: str, max_bytes: int) -> str:
+    return (
+        f"the answer from {address} is longer than {max_bytes / 1e6:.0f} MB; send fewer clips at a "
+        f"time, ask for fewer outputs over gRPC, or take more ({answers.SIZE_HINT})."
+    )
+
+
 def _not_trusted(address: str, details: str) -> str:
     return (
         f"the certificate of the server at {address} is not trusted; give that of the authority "
@@ -250,14 +273,14 @@ def _tls_context(ca_certificate: str) -> ssl.SSLContext:
     """What trusts this authority alone.
 
     Raises:
-      ServingError: if the file cannot be read, or holds no certificate.
+      errors.InputError: if the file cannot be read, or holds no certificate.
     """
     try:
         return ssl.create_default_context(cafile=ca_certificate)
     except ssl.SSLError:
-        raise ServingError(f"{ca_certificate}: holds no certificate in PEM form.") from None
+        raise errors.InputError(f"{ca_certificate}: holds no certificate in PEM form.") from None
     except OSError as error:
-        raise ServingError(
+        raise errors.InputError(
             f"{ca_certificate}: the certificate cannot be read: {error.strerror}."
         ) from None
 
@@ -274,6 +297,10 @@ def _no_model(address: str, model_name: str, details: str) -> str:
         f"the server at {address} has no model '{model_name}'; the name is that of MODEL_NAME or "
         f"--model_name when it was started. It says: {details}"
     )
+
+
+def _num_clips(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())))
 
 
 def _num_bytes(array: np.ndarray) -> int:

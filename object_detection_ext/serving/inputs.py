@@ -26,7 +26,7 @@ Frame = np.ndarray | bytes
 Inputs = dict[str, np.ndarray]
 
 
-class ServingError(errors.InputError):
+class ServingError(errors.OutsideError):
     """A server, or its model, that cannot be used; the message says why and what would be right."""
 
 

@@ -9,12 +9,14 @@ are `{"b64": base64}`.
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from object_detection_ext import input_types
+from object_detection_ext import input_types, json_text
+from object_detection_ext.serving import answers
 from object_detection_ext.serving.inputs import Inputs, ServingError, TensorInfo
 
 
@@ -35,69 +37,104 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def predicted(body: bytes, outputs: Sequence[str] = input_types.DETECTIONS) -> dict:
+def predicted(
+    body: bytes, outputs: Sequence[str] = input_types.DETECTIONS, num_clips: int = 1
+) -> dict[str, np.ndarray]:
     """Returns outputs by name, float32 as exported models give them.
 
     Args:
       body: of the answer.
       outputs: names of the wanted ones; none for all. The server sends all in any case.
+      num_clips: B, as it was asked for.
 
     Raises:
-      ServingError: if it is no such answer, or a wanted output is missing.
+      ServingError: if it is not such an answer, or see `answers.checked`.
     """
     answer = _parsed(body).get("outputs")
     if not isinstance(answer, dict):
         raise ServingError(f"the answer has no outputs by name: {_beginning(body)}")
-    missing = [name for name in outputs if name not in answer]
-    if missing:
+    answers.missing_outputs(answer, outputs)
+    found = {name: _array(name, answer[name]) for name in outputs or answer}
+    return answers.checked(found, num_clips)
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    """An array of numbers. Raises ServingError for anything else in it, and for uneven lists."""
+    if not _holds_numbers(value, answers.MAX_RANK):
+        raise ServingError(f"{answers.shown(name)} must be lists of numbers.")
+    try:
+        return np.array(value, np.float64)
+    except (ValueError, OverflowError) as error:
         raise ServingError(
-            f"the model does not return {', '.join(missing)}, only {', '.join(sorted(answer))}."
-        )
-    return {name: np.asarray(answer[name], np.float32) for name in outputs or answer}
+            f"{answers.shown(name)} must be lists of numbers, all of one length: {error}"
+        ) from None
+
+
+def _holds_numbers(value: Any, depth: int) -> bool:
+    # NumPy would take texts and truth values for numbers.
+    if isinstance(value, list):
+        return depth > 0 and all(_holds_numbers(each, depth - 1) for each in value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def signature_inputs(body: bytes) -> dict[str, TensorInfo]:
     """Returns the inputs of the default signature by name; `body` is of a model's `/metadata`.
 
     Raises:
-      ServingError: if it is no such answer, or the model has no such signature.
+      ServingError: if it is not such an answer, or the model has no such signature.
     """
-    try:
-        signatures = _parsed(body)["metadata"]["signature_def"]["signature_def"]
-    except KeyError as error:
-        raise ServingError(f"the answer has no {error}: {_beginning(body)}") from None
-    if input_types.SIGNATURE not in signatures:
+    found: Any = _parsed(body)
+    for key in ("metadata", "signature_def", "signature_def"):
+        found = _member(found, key, body)
+    if input_types.SIGNATURE not in found:
         raise ServingError(f"the model has no signature '{input_types.SIGNATURE}'.")
-    return {
-        name: TensorInfo(info["dtype"], _shape(info["tensor_shape"]))
-        for name, info in signatures[input_types.SIGNATURE]["inputs"].items()
-    }
+    signature = _member(found, input_types.SIGNATURE, body)
+    infos = {}
+    for name in _member(signature, "inputs", body):
+        info = _member(signature["inputs"], name, body)
+        if info.get("tensor_shape") is None:
+            raise ServingError(f"the answer has no tensor_shape: {_beginning(body)}")
+        sizes = _sizes(info["tensor_shape"], body)
+        infos[name] = answers.tensor_info(name, info.get("dtype"), sizes)
+    return infos
+
+
+def _member(value: dict, key: str, body: bytes) -> dict:
+    """An object inside of another. Raises ServingError if there is none."""
+    if not isinstance(value.get(key), dict):
+        raise ServingError(f"the answer has no '{answers.shown(key)}': {_beginning(body)}")
+    return value[key]
 
 
 def error_text(body: bytes) -> str:
     """Returns what an answer says about an error; TF Serving says it as `{"error": text}`."""
     try:
-        return str(_parsed(body)["error"])
+        return answers.shown(_parsed(body)["error"])
     except (ServingError, KeyError):
         return _beginning(body)
 
 
-def _shape(shape: dict) -> tuple[int | None, ...]:
+def _sizes(shape: Any, body: bytes) -> list[int]:
+    dims = shape.get("dim") if isinstance(shape, dict) else None
+    if not isinstance(dims, list) or len(dims) > answers.MAX_RANK:
+        raise ServingError(f"the answer has no shape of dimensions: {_beginning(body)}")
     # JSON of protos has integers of 64 bits as strings.
-    sizes = [int(dim["size"]) for dim in shape["dim"]]
-    return tuple(None if size < 0 else size for size in sizes)
+    sizes = [str(dim.get("size")) if isinstance(dim, dict) else "" for dim in dims]
+    if not all(re.fullmatch(r"-?[0-9]{1,19}", size) for size in sizes):
+        raise ServingError(f"the answer has no shape of whole numbers: {_beginning(body)}")
+    return list(map(int, sizes))
 
 
 def _parsed(body: bytes) -> dict:
     try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = None
+        answer = json_text.parsed(body, any_number=True)
+    except ValueError as error:
+        raise ServingError(f"the answer is no JSON object: {_beginning(body)} ({error})") from None
     if not isinstance(answer, dict):
         raise ServingError(f"the answer is no JSON object: {_beginning(body)}")
     return answer
 
 
-def _beginning(body: bytes, length: int = 200) -> str:
-    text = body.decode("utf-8", errors="replace").strip()
-    return (text[:length] + " ...") if len(text) > length else text or "an empty answer"
+def _beginning(body: bytes, length: int = 1000) -> str:
+    text = body[:length].decode("utf-8", errors="replace").strip()
+    return answers.shown(text) if text else "an empty answer"

@@ -17,7 +17,7 @@ from object_detection.protos import image_resizer_pb2
 from PIL import Image
 from tensorflow.core.framework import tensor_pb2
 
-from object_detection_ext import input_types
+from object_detection_ext import files, input_types
 from object_detection_ext.conversion import jpeg
 from object_detection_ext.serving import inputs
 
@@ -93,7 +93,7 @@ def write(saved_model: str, input_type: str, **of_clip) -> bool:
     log.predict_log.request.CopyFrom(request)
     path = os.path.join(saved_model, FILE)
     tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.TFRecordWriter(path) as writer:
+    with files.replaced_path(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
         writer.write(log.SerializeToString())
     return True
 

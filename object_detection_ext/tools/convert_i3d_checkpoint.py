@@ -12,14 +12,13 @@ stages behind it. The classifier of Kinetics's classes is left out.
 import dataclasses
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from object_detection_ext import errors
+from object_detection_ext import command_line, errors
 from object_detection_ext.trunks import i3d, pretrained
 
 _PREFIX = "RGB/inception_i3d/"
@@ -171,12 +170,9 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    try:
+    with command_line.ending():
         conversion = convert(values.input, values.output, values.overwrite)
-    except (errors.InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    print(conversion.summary())
+        print(conversion.summary())
 
 
 if __name__ == "__main__":

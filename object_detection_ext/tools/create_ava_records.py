@@ -34,11 +34,11 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
-from object_detection_ext import errors
+from object_detection_ext import command_line, printable
 from object_detection_ext.conversion import convert as convert_lib
 from object_detection_ext.conversion import manifest, skips
 from object_detection_ext.conversion.options import Options
@@ -109,21 +109,26 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> 
     try:
         rest = values(list(argv), known_only=for_beam)
     except flags.Error as error:
-        raise SystemExit(f"error: {error}\n--help tells all options.") from error
+        told = printable.in_lines(str(error))
+        raise SystemExit(f"error: {told}\n--help tells all options.") from error
     if len(rest) > 1 and not for_beam:
-        raise SystemExit(f"error: unexpected arguments: {' '.join(rest[1:])}")
+        told = printable.in_one_line(" ".join(rest[1:]))
+        raise SystemExit(f"error: unexpected arguments: {told}")
     return rest
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     options = Options(**{f.name: values[f.name].value for f in dataclasses.fields(Options)})
-    try:
+    with command_line.ending(wrong_input=command_line.FAILED):
         splits = options.for_splits(values.splits)
         manifests = convert_lib.convert(
             splits, workers=values.workers, beam_arguments=argv[1:], command=sys.argv
         )
-    except (errors.InputError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+        _print_summary(splits, manifests)
+
+
+def _print_summary(splits: Sequence[Options], manifests: Sequence[Mapping]) -> None:
+    """Prints what was written; ends with status 3 if keyframes were left out."""
     for of_split, written in zip(splits, manifests, strict=True):
         print(manifest.summary(of_split, written))
     left_out = sum(len(skips.surprises(manifest.skipped_of(written))) for written in manifests)

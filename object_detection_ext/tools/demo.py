@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import app, flags
 
+from object_detection_ext import files
 from object_detection_ext.progress import format_seconds
 
 _CONFIG = pathlib.Path(__file__).parents[2] / "pipeline_configs" / "demo_toy_tx.config"
@@ -28,17 +29,17 @@ _CONFIG = pathlib.Path(__file__).parents[2] / "pipeline_configs" / "demo_toy_tx.
 # Frames a second of the clips: 16 frames are 1.3 seconds, a wave and a half.
 _FPS = 12.5
 _NUM_FRAMES = 16
-_CHECKPOINT_EVERY = 200
+# Each evaluation in between costs about half a minute.
+_EVALUATE_EVERY = 250
 _WARMUP_STEPS = 50
 
 # Lines of our own tools; the rest, mostly TensorFlow's, is in the log files.
 _PROGRESS = re.compile(
-    r"^(toy data|records|training|evaluating|detection|video|Converted|WARNING: .*skipped"
-    r"|Found|Nothing|eval_\d+:|attention|visualize|report|error|warning|estimate)\b"
+    r"^(toy data|records|training|evaluating|evaluation|detection|video|Converted"
+    r"|WARNING: .*skipped|Found|Nothing|eval_\d+:|attention|visualize|report|error|warning"
+    r"|estimate)\b"
 )
-_METRIC = re.compile(
-    r"\+ AvaDetectionBoxes_(?:Precision/|PerformanceByCategory/)?(\S.*@0\.5IOU.*): ([\d.]+)$"
-)
+_METRIC = re.compile(r"AvaDetectionBoxes_(?:Precision/|PerformanceByCategory/)?(\S.*@0\.5IOU.*)$")
 
 
 class StageFailed(RuntimeError):
@@ -105,17 +106,16 @@ def stages(output: pathlib.Path, seed: int, num_steps: int) -> Iterator[Stage]:
     )
     main = (("pipeline_config_path", config), ("model_dir", model))
     yield Stage(
-        "training",
-        75 + 0.25 * num_steps,
+        "training and evaluation",
+        75 + 0.25 * num_steps + 30 * -(-num_steps // _EVALUATE_EVERY),
         "model_main_tf2",
-        (*main, ("checkpoint_every_n", _CHECKPOINT_EVERY)),
+        (
+            *main,
+            ("checkpoint_every_n", _EVALUATE_EVERY),
+            ("train_and_evaluate", True),
+            ("eval_every_n", _EVALUATE_EVERY),
+        ),
         again=True,
-    )
-    yield Stage(
-        "evaluation",
-        50,
-        "model_main_tf2",
-        (*main, ("checkpoint_dir", model), ("eval_timeout", 1)),
     )
     yield Stage(
         "export",
@@ -124,7 +124,7 @@ def stages(output: pathlib.Path, seed: int, num_steps: int) -> Iterator[Stage]:
         (
             ("input_type", "clip_tensor"),
             ("pipeline_config_path", config),
-            ("trained_checkpoint_dir", model),
+            ("trained_checkpoint_dir", model / "best"),
             ("output_directory", exported),
         ),
     )
@@ -205,7 +205,7 @@ def run_stage(stage: Stage, output: pathlib.Path, title: str) -> pathlib.Path:
     print(f"\n{title} {stage.name}, about {format_seconds(stage.seconds)}\n$ {command}", flush=True)
     stamp.unlink(missing_ok=True)
     start = time.monotonic()
-    with log.open("w") as file:
+    with files.journal(log, anew=True) as file:
         process = subprocess.Popen(
             [sys.executable, "-u", *stage.command[1:]],
             stdout=subprocess.PIPE,
@@ -222,7 +222,7 @@ def run_stage(stage: Stage, output: pathlib.Path, title: str) -> pathlib.Path:
     if status:
         end = "".join(log.read_text().splitlines(keepends=True)[-30:])
         raise StageFailed(f"{stage.name} ended with status {status}. The end of {log}:\n{end}")
-    stamp.write_text(made_by)
+    files.write_text(stamp, made_by)
     print(f"  {stage.name}: done in {format_seconds(time.monotonic() - start)}", flush=True)
     return log
 
@@ -234,19 +234,21 @@ def write_config(output: pathlib.Path, num_steps: int) -> None:
     # A short run must not end while it warms up.
     warmup = min(_WARMUP_STEPS, num_steps // 2)
     text = re.sub(r"\bwarmup_steps: \d+", f"warmup_steps: {warmup}", text)
-    (output / "pipeline.config").write_text(text)
+    files.write_text(output / "pipeline.config", text)
 
 
-def read_metrics(log: pathlib.Path) -> dict[str, float]:
-    """What the stock eval loop said of AVA metrics in its log."""
-    metrics = {}
-    for line in log.read_text().splitlines():
-        if match := _METRIC.search(line):
-            metrics[match.group(1)] = float(match.group(2))
-    return metrics
+def read_metrics(best: pathlib.Path) -> dict[str, float | None]:
+    """The AVA metrics of the checkpoint that is exported; None for classes without ground truth.
+
+    Args:
+        best: the `best.json` beside it.
+    """
+    scalars = json.loads(best.read_text())["scalars"]
+    matches = {_METRIC.match(name): value for name, value in scalars.items()}
+    return {match.group(1): value for match, value in matches.items() if match}
 
 
-def run(output: pathlib.Path, seed: int, num_steps: int) -> dict[str, float]:
+def run(output: pathlib.Path, seed: int, num_steps: int) -> dict[str, float | None]:
     """Runs the demo.
 
     Returns:
@@ -261,13 +263,11 @@ def run(output: pathlib.Path, seed: int, num_steps: int) -> dict[str, float]:
     plan = list(stages(output, seed, num_steps))
     left = sum(stage.seconds for stage in plan)
     print(f"Demo: toy videos to a report, about {format_seconds(left)} on two cores.")
-    metrics = {}
     for number, stage in enumerate(plan, start=1):
-        log = run_stage(stage, output, f"[{number}/{len(plan)}, {format_seconds(left)} left]")
+        run_stage(stage, output, f"[{number}/{len(plan)}, {format_seconds(left)} left]")
         left -= stage.seconds
-        if stage.name == "evaluation":
-            metrics = read_metrics(log)
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    metrics = read_metrics(output / "model" / "best" / "best.json")
+    files.write_text(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _print_results(output, metrics)
     return metrics
 
@@ -280,13 +280,13 @@ def _check_seed(output: pathlib.Path, seed: int) -> None:
             f"{output} holds a demo of seed {record.read_text().strip()}; give --output another "
             f"folder for seed {seed}."
         )
-    record.write_text(f"{seed}\n")
+    files.write_text(record, f"{seed}\n")
 
 
-def _print_results(output: pathlib.Path, metrics: dict[str, float]) -> None:
+def _print_results(output: pathlib.Path, metrics: dict[str, float | None]) -> None:
     print("\nFrame-AP at IoU 0.5 on held-out toy videos (ActivityNet's rules):")
     for name, value in metrics.items():
-        print(f"  {value:.3f}  {name}")
+        print(f"  {'none ' if value is None else format(value, '.3f')}  {name}")
     print("\nResults:")
     for what, place in (
         ("keyframes with their ground truth", output / "contact_sheet.png"),
@@ -296,7 +296,7 @@ def _print_results(output: pathlib.Path, metrics: dict[str, float]) -> None:
         ("detections on the held-out videos", output / "detections" / "detections.csv"),
         ("metrics", output / "metrics.json"),
         ("SavedModel", output / "exported" / "saved_model"),
-        ("checkpoints", output / "model"),
+        ("checkpoints, and the best of them, which was exported", output / "model"),
         ("logs of each command", output / "logs"),
     ):
         print(f"  {what}: {place}")

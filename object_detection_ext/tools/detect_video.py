@@ -17,11 +17,11 @@ and detections.csv the rows of all of them. A video that cannot be read does not
 run that was stopped goes on where it was. Of a camera there are lines of JSON and the CSV, named by
 the time of the start, until it ends or Ctrl-C.
 
-Ends with 0; with 1 if videos could not be used; with 2 if nothing could; with 130 after Ctrl-C.
+Ends with 0; with 1 if videos could not be used, or the disk is full; with 2 if nothing could be
+used; with 130 after Ctrl-C.
 """
 
 import dataclasses
-import errno
 import json
 import math
 import os
@@ -32,7 +32,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import app, flags
 
-from object_detection_ext import errors, progress
+from object_detection_ext import command_line, errors, json_text, printable, progress
 from object_detection_ext import files as file_systems
 from object_detection_ext.inference import annotated_video, results, shared_trunk, sources, tracks
 from object_detection_ext.inference import model as model_lib
@@ -132,17 +132,19 @@ class VideoResults:
             for path in (self.csv, self.lines, self.unfinished, self.mp4, self.picture):
                 if os.path.exists(path):
                     os.remove(path)
-            _write_whole(self._settings_file, json.dumps(self._settings, indent=2) + "\n")
+            file_systems.write_text(
+                self._settings_file, json.dumps(self._settings, indent=2) + "\n"
+            )
         if self.detected:
             with open(self.lines, encoding="utf-8") as file:
                 return [results.from_json(line) for line in file]
         keyframes = _readable_keyframes(self.unfinished)
-        _write_whole(self.unfinished, _lines(keyframes))
+        file_systems.write_text(self.unfinished, _lines(keyframes))
         return keyframes
 
     def recorded(self, keyframes: Iterator[Keyframe]) -> Iterator[Keyframe]:
         """Passes keyframes on, each written down before the next is asked for."""
-        with open(self.unfinished, "a", encoding="utf-8") as file:
+        with file_systems.journal(self.unfinished) as file:
             for keyframe in keyframes:
                 file.write(results.to_json(keyframe) + "\n")
                 file.flush()
@@ -155,7 +157,7 @@ class VideoResults:
         """
         rows = results.write_ava_csv(self.csv, keyframes)
         if not self.detected:
-            _write_whole(self.lines, _lines(keyframes))
+            file_systems.write_text(self.lines, _lines(keyframes))
             os.remove(self.unfinished)
         if self._wants_video:
             annotated_video.write(self.path, self.mp4, keyframes, self.picture)
@@ -164,9 +166,10 @@ class VideoResults:
     def _earlier_settings(self) -> dict:
         try:
             with open(self._settings_file, encoding="utf-8") as file:
-                return json.load(file)
+                settings = json_text.parsed(file.read())
         except (OSError, ValueError):
             return {}
+        return settings if isinstance(settings, dict) else {}
 
     def _same_settings(self) -> bool:
         # Not by path: a file that was moved is the same.
@@ -225,12 +228,6 @@ def _settings(options: Options, path: str) -> dict:
     return {**values, **stamps, "video_path": os.path.realpath(path)}
 
 
-def _write_whole(path: str, text: str) -> None:
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(f"{path}.new", path)
-
-
 def detect_video(detector: ActionDetector, options: Options, files: VideoResults) -> str:
     """Detects in one video, writes its results, and returns what to say of it.
 
@@ -282,6 +279,10 @@ def _check_name(path: str) -> None:
         raise errors.InputError(
             f"{ascii(path)}: the name is not in UTF-8; rename the file."
         ) from None
+    if printable.in_one_line(path) != path:
+        raise errors.InputError(
+            f"{printable.in_one_line(path)}: the name has control characters; rename the file."
+        )
 
 
 def run(options: Options) -> int:
@@ -318,7 +319,7 @@ def _detect_all(options: Options, waiting: Sequence[VideoResults]) -> list[str]:
     """Detects in these videos and returns what is wrong with those that could not be used.
 
     Raises:
-      OSError: if the disk is full; the videos that are left would fail as well.
+      OSError: if the disk is full or broken; the videos that are left would fail as well.
     """
     detector = options.detector()
     told, failures = progress.Progress("detection", len(waiting), "videos"), []
@@ -326,7 +327,7 @@ def _detect_all(options: Options, waiting: Sequence[VideoResults]) -> list[str]:
         try:
             print(detect_video(detector, options, each), flush=True)
         except Exception as error:  # whatever one video does, the others are done
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            if file_systems.is_of_the_disk(error):
                 raise
             failures.append(_fault(each, error))
             print(f"error: {failures[-1]}", file=sys.stderr, flush=True)
@@ -350,7 +351,7 @@ def _write_together(path: str, files: Sequence[VideoResults]) -> None:
         if each.detected:
             with open(each.csv, encoding="utf-8") as file:
                 texts.append(file.read())
-    _write_whole(path, "".join(texts))
+    file_systems.write_text(path, "".join(texts))
 
 
 def _watch(options: Options) -> int:
@@ -369,7 +370,7 @@ def _watch(options: Options) -> int:
     tracker = tracks.Tracker() if options.tracks else lambda keyframe: keyframe
     try:
         for keyframe in map(tracker, found):
-            with open(path, "a", encoding="utf-8") as file:
+            with file_systems.journal(path) as file:
                 file.write(results.to_json(keyframe) + "\n")
             print(_told(keyframe), flush=True)
     except KeyboardInterrupt:
@@ -421,15 +422,13 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     """Reads the flags and runs; the module's docstring tells the exit status."""
     names = {field.name for field in dataclasses.fields(Options)} - {"inputs"}
-    try:
-        failures = run(Options(tuple(argv[1:]), **{name: values[name].value for name in names}))
-    except (errors.InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(1 if failures else 0)
+    with command_line.ending():
+        try:
+            failures = run(Options(tuple(argv[1:]), **{name: values[name].value for name in names}))
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
+        sys.exit(1 if failures else 0)
 
 
 if __name__ == "__main__":

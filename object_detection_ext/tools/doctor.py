@@ -8,6 +8,11 @@ r"""Finds what is wrong with annotations, label map, videos, records and pipelin
 Any of the options may be left out; the report then says what could not be checked. The
 contact sheet shows keyframes with their boxes and actions, for a person to look at.
 
+    python -m object_detection_ext.tools.doctor --system
+
+looks at the machine and the installation instead: versions, devices, oneDNN, CPU, memory, disk,
+ffmpeg's libraries.
+
 The exit status is 0 if nothing is wrong or there are warnings only, 1 with errors, and 2 if the
 command line is wrong. `--json` prints the same for machines.
 """
@@ -20,12 +25,22 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import errors
-from object_detection_ext.conversion import jpeg
-from object_detection_ext.conversion.options import Options as Converter
-from object_detection_ext.doctor import contact_sheet, estimates, gathering
-from object_detection_ext.doctor.examination import ClipOptions, Examination
-from object_detection_ext.doctor.gathering import Inputs
+from object_detection_ext import command_line, errors
+from object_detection_ext.doctor import system
+
+try:
+    from object_detection_ext.conversion import jpeg
+    from object_detection_ext.conversion.options import Options as Converter
+    from object_detection_ext.doctor import contact_sheet, estimates, gathering
+    from object_detection_ext.doctor.examination import ClipOptions, Examination
+    from object_detection_ext.doctor.gathering import Inputs
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    # Data cannot be looked at; the installation can.
+    command_line.tell(f"a library that the doctor needs is broken: {error}")
+    system.run("--json" in sys.argv)
+    sys.exit(1)
 
 _DEFAULT_CLIP = ClipOptions(Converter.num_frames, Converter.fps, Converter.short_side)
 
@@ -123,22 +138,32 @@ def define_flags(values: flags.FlagValues) -> None:
         "contact_sheet_keyframes", 12, "Keyframes on the contact sheet.", flag_values=values
     )
     flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
+    flags.DEFINE_bool(
+        "system", False, "Look at the machine and the installation instead.", flag_values=values
+    )
+
+
+def _check_system_alone(values: flags.FlagValues) -> None:
+    names = ("contact_sheet", *(field.name for field in dataclasses.fields(Inputs)))
+    given = [f"--{name}" for name in names if values[name].present]
+    if given:
+        raise errors.InputError(f"--system looks at no data: leave out {', '.join(given)}.")
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     options = {field.name: values[field.name].value for field in dataclasses.fields(Inputs)}
-    try:
+    with command_line.ending():
         if len(argv) > 1:
             raise errors.InputError(f"unexpected arguments: {' '.join(argv[1:])}")
+        if values.system:
+            _check_system_alone(values)
+            sys.exit(system.run(values.json))
         result = examine(Inputs(**options), values.contact_sheet, values.contact_sheet_keyframes)
-    except (errors.InputError, OSError) as error:
-        _say(f"error: {error}")
-        sys.exit(2)
-    from object_detection_ext.doctor import findings, report
+        from object_detection_ext.doctor import findings, report
 
-    print(report.to_json(result) if values.json else report.to_text(result))
-    if result.count(findings.ERROR):
-        sys.exit(1)
+        print(report.to_json(result) if values.json else report.to_text(result))
+        if result.count(findings.ERROR):
+            sys.exit(1)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -146,7 +171,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        _say(f"error: {error}")
+        command_line.tell(error)
         sys.exit(2)
 
 

@@ -19,7 +19,6 @@ Shapes: H W rows and columns of a kernel, T its size in time, C channels.
 import dataclasses
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 
 import h5py
@@ -27,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from object_detection_ext import errors
+from object_detection_ext import command_line, errors
 from object_detection_ext.trunks import pretrained, r3d50
 
 _LAST_STAGE = "res5"
@@ -181,12 +180,9 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     # The same non-local blocks every time.
     tf.keras.utils.set_random_seed(0)
-    try:
+    with command_line.ending():
         inflation = inflate(values.input, values.output, values.overwrite)
-    except (errors.InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    print(inflation.summary())
+        print(inflation.summary())
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageDraw
 
+from object_detection_ext import command_line, files
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.visualization import drawing
 
@@ -540,10 +541,10 @@ def make_dataset(output: str | os.PathLike, *, num_train: int, num_eval: int, se
     counts = {}
     for split, part in (("train", results[:num_train]), ("eval", results[num_train:])):
         rows = [row for video_rows in part for row in video_rows]
-        (output / f"{split}.csv").write_text("".join(row + "\n" for row in rows))
+        files.write_text(output / f"{split}.csv", "".join(row + "\n" for row in rows))
         counts[split] = len(rows)
     items = [f'item {{\n  name: "{name}"\n  id: {i}\n}}\n' for i, name in ACTIONS.items()]
-    (output / "label_map.pbtxt").write_text("".join(items))
+    files.write_text(output / "label_map.pbtxt", "".join(items))
     return counts
 
 
@@ -583,17 +584,16 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     names = ("num_train", "num_eval", "seed", "width", "height", "seconds", "fps")
-    try:
+    with command_line.ending(ValueError, av.FFmpegError):
         counts = make_dataset(values.output, **{name: values[name].value for name in names})
-    except (ValueError, OSError, av.FFmpegError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print(
-        f"Toy data is in {values.output}: videos/, train.csv ({counts['train']} rows), eval.csv "
-        f"({counts['eval']} rows), label_map.pbtxt.\nNext: python -m "
-        f"object_detection_ext.tools.create_ava_records --annotations {values.output}/train.csv "
-        f"--videos {values.output}/videos --label_map {values.output}/label_map.pbtxt "
-        f"--output {values.output}/train.tfrecord@4 --num_frames 16 --fps 12.5"
-    )
+        print(
+            f"Toy data is in {values.output}: videos/, train.csv ({counts['train']} rows), "
+            f"eval.csv ({counts['eval']} rows), label_map.pbtxt.\nNext: python -m "
+            "object_detection_ext.tools.create_ava_records "
+            f"--annotations {values.output}/train.csv --videos {values.output}/videos "
+            f"--label_map {values.output}/label_map.pbtxt "
+            f"--output {values.output}/train.tfrecord@4 --num_frames 16 --fps 12.5"
+        )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,14 @@ from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 
-from object_detection_ext import builders, errors, flops, pipeline_check, registration
+from object_detection_ext import (
+    builders,
+    command_line,
+    errors,
+    flops,
+    pipeline_check,
+    registration,
+)
 from object_detection_ext import options as options_lib
 from object_detection_ext.detection import video_meta_arch
 from object_detection_ext.heads import combined_head, i3d_head, tx_head
@@ -513,17 +520,14 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     tf.get_logger().setLevel("ERROR")
-    try:
+    with command_line.ending(flops.UncountableError):
         overrides = _overrides(values)
         path = values.pipeline_config_path
         print(f"Building the graph of {path} ...", file=sys.stderr, flush=True)
         summary = summarize(
             path, values.config_override, with_paper_profile=values.paper_profile, **overrides
         )
-    except (errors.InputError, flops.UncountableError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    print(to_json(summary) if values.json else to_text(summary))
+        print(to_json(summary) if values.json else to_text(summary))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import errors
+from object_detection_ext import command_line, errors, files
 from object_detection_ext.evaluation import breakdowns, protocols
 from object_detection_ext.report import examples, page, pictures, sections
 
@@ -160,8 +160,7 @@ def run(options: Options) -> None:
     folder = os.path.dirname(options.output)
     if folder:
         os.makedirs(folder, exist_ok=True)
-    with open(options.output, "w", encoding="utf-8") as file:
-        file.write(text)
+    files.write_text(options.output, text)
     _say(f"report: {options.output}, {len(text.encode()) / 1e6:.1f} MB; any browser opens it")
 
 
@@ -201,10 +200,8 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     options = {field.name: values[field.name].value for field in dataclasses.fields(Options)}
-    try:
+    with command_line.ending(ValueError):
         run(Options(**options))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from absl import app, flags
 
-from object_detection_ext import errors, input_types
+from object_detection_ext import command_line, errors, files, input_types
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.inference import sources
@@ -51,7 +51,8 @@ class Options:
       fps: of the clips; 0 for that of the SavedModel, or 25.
       num_frames: T, where neither server nor SavedModel tell; 0 otherwise.
       short_side: frames with a longer one are shrunk to it, in pixels; 0 keeps.
-      timeout: of a request, in seconds.
+      timeout: of a request with its answer, in seconds.
+      max_answer_mb: of an answer, in MB; a longer one is refused.
     """
 
     video: str
@@ -70,12 +71,13 @@ class Options:
     num_frames: int = 0
     short_side: int = 400
     timeout: float = client_lib.DEFAULT_TIMEOUT
+    max_answer_mb: int = client_lib.DEFAULT_MAX_ANSWER_BYTES // 2**20
 
     def check(self) -> video_reader.VideoInfo:
         """Checks all that can be checked here and returns what the video is.
 
         Raises:
-          ServingError: if an option is out of range or a file is missing.
+          errors.InputError: if an option is out of range or a file is missing.
           video_reader.VideoError: if the video is missing or unreadable.
         """
         problems = [*self._address_problems(), *self._number_problems()]
@@ -91,7 +93,7 @@ class Options:
         if self.label_map and not os.path.isfile(self.label_map):
             problems.append(f"--label_map {self.label_map!r}: there is no such file")
         if problems:
-            raise inputs_lib.ServingError("; ".join(problems) + ".")
+            raise errors.InputError("; ".join(problems) + ".")
         return video_reader.probe(self.video)
 
     def _address_problems(self) -> Iterator[str]:
@@ -124,6 +126,8 @@ class Options:
             yield f"--short_side must be at least 0 pixels, not {self.short_side}"
         if not 0 < self.timeout < np.inf:
             yield f"--timeout must be more than 0 seconds, not {self.timeout:g}"
+        if not 1 <= self.max_answer_mb < 2048:
+            yield f"--max_answer_mb must be 1 to 2047, not {self.max_answer_mb}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +143,10 @@ def plan(options: Options, model: inputs_lib.ModelInput) -> ClipPlan:
     """Puts together what the server, the SavedModel's assets and the options say.
 
     Raises:
-      ServingError: if they contradict each other, or leave open what is needed.
+      errors.InputError: if they contradict each other, or leave open what is needed.
     """
     if model.input_type == input_types.CLIP_AND_BOXES:
-        raise inputs_lib.ServingError(
+        raise errors.InputError(
             f"'{options.model_name}' classifies boxes that it is given (input "
             f"'{input_types.BOXES}'), and there are none here. Serve a model with proposals of its "
             f"own, exported with --input_type={input_types.ENCODED_CLIP}."
@@ -151,7 +155,7 @@ def plan(options: Options, model: inputs_lib.ModelInput) -> ClipPlan:
     if options.saved_model:
         description = input_types.ClipDescription.of_saved_model(options.saved_model)
     if model.input_type == input_types.TF_SEQUENCE_EXAMPLE and description is None:
-        raise inputs_lib.ServingError(
+        raise errors.InputError(
             f"'{options.model_name}' takes SequenceExamples and hides how many frames it takes out "
             "of them; give the SavedModel that is served as --saved_model."
         )
@@ -171,12 +175,12 @@ def plan(options: Options, model: inputs_lib.ModelInput) -> ClipPlan:
 def _agreed(lengths: dict[str, int | None]) -> int:
     known = {source: length for source, length in lengths.items() if length}
     if not known:
-        raise inputs_lib.ServingError(
+        raise errors.InputError(
             "the model leaves the length of its clips open; give it as --num_frames."
         )
     if len(set(known.values())) > 1:
         said = ", ".join(f"{length} by {source}" for source, length in known.items())
-        raise inputs_lib.ServingError(f"frames of a clip: {said}. They must be the same.")
+        raise errors.InputError(f"frames of a clip: {said}. They must be the same.")
     return next(iter(known.values()))
 
 
@@ -255,7 +259,11 @@ def _answers(client: client_lib.Client, input_type: str, clips: Sequence[video_r
 
 
 def _connect(options: Options) -> client_lib.Client:
-    common = {"timeout": options.timeout, "ca_certificate": options.ca_certificate or None}
+    common = {
+        "timeout": options.timeout,
+        "ca_certificate": options.ca_certificate or None,
+        "max_answer_bytes": options.max_answer_mb * 2**20,
+    }
     if options.server:
         return client_lib.GrpcClient(options.server, options.model_name, tls=options.tls, **common)
     return client_lib.RestClient(options.rest, options.model_name, **common)
@@ -265,7 +273,8 @@ def run(options: Options) -> str:
     """Sends the video and writes the CSV; returns its path.
 
     Raises:
-      ServingError: if an option, the server or its model is not usable.
+      errors.InputError: if an option is not usable, or does not fit the model.
+      ServingError: if the server or its model is not usable.
       annotations.AnnotationError: if the label map is not readable.
       video_reader.VideoError: if the video is not readable.
     """
@@ -293,8 +302,7 @@ def _video_id(options: Options) -> str:
 def _write(path: str, options: Options, found, known_ids) -> tuple[int, int]:
     """Writes what `detect` yields as it comes; returns the numbers of rows and of keyframes."""
     num_rows = num_keyframes = 0
-    # Under its own name only when it is whole.
-    with open(f"{path}.partial", "w", newline="", encoding="utf-8") as file:
+    with files.replaced_when_complete(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for seconds, detections in found:
             of_keyframe = rows(
@@ -303,9 +311,8 @@ def _write(path: str, options: Options, found, known_ids) -> tuple[int, int]:
             )  # fmt: skip
             writer.writerows(of_keyframe)
             num_rows, num_keyframes = num_rows + len(of_keyframe), num_keyframes + 1
-    if not num_keyframes:
-        raise inputs_lib.ServingError(f"{options.video}: no clip of the video could be read.")
-    os.replace(f"{path}.partial", path)
+        if not num_keyframes:
+            raise errors.InputError(f"{options.video}: no clip of the video could be read.")
     return num_rows, num_keyframes
 
 
@@ -329,7 +336,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "fps": "Frames per second of the clips; 0: that of --saved_model, else 25.",
         "num_frames": "Frames of a clip, if neither server nor --saved_model tells.",
         "short_side": "Frames with a longer short side, in pixels, are shrunk to it; 0 keeps.",
-        "timeout": "Seconds that a request may take.",
+        "timeout": "Seconds that a request with its answer may take.",
+        "max_answer_mb": "Longer answers, in MB, are refused.",
     }
     define = {
         str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float,
@@ -347,10 +355,8 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     options = {field.name: values[field.name].value for field in dataclasses.fields(Options)}
-    try:
+    with command_line.ending():
         run(Options(**options))
-    except (errors.InputError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def _quiet() -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from object_detection_ext import errors, input_types, progress
+from object_detection_ext import command_line, errors, files, input_types, progress
 from object_detection_ext.data import annotations, video_reader
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import sources
@@ -301,7 +301,7 @@ def record_clips(options: Options, model: model_lib.ClipModel, pipeline) -> Iter
     reader = input_reader_pb2.InputReader(label_map_path=label_map, shuffle=False, num_epochs=1)
     reader.tf_record_input_reader.input_path.append(options.records)
     choice = clip_decoder.FrameChoice(min_stride=stride, max_stride=stride)
-    dataset = clip_dataset.build(reader, model.num_frames, choice=choice)
+    dataset = clip_dataset.build(reader, model.num_frames, choice=choice, drops_unknown_labels=True)
     for number, fields in enumerate(dataset.take(options.max_keyframes), start=1):
         print(f"visualize: keyframe {number} of at most {options.max_keyframes}", flush=True)
         yield _record_clip(fields, model.label_map, None if fps is None else fps / stride)
@@ -397,7 +397,8 @@ def _show_embeddings(base: str, clip: Clip, keys: np.ndarray, people, placed) ->
 def _write(base: str, strip: np.ndarray, film: Iterator[np.ndarray], fps) -> list[str]:
     """Writes filmstrip and film; returns the names of the files."""
     paths = [f"{base}.png", f"{base}.mp4"]
-    Image.fromarray(strip).save(paths[0], optimize=True)
+    with files.replaced_when_complete(paths[0], "wb") as file:
+        Image.fromarray(strip).save(file, "PNG", optimize=True)
     drawing.write_video(paths[1], film, fps or _DEFAULT_FPS)
     return [os.path.basename(path) for path in paths]
 
@@ -455,8 +456,8 @@ def run(options: Options) -> str:
     os.makedirs(options.output, exist_ok=True)
     parts = [show_clip(clip, model, options, pipeline) for clip in clips]
     path = os.path.join(options.output, f"{stem}_attention.json")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"saved_model": options.saved_model, "clips": parts}, file, indent=1)
+    numbers = {"saved_model": options.saved_model, "clips": parts}
+    files.write_text(path, json.dumps(numbers, indent=1))
     _report(options, parts, path)
     return path
 
@@ -525,10 +526,8 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     options = {field.name: values[field.name].value for field in dataclasses.fields(Options)}
-    try:
+    with command_line.ending():
         run(Options(**options))
-    except (errors.InputError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ def check_checkpoint(variables: PretrainedVariables, prefix: str) -> None:
       prefix: the `fine_tune_checkpoint`.
 
     Raises:
-      errors.InputError: it lists what is missing and what has another shape; or there is no
-        checkpoint.
+      errors.InputError: it lists what is missing, what has another shape, and what holds something
+        else than finite numbers; or there is no checkpoint, or it is damaged.
     """
     try:
         stored = dict(tf.train.list_variables(prefix))
@@ -115,7 +115,15 @@ def check_checkpoint(variables: PretrainedVariables, prefix: str) -> None:
         raise errors.InputError(f"{prefix} cannot be read as a checkpoint: {error}") from error
     wanted = {path: tuple(variable.shape) for path, variable in variables.by_path.items()}
     given = {path: tuple(stored[_stored(path)]) for path in wanted if _stored(path) in stored}
-    _raise_if_any(_shape_differences(wanted, given), prefix, len(wanted))
+    differences = _shape_differences(wanted, given)
+    reader = tf.train.load_checkpoint(prefix)
+    try:
+        differences["not finite numbers"] = [
+            path for path in sorted(given) if not _finite(reader.get_tensor(_stored(path)))
+        ]
+    except (tf.errors.OpError, IndexError, RuntimeError) as error:
+        raise errors.InputError(f"{prefix} is damaged: {error}") from error
+    _raise_if_any(differences, prefix, len(wanted))
 
 
 def _stored(path: str) -> str:

@@ -14,6 +14,8 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from object_detection_ext import files
+
 _MIN_SHORT_SIDE = 360
 # The golden ratio's fraction spreads any number of hues around the circle.
 _HUE_STEP = 0.61803398875
@@ -153,15 +155,10 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
     Raises:
       ValueError: if there is no frame, or one differs from the first in size or type.
     """
-    path, temporary = os.fspath(path), f"{os.fspath(path)}.incomplete"
-    try:
+    with files.replaced_path(path) as temporary:
         count = _encode(temporary, frames, fps)
         if not count:
             raise ValueError(f"There is no frame to write to {path}.")
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
     return count
 
 

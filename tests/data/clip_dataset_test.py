@@ -4,6 +4,8 @@
 `tf.print` and tf.data's log write to the process's stderr, so the tests read it with capfd.
 """
 
+import collections
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +16,7 @@ from object_detection.utils import config_util
 from object_detection_ext import registration
 from object_detection_ext.data import clip_dataset, clip_packing, record_files
 from tests import tiny_pipeline
+from tests.data.picture_size_test import jpeg_bomb, png_bomb
 
 registration.register()
 
@@ -81,6 +84,37 @@ def test_shuffled_clips_are_the_same_clips(tmp_path, label_map):
     path = tiny_pipeline.write_records(tmp_path / "records", records)
     reader = _reader(label_map, path, shuffle=True, shuffle_buffer_size=4)
     assert sorted(_names(reader)) == [f"v{index},{key}" for index in range(4) for key in (1, 2)]
+
+
+def test_balanced_keyframes_come_more_often_on_every_replica(tmp_path, label_map):
+    """'walk', id 2, three times; a replica reads its own files, with the factors of all."""
+    paths = []
+    for index in range(4):
+        people = {1: _PERSON, 2: [(_BOX, "walk"), (_BOX, "stand")] if index % 2 else _PERSON}
+        record = tiny_pipeline.make_record(
+            tiny_pipeline.gray_frames(4), people, video_id=f"v{index}"
+        )
+        paths.append(str(tiny_pipeline.write_records(tmp_path / f"part-{index}", [record])))
+    asked = []
+
+    def balance(files):
+        asked.append(list(files))
+        return [1.0, 1.0, 3.0, 1.0]
+
+    reader = _reader(label_map, tmp_path / "part-*", shuffle=True, filenames_shuffle_buffer_size=1)
+    shares = [
+        collections.Counter(
+            _names(reader, balance=balance, input_context=tf.distribute.InputContext(2, replica, 2))
+        )
+        for replica in range(2)
+    ]
+    assert asked == [paths, paths]
+    assert shares[0] + shares[1] == {
+        f"v{index},{key}": 3 if index % 2 and key == 2 else 1
+        for index in range(4)
+        for key in (1, 2)
+    }
+    assert all(shares)
 
 
 def test_one_of_n_records_and_replicas_share(tmp_path, label_map):
@@ -249,6 +283,40 @@ def test_broken_clips_are_skipped_counted_and_named(tmp_path, label_map, capfd, 
     assert said.count("WARNING: clip skipped") == len(broken)
 
 
+@pytest.mark.parametrize("bomb", [jpeg_bomb, png_bomb])
+@pytest.mark.parametrize("path", ["crop and flip", "whole", "no transform"])
+def test_frames_of_too_many_pixels_cost_their_clips(tmp_path, label_map, capfd, bomb, path):
+    """A picture of 65,000 x 65,000 would take 12 GB; here the whole test takes what others take."""
+    more = "train_config { data_augmentation_options { random_image_scale { } } }"
+    configs, model = _train_input(tmp_path, label_map, more if path == "whole" else "")
+    frames = tiny_pipeline.gray_frames(4)
+    records = [
+        _record("keyframe", [*frames[:2], bomb(65000, 65000), frames[3]]),
+        _record("other", [*frames[:3], bomb(65000, 65000)]),
+        _record("fine"),
+    ]
+    tiny_pipeline.write_records(tmp_path / "train", records)
+    reader = configs["train_input_config"]
+    reader.num_epochs = 1
+    if path == "no transform":
+        assert _names(reader) == ["fine,2"]
+    else:
+        dataset = inputs.train_input(configs["train_config"], reader, configs["model"], model=model)
+        assert len(list(dataset)) == 1
+    said = capfd.readouterr().err
+    for name in ("keyframe", "other"):
+        assert f'clip skipped: a frame of "{name},2"' in said
+    assert "has more pixels than clip { max_frame_pixels }" in said
+    assert "Clips skipped so far: 2" in said
+
+
+def test_limit_of_pixels_is_the_option(tmp_path, label_map):
+    path = tiny_pipeline.write_records(tmp_path / "records", [_record("v")])
+    reader = _reader(label_map, path)
+    assert _names(reader, max_frame_pixels=64 * 64) == ["v,2"]
+    assert _names(reader, max_frame_pixels=64 * 64 - 1) == []
+
+
 def test_nothing_but_broken_clips_is_an_error_not_an_endless_loop(tmp_path, label_map, monkeypatch):
     monkeypatch.setattr(clip_dataset, "_MOST_BROKEN_IN_A_ROW", 5)
     frames = tiny_pipeline.gray_frames(4)
@@ -383,6 +451,23 @@ def test_eval_input_keeps_the_middle_frame_as_the_original_image(tmp_path, label
     assert int(labels["num_groundtruth_boxes"][0]) == 2
     np.testing.assert_allclose(labels["groundtruth_boxes"][0, :2], [_BOX, _BOX], atol=1e-6)
     np.testing.assert_array_equal(labels["groundtruth_classes"][0, :2], [[1, 0, 0], [0, 0, 1]])
+
+
+def test_evaluation_leaves_no_clip_out_unless_it_is_asked_to(tmp_path, label_map):
+    configs, model = _train_input(tmp_path, label_map, "")
+    records = [_record(f"v{index}", _moving_gradient()) for index in range(3)]
+    path = tiny_pipeline.write_records(tmp_path / "three", records)
+    configs["eval_config"].batch_size = 2
+    reader = configs["eval_input_configs"][0]
+    reader.tf_record_input_reader.input_path[:] = [str(path)]
+
+    def batches():
+        dataset = inputs.eval_input(configs["eval_config"], reader, configs["model"], model=model)
+        return [features["image"].shape[0] for features, _ in dataset]
+
+    assert batches() == [2, 1]
+    reader.drop_remainder = True
+    assert batches() == [2]
 
 
 def _still_record() -> bytes:

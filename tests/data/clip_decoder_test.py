@@ -4,11 +4,13 @@
 Frame k of the records is one gray level, 10 k, so that a decoded clip tells its frames.
 """
 
+import collections
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from object_detection_ext.data import clip_decoder, clip_window
+from object_detection_ext.data import clip_decoder, clip_window, random_draws
 from tests import tiny_pipeline
 
 _BOX = [0.1, 0.2, 0.5, 0.6]
@@ -135,7 +137,10 @@ def test_choice_of_frames_is_drawn_once_per_clip(label_map):
     decoder = clip_decoder.ClipDecoder(str(label_map), 4, choice)
     record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(25), {12: [(_BOX, "stand")]})
     records = tf.data.Dataset.from_tensors(record).repeat(200)
-    clips = records.flat_map(decoder.keyframes).map(decoder.decode_frames)
+    keyframes = random_draws.with_seeds(tf.data.Dataset.zip((records,)), "test").flat_map(
+        decoder.keyframes
+    )
+    clips = keyframes.map(decoder.decode_frames)
     seen = {tuple(_frame_numbers({"image": clip["image"].numpy()})) for clip in clips}
     assert seen == {
         tuple(12 + jitter + (k - 2) * stride for k in range(4))
@@ -144,8 +149,31 @@ def test_choice_of_frames_is_drawn_once_per_clip(label_map):
     }
     assert choice.reach(4) == (2 * 3 + 2, 1 * 3 + 2)
     # Whatever is drawn, the people are those of the keyframe.
-    names = {clip["source_id"].numpy() for clip in records.flat_map(decoder.keyframes).take(9)}
+    names = {clip["source_id"].numpy() for clip in keyframes.take(9)}
     assert names == {b"video,12"}
+
+
+def test_keyframes_come_as_often_as_the_factor_of_their_rarest_action(label_map):
+    """Of ids 1, 2 and 3, as 'unlisted' is not in the label map and counts like nothing."""
+    decoder = clip_decoder.ClipDecoder(str(label_map), 4, repeat_factors=[9.0, 1.0, 2.5, 3.0])
+    people = {
+        0: [(_BOX, "stand")],
+        1: [(_BOX, "stand"), (_BOX, "walk")],
+        2: [(_BOX, "watch (a person)"), (_BOX, "walk"), (_BOX, "unlisted")],
+        3: [],
+        4: [(_BOX, "unlisted")],
+    }
+    record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(5), people)
+    repeats = 200
+    records = tf.data.Dataset.from_tensors(record).repeat(repeats)
+    keyframes = random_draws.with_seeds(tf.data.Dataset.zip((records,)), "test").flat_map(
+        decoder.keyframes
+    )
+    names = collections.Counter(keyframe["source_id"].numpy().decode() for keyframe in keyframes)
+    exact = {f"video,{index}": times * repeats for index, times in {0: 1, 2: 3, 3: 1, 4: 1}.items()}
+    assert {name: names[name] for name in exact} == exact
+    # 2 or 3, half of the time each: within 4 standard deviations.
+    assert names["video,1"] == pytest.approx(2.5 * repeats, abs=4 * 0.5 * repeats**0.5)
 
 
 def test_fixed_stride_and_repeated_edges(label_map):

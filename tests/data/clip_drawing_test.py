@@ -110,7 +110,7 @@ def _both_ways(transform, encoded) -> tf.data.Dataset:
         features, labels = rewired({**_keyframe(), _Fields.image: image})
         packed = features.pop(_Fields.image)
         drawn = clip_drawing.Drawn(features, labels, tf.constant(encoded), size, *windows)
-        return drawing.with_static_shapes(*drawing.decode(drawn)), (packed, *windows)
+        return drawing.finish(*drawing.decode(drawn)), (packed, *windows)
 
     return tf.data.Dataset.range(12).map(draw)
 
@@ -154,7 +154,7 @@ def test_draw_gives_the_stock_labels_and_decode_the_pictures(monkeypatch):
     @tf.function
     def run():
         drawn = drawing.draw(keyframe, tf.constant([_H, _W]))
-        return drawn, drawing.with_static_shapes(*drawing.decode(drawn))
+        return drawn, drawing.finish(*drawing.decode(drawn))
 
     drawn, (features, labels) = run()
     np.testing.assert_array_equal(drawn.window.box, [0, 0, _H, _W])

@@ -78,3 +78,16 @@ def test_stacked_frames_of_unknown_size():
 def test_what_is_no_stacked_clip_of_t_frames_is_refused(shape):
     with pytest.raises(ValueError, match="stacked clip of 4 frames"):
         clip_packing.unstack_frames(tf.zeros(shape, tf.uint8), 4)
+
+
+def test_a_batch_that_is_known_stays_known_where_sizes_are_not():
+    """The stock code takes batches apart by it."""
+    for unpack, shape in (
+        (clip_packing.unpack_clips, [2, None, None, 12]),
+        (clip_packing.unstack_frames, [2, None, None, 3]),
+    ):
+        images = tf.function(
+            lambda images, unpack=unpack: unpack(images, 4),
+            input_signature=[tf.TensorSpec(shape, tf.float32)],
+        )
+        assert images.get_concrete_function().output_shapes == [2, 4, None, None, 3]

@@ -6,14 +6,17 @@ Shapes: B clips, T frames, G ground-truth rows, N detections.
 
 import types
 import weakref
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from object_detection import model_lib_v2
+from object_detection.utils import config_util
 
+from object_detection_ext import registration
 from object_detection_ext.data import clip_names, clip_packing
-from object_detection_ext.detection import eval_pictures
+from object_detection_ext.detection import eval_pictures, video_meta_arch
 from object_detection_ext.visualization import drawing, panels
 from tests import tiny_pipeline
 
@@ -257,3 +260,23 @@ def test_stock_models_are_evaluated_by_the_stock_loop(keyword):
     else:
         assert loop(model, {}, [], False, False, 3) == "done"
     assert calls == [(model, {}, [], False, False, 3)]
+
+
+def test_an_error_of_a_batch_ends_the_evaluation(monkeypatch, tmp_path):
+    """The stock loop takes any error for the end of the examples and goes on to its metrics."""
+
+    def out_of_memory(*args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    registration.register()
+    monkeypatch.setattr(model_lib_v2, "_compute_losses_and_predictions_dicts", out_of_memory)
+    label_map = tiny_pipeline.write_label_map(tmp_path / "label_map.pbtxt")
+    pipeline = tiny_pipeline.make_pipeline(label_map=label_map)
+    configs = config_util.create_configs_from_pipeline_proto(pipeline)
+    configs["eval_input_config"] = configs["eval_input_configs"][0]
+    _, groundtruth, features = _batch([[(_LEFT, 1)]], [[(_LEFT, 1, 0.9)]])
+    model = mock.Mock(spec=video_meta_arch.VideoActionTransformerMetaArch)
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="out of memory"):
+        model_lib_v2.eager_eval_loop(
+            model, configs, [(features, groundtruth)], global_step=tf.constant(3)
+        )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AVA frame AP against the stock PascalDetectionEvaluator and against cases computed by hand."""
 
+import collections
 import csv
 import heapq
 import json
@@ -12,6 +13,7 @@ import pytest
 
 from object_detection_ext import compat  # noqa: F401  (must come before object_detection)
 from object_detection_ext.evaluation import ava_ap, csv_io
+from tests.evaluation.tie_breaking import distinct_scores
 
 from object_detection.core import standard_fields  # isort: skip
 from object_detection.utils import metrics as stock_metrics  # isort: skip
@@ -50,7 +52,36 @@ def _program_rows(path, capacity):
     return {key: sorted(heap, key=lambda row: -row[0]) for key, heap in heaps.items()}, keys
 
 
-def _program(ground_truth, detections, excluded=None):
+def _without_equals(rows, path):
+    """Rows as `_program_rows` has them, by the rule of docs/evaluation.md instead of by score.
+
+    What the heap has kept stays, with scores that all differ: equal ones in the order of the file.
+    """
+    left = {key: collections.Counter(entries) for key, entries in rows.items()}
+    by_file = {key: [] for key in rows}
+    with open(path, newline="") as file:
+        for row in csv.reader(file):
+            if len(row) == 2 or int(row[6]) not in CLASS_IDS:
+                continue
+            x1, y1, x2, y2 = (float(text) for text in row[2:6])
+            entry = (float(row[7]) if len(row) == 8 else 1.0, int(row[6]), y1, x1, y2, x2)
+            key = _frame_key(row[0], row[1])
+            if left[key][entry]:
+                left[key][entry] -= 1
+                by_file[key].append(entry)
+    # Scores that the program drops must stay what they are.
+    flat = [entry for entries in by_file.values() for entry in entries if entry[0] > -10]
+    scores = iter(distinct_scores([entry[0] for entry in flat]))
+    return {
+        key: sorted(
+            ((next(scores) if e[0] > -10 else e[0], *e[1:]) for e in entries), key=lambda e: -e[0]
+        )
+        for key, entries in by_file.items()
+    }
+
+
+def _program(ground_truth, detections, excluded=None, *, break_ties):
+    """(mAP, AP by class id) of the stock evaluator; `break_ties` as docs/evaluation.md says."""
     evaluator = object_detection_evaluation.PascalDetectionEvaluator(CATEGORIES)
     excluded_keys = set()
     if excluded:
@@ -69,6 +100,8 @@ def _program(ground_truth, detections, excluded=None):
                 },
             )
     rows, _ = _program_rows(detections, 50)
+    if break_ties:
+        rows = _without_equals(rows, detections)
     for key, entries in rows.items():
         if key in listed and key not in excluded_keys:
             evaluator.add_single_detected_image_info(
@@ -127,7 +160,7 @@ def _random_ground_truth(rng, frames, grid):
     return rows
 
 
-def _random_detections(rng, frames, boxes, grid):
+def _random_detections(rng, frames, boxes, grid, equal_scores):
     rows = []
     for video, seconds in frames:
         for _ in range(rng.choice([0, 1, 5, 40, 90])):
@@ -140,6 +173,8 @@ def _random_detections(rng, frames, boxes, grid):
             elif rng.random() < 0.05:
                 box = [value * 1.5 - 0.2 for value in box]
             score = rng.choice([rng.integers(0, 5) / 4, rng.random(), -10.0, -9.5, 1e-9])
+            if not equal_scores:
+                score = rng.choice([rng.random(), -10.0 - rng.random()])
             class_id = rng.choice([1, 2, 3, 3, 4, 5, 7, 12, 99])
             time = rng.choice([f"{seconds:04d}", str(seconds)])
             rows.append([video, time, *box, class_id, score])
@@ -154,24 +189,84 @@ def _write(path, rows):
     return str(path)
 
 
+class _RandomFiles:
+    """Paths of random files, the rows of the detections, and our result."""
+
+    def __init__(self, folder, seed, equal_scores):
+        rng = np.random.default_rng(seed)
+        grid = int(rng.choice([2, 3, 4, 16]))
+        frames = _frames(rng, int(rng.integers(1, 30)))
+        ground_truth = _random_ground_truth(rng, frames, grid)
+        ground_truth.append([*frames[0], *_random_box(rng, grid), 3])
+        boxes = [row[2:6] for row in ground_truth if len(row) > 2]
+        self.rows = _random_detections(rng, frames + _frames(rng, 5), boxes, grid, equal_scores)
+        excluded = frames[2:4] if seed % 2 and len(frames) > 3 else None
+        self.paths = [
+            _write(folder / "g.csv", ground_truth),
+            _write(folder / "d.csv", self.rows),
+            _write(folder / "e.csv", excluded) if excluded else None,
+        ]
+        (folder / "l.pbtxt").write_text(LABEL_MAP)
+        self.result = ava_ap.evaluate_files(str(folder / "l.pbtxt"), *self.paths)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_files_without_equal_scores_agree_with_the_program(tmp_path, seed):
+    """Equal boxes and overlaps there are. Nothing but equal scores is decided by a sort."""
+    files = _RandomFiles(tmp_path, seed, equal_scores=False)
+    _assert_as_program(files.result, _program(*files.paths, break_ties=False))
+    assert not files.result.tie_span.is_wide
+    assert "equal scores:" not in ava_ap.format_result(files.result)
+
+
 @pytest.mark.parametrize("seed", range(40))
-def test_random_files_with_many_equals_agree_with_the_program(tmp_path, seed):
-    rng = np.random.default_rng(seed)
-    grid = int(rng.choice([2, 3, 4, 16]))
-    frames = _frames(rng, int(rng.integers(1, 30)))
-    ground_truth = _random_ground_truth(rng, frames, grid)
-    ground_truth.append([*frames[0], *_random_box(rng, grid), 3])
-    boxes = [row[2:6] for row in ground_truth if len(row) > 2]
-    detections = _random_detections(rng, frames + _frames(rng, 5), boxes, grid)
+def test_random_files_with_many_equals_agree_with_the_program_told_their_order(tmp_path, seed):
+    files = _RandomFiles(tmp_path, seed, equal_scores=True)
+    _assert_as_program(files.result, _program(*files.paths, break_ties=True))
+    _assert_counts_add_up(files.result, files.rows)
+
+
+@pytest.mark.parametrize("is_left_first", [True, False])
+def test_of_two_boxes_with_equal_overlap_a_detection_meets_the_one_the_program_takes(
+    tmp_path, is_left_first
+):
+    """Its heap has the left half first, wherever it stands in the file; the detection is both."""
+    halves = [["v", 902, 0, 0, 0.5, 1, 1], ["v", 902, 0.5, 0, 1, 1, 1]]
+    ground_truth = halves if is_left_first else halves[::-1]
+    detections = [["v", 902, 0, 0, 1, 1, 1, 0.9], ["v", 902, 0, 0, 0.5, 1, 1, 0.8]]
     paths = [_write(tmp_path / "g.csv", ground_truth), _write(tmp_path / "d.csv", detections)]
-    excluded = None
-    if seed % 2 and len(frames) > 3:
-        excluded = _write(tmp_path / "e.csv", frames[2:4])
-    (tmp_path / "l.pbtxt").write_text(LABEL_MAP)
+    result = ava_ap.evaluate(*map(csv_io.read_csv, paths), CATEGORIES)
+    assert result.average_precision[1] == 0.5
+    _assert_as_program(result, _program(*paths, break_ties=False))
 
-    result = ava_ap.evaluate_files(str(tmp_path / "l.pbtxt"), *paths, excluded)
 
-    _assert_as_program(result, _program(*paths, excluded))
+def _sort_at_random(rng):
+    """An `np.argsort` that is as free with equals as that of a CPU nobody has seen yet."""
+
+    def argsort(values, *_, **__):
+        values = np.asarray(values)
+        return np.lexsort((rng.random(len(values)), values))
+
+    return argsort
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_order_of_equals_takes_the_program_out_of_the_span(tmp_path, seed, monkeypatch):
+    files = _RandomFiles(tmp_path, seed, equal_scores=True)
+    spans = {entry.id: entry.tie_span for entry in files.result.classes}
+    monkeypatch.setattr(np, "argsort", _sort_at_random(np.random.default_rng(seed)))
+    for _ in range(3):
+        mean, by_class = _program(*files.paths, break_ties=False)
+        for class_id, value in by_class.items():
+            if spans[class_id] is None:
+                assert np.isnan(value)
+            else:
+                assert spans[class_id].worst - 1e-12 <= value <= spans[class_id].best + 1e-12
+        span = files.result.tie_span
+        assert span.worst - 1e-12 <= mean <= span.best + 1e-12
+
+
+def _assert_counts_add_up(result, detections):
     counts = result.counts
     assert len(detections) == (
         counts.detection_rows_used

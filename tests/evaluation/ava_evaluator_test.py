@@ -7,9 +7,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from object_detection_ext import compat  # noqa: F401  (must come before object_detection)
-from object_detection_ext.evaluation import ava_ap, csv_io, protocols
+from object_detection_ext import (
+    compat,  # noqa: F401  (must come before object_detection)
+    errors,
+)
+from object_detection_ext.evaluation import ava_ap, csv_io, frame_ap, protocols
 from object_detection_ext.evaluation.ava_evaluator import AvaDetectionEvaluator
+from tests.evaluation.tie_breaking import distinct_scores
 
 import tensorflow as tf  # isort: skip
 from object_detection import eval_util, model_lib_v2  # isort: skip
@@ -65,12 +69,31 @@ def _of_actions(metrics):
     return {name: value for name, value in metrics.items() if "Localization" not in name}
 
 
+def _kept_detections(frames):
+    """For each frame (boxes, classes, scores) of the 50 rows that count, scores all different."""
+    kept = []
+    for _, detections in frames:
+        known = np.isin(detections["detection_classes"], CLASS_IDS)
+        kept.append(
+            ava_ap.order_frame_rows(
+                detections["detection_boxes"][known].astype(float),
+                detections["detection_classes"][known],
+                detections["detection_scores"][known].astype(float),
+                50,
+            )
+        )
+    scores = distinct_scores(np.concatenate([scores for _, _, scores in kept]).tolist())
+    stops = np.cumsum([len(scores) for _, _, scores in kept])[:-1]
+    return [(*row[:2], own) for row, own in zip(kept, np.split(scores, stops), strict=True)]
+
+
 def _stock(frames):
     """The stock evaluator's metrics, fed float64, known classes and 50 rows in the AVA order."""
     stock = object_detection_evaluation.PascalDetectionEvaluator(CATEGORIES)
-    for index, (ground_truth, detections) in enumerate(frames):
+    found = _kept_detections(frames)
+    for index, (ground_truth, _) in enumerate(frames):
         known = np.isin(ground_truth["groundtruth_classes"], CLASS_IDS)
-        boxes, classes, _ = ava_ap.order_frame_rows(
+        boxes, classes, _ = frame_ap.order_frame_ground_truth(
             ground_truth["groundtruth_boxes"][known].astype(float),
             ground_truth["groundtruth_classes"][known],
             np.ones(known.sum()),
@@ -83,21 +106,8 @@ def _stock(frames):
                 "groundtruth_difficult": np.zeros(len(boxes), bool),
             },
         )
-        known = np.isin(detections["detection_classes"], CLASS_IDS)
-        boxes, classes, scores = ava_ap.order_frame_rows(
-            detections["detection_boxes"][known].astype(float),
-            detections["detection_classes"][known],
-            detections["detection_scores"][known].astype(float),
-            50,
-        )
-        stock.add_single_detected_image_info(
-            index,
-            {
-                "detection_boxes": boxes,
-                "detection_classes": classes,
-                "detection_scores": scores,
-            },
-        )
+        names = ("detection_boxes", "detection_classes", "detection_scores")
+        stock.add_single_detected_image_info(index, dict(zip(names, found[index], strict=True)))
     return {
         key.replace("PascalBoxes", "AvaDetectionBoxes"): value
         for key, value in stock.evaluate().items()
@@ -276,6 +286,11 @@ def test_bad_arguments_are_errors():
         evaluator.add_single_ground_truth_image_info(
             7, {"groundtruth_boxes": reversed_box, "groundtruth_classes": np.array([1])}
         )
+    huge = np.array([[0.5, 0, 0.6, 1e30]], np.float32)
+    with pytest.raises(errors.InputError, match=r"image 9: ground-truth box \[.* beyond 1,000,000"):
+        evaluator.add_single_ground_truth_image_info(
+            9, {"groundtruth_boxes": huge, "groundtruth_classes": np.array([1])}
+        )
     with pytest.raises(ValueError, match="image 8: these must be of one length"):
         evaluator.add_single_ground_truth_image_info(
             8, {"groundtruth_boxes": reversed_box, "groundtruth_classes": np.array([1, 1])}
@@ -348,13 +363,36 @@ def test_mmaction2_ignores_frames_without_a_box(caplog):
     }
     labelled = {"groundtruth_boxes": box, "groundtruth_classes": np.array([1])}
     nobody = {"groundtruth_boxes": np.zeros((0, 4)), "groundtruth_classes": np.zeros(0, int)}
-    frames = [(labelled, found), (nobody, found)]
+    higher = {**found, "detection_scores": np.array([0.95])}
+    frames = [(labelled, found), (nobody, higher)]
     counted = _add(AvaDetectionEvaluator(CATEGORIES), frames).evaluate()
-    assert counted[MAP_KEY] == 0.5  # the later of equal scores comes first
+    assert counted[MAP_KEY] == 0.5
     evaluator = _add(AvaDetectionEvaluator(CATEGORIES, protocol="mmaction2"), frames)
     with caplog.at_level(logging.INFO, "tensorflow"):
         assert evaluator.evaluate()[MAP_KEY] == 1.0
     assert "1 frames counted, 1 skipped" in caplog.text
+
+
+def test_the_log_has_the_span_of_equal_scores_where_it_matters(caplog):
+    """A right and a wrong detection of one score: the AP is 1 or 1/2."""
+    box = np.array([[0, 0, 1, 1]], np.float32)
+    labelled = {"groundtruth_boxes": box, "groundtruth_classes": np.array([1])}
+    nobody = {"groundtruth_boxes": np.zeros((0, 4)), "groundtruth_classes": np.zeros(0, int)}
+
+    def log_of(second_score):
+        evaluator = AvaDetectionEvaluator(CATEGORIES, iou_thresholds=(0.5, 0.75))
+        found = {"detection_boxes": box, "detection_classes": np.array([1])}
+        first, second = ({**found, "detection_scores": np.array([s])} for s in (0.5, second_score))
+        _add(evaluator, [(labelled, first), (nobody, second)])
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "tensorflow"):
+            assert evaluator.evaluate()[MAP_KEY] == 1.0
+        return caplog.text
+
+    for what in ("mAP@0.5IOU", "mAP@0.75IOU", "person AP@0.5IOU"):
+        line = f"AVA {what}: 1.000000; equal scores: 0.500000 to 1.000000, by their order"
+        assert line in log_of(0.5)
+    assert "equal scores:" not in log_of(0.4)
 
 
 def test_what_is_remembered_is_a_few_bytes_of_each_detection_that_counts():

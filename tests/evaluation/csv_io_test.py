@@ -41,7 +41,12 @@ def test_rows_of_all_lengths_are_read(tmp_path):
         ("v,0902,0.1,0.2,x,0.4,1,0.5", "line 2: x2 is 'x', but must be a finite number"),
         ("v,0902,0.1,inf,0.3,0.4,1,0.5", "line 2: y1 is 'inf', but must be a finite number"),
         ("v,0902,0.1,0.2,0.3,nan,1,0.5", "line 2: y2 is 'nan'"),
-        ("v,0902,0.1,0.2,0.3,0.4,walk,0.5", "line 2: action_id is 'walk', but must be a whole"),
+        (
+            "v,0902,0.1,0.2,1e154,0.4,1,0.5",
+            "line 2: x2 is '1e154', but must be a finite number",
+        ),
+        ("v,0902,-1e7,0.2,0.3,0.4,1", "line 2: x1 is '-1e7', but must be a finite number"),
+        ('"a\x1b[2J",0902,0.1,0.2,0.3,0.4,1', r"line 2: video_id is 'a\x1b[2J', but must not"),
         ("v,0902,0.1,0.2,0.3,0.4,1.5,0.5", "line 2: action_id is '1.5', but must be a whole"),
         ("v,0902,0.1,0.2,0.3,0.4,1e30,0.5", "line 2: action_id is '1e30'"),
         ("v,0902,0.1,0.2,0.3,0.4,1,NaN", "line 2: score is 'NaN', but must be a number, not NaN"),

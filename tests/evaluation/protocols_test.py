@@ -10,6 +10,7 @@ import pytest
 
 from object_detection_ext import compat, errors  # noqa: F401  (before object_detection)
 from object_detection_ext.evaluation import ava_ap, csv_io, protocols
+from tests.evaluation.tie_breaking import distinct_scores
 
 from object_detection.utils import metrics as stock_metrics  # isort: skip
 from object_detection.utils import np_box_ops  # isort: skip
@@ -48,7 +49,7 @@ def _claims(gt_boxes, boxes):
 def _oracle(ground_truth, detections, excluded, *, by_score, only_labelled):
     gt, found = _read_rows(ground_truth), _read_rows(detections)
     labelled = {row[:2] for row in map(tuple, ground_truth) if len(row) > 2}
-    result = {}
+    result, by_any_order = {}, {}
     for class_id in CLASS_IDS:
         scores, labels, count = [], [], 0
         for frame, rows in gt.items():
@@ -64,11 +65,13 @@ def _oracle(ground_truth, detections, excluded, *, by_score, only_labelled):
             gt_boxes = [row[0] for row in gt_rows if row[1] == class_id]
             labels += _claims(gt_boxes, [row[0] for row in own])
             scores += [row[2] for row in own]
-        curve = stock_metrics.compute_precision_recall(
-            np.array(scores, float), np.array(labels, bool), count
-        )
-        result[class_id] = stock_metrics.compute_average_precision(*curve)
-    return result
+        # The stock function sorts equals anyhow; told their order, it does as it is told.
+        for scores_of, ap_of in ((distinct_scores, result), (np.array, by_any_order)):
+            curve = stock_metrics.compute_precision_recall(
+                scores_of(scores).astype(float), np.array(labels, bool), count
+            )
+            ap_of[class_id] = stock_metrics.compute_average_precision(*curve)
+    return result, by_any_order
 
 
 def _random_rows(rng, frames, most, scored):
@@ -116,11 +119,15 @@ def test_random_files_with_many_equals_agree_with_a_plain_reading(tmp_path, seed
         protocol=protocol,
     )
 
-    expected = _oracle(ground_truth, detections, excluded, **rules)
+    expected, by_any_order = _oracle(ground_truth, detections, excluded, **rules)
     assert any(0 < value < 1 for value in expected.values())
     for class_id, value in expected.items():
         ours = result.average_precision[class_id]
         assert ours is None if np.isnan(value) else ours == pytest.approx(value, abs=1e-12)
+    for entry in result.classes:
+        if entry.tie_span is not None:
+            value = by_any_order[entry.id]
+            assert entry.tie_span.worst - 1e-12 <= value <= entry.tie_span.best + 1e-12
     _assert_counts_add_up(result, ground_truth, detections)
 
 
@@ -174,6 +181,14 @@ def test_the_docs_example_on_the_command_line(example, capsys):
     quoted = _docs_block("--protocol pyslowfast --localization")
     for line in quoted.strip().splitlines():
         assert line in printed
+
+
+def test_the_docs_example_of_equal_scores(example, tmp_path, capsys):
+    labelmap, ground_truth, _ = example
+    detections = tmp_path / "tied_detections.csv"
+    detections.write_text(_docs_block(detections.name))
+    assert ava_ap.main(["-l", labelmap, "-g", ground_truth, "-d", str(detections)]) == 0
+    assert _docs_block("--protocol activitynet").strip() in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------

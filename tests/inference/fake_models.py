@@ -104,7 +104,8 @@ def save(module: tf.Module, folder: pathlib.Path, description: dict | None = Non
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.detect})
     if description is not None:
         (folder / "assets").mkdir(exist_ok=True)
-        values = {"input_type": "clip_tensor", "num_frames": NUM_FRAMES, "fps": None,
+        kind = "clip_and_boxes" if isinstance(module, BoxModel) else "clip_tensor"
+        values = {"input_type": kind, "num_frames": NUM_FRAMES, "fps": None,
                   "record_stride": 1, "max_boxes": 5, **description}  # fmt: skip
         text = input_types.ClipDescription(**values).to_json()
         (folder / "assets" / "clip.json").write_text(text)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from object_detection_ext import errors, registration
+from object_detection_ext import devices, errors, registration
 from object_detection_ext.data import annotations
 from object_detection_ext.inference import model as model_lib
 from tests import tiny_pipeline
@@ -159,6 +159,28 @@ def test_boxes_for_a_model_with_proposals_of_its_own(saved):
         model_lib.load_saved_model(saved)(_clips(1), _GIVEN[:1])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_exported_model_that_diverged_is_refused(tmp_path, value):
+    detector = fake_models.Detector()
+    detector.weight, detector.bias = tf.Variable([1.0, value]), tf.Variable(0.0)
+    path = fake_models.save(detector, tmp_path / "m", {})
+    with pytest.raises(model_lib.ModelError) as info:
+        model_lib.load_saved_model(path)
+    assert f"{path}: the model cannot be used: 1 of its 2 variables has NaN" in str(info.value)
+    assert "values: weight." in str(info.value)
+
+
+@pytest.mark.parametrize("name", ["variables.index", "variables.data-00000-of-00001"])
+def test_exported_model_with_damaged_variables_is_named(tmp_path, name):
+    detector = fake_models.Detector()
+    detector.weight = tf.Variable(tf.ones([100]))
+    path = fake_models.save(detector, tmp_path / "m", {})
+    damaged = tmp_path / "m/variables" / name
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(errors.InputError, match=f"{damaged} is cut off or damaged"):
+        model_lib.load_saved_model(path)
+
+
 @pytest.mark.slow
 def test_checkpoint_gives_what_its_model_gives(tmp_path):
     registration.register()
@@ -173,7 +195,7 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
         people = {2: [([0.1, 0.1, 0.5, 0.5], "walk")]}
         record = tiny_pipeline.make_record(tiny_pipeline.gray_frames(4), people)
         tiny_pipeline.write_records(tmp_path / name, [record])
-    with pytest.raises(model_lib.ModelError, match="There is no checkpoint in"):
+    with pytest.raises(errors.InputError, match="There is no checkpoint in"):
         model_lib.load_checkpoint(str(config), str(tmp_path))
     model = tiny_pipeline.build_model(registration.read_pipeline(str(config)), is_training=False)
     images, shapes = model.preprocess(tf.zeros([1, 64, 64, 12]))
@@ -187,8 +209,56 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
     np.testing.assert_allclose(
         found["detection_scores"], expected["detection_scores"][0, :count], atol=1e-5
     )
-    given = model_lib.load_checkpoint(str(config), str(tmp_path), takes_boxes=True)
+    with pytest.raises(errors.InputError, match="num_classes: 3 in the checkpoint, 7 in"):
+        model_lib.load_checkpoint(
+            str(config),
+            str(tmp_path / "ckpt-1"),
+            config_override="model { faster_rcnn { num_classes: 7 } }",
+        )
+    given = model_lib.load_checkpoint(str(config), str(tmp_path / "ckpt-1"), takes_boxes=True)
     assert given.takes_boxes
     box = np.array([[0.1, 0.1, 0.6, 0.5]])
     one, nobody = given(np.zeros([2, 4, 64, 64, 3], np.uint8), [box, np.zeros([0, 4])])
     assert len(one["detection_scores"]) and not len(nobody["detection_scores"])
+
+
+def test_devices_are_set_up_before_a_model_is_loaded(tmp_path, monkeypatch):
+    """Loading starts the GPUs; afterwards their memory is taken."""
+    works = []
+
+    def announce(work):
+        works.append(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(devices, "announce", announce)
+    monkeypatch.setattr(tf.saved_model, "load", lambda path: pytest.fail("it was loaded"))
+    (tmp_path / "saved_model.pb").touch()
+    label_map = tiny_pipeline.write_label_map(tmp_path / "l.pbtxt", {1: "stand"})
+    with pytest.raises(KeyboardInterrupt):
+        model_lib.load_saved_model(str(tmp_path), label_map=str(label_map))
+    with pytest.raises(KeyboardInterrupt):
+        model_lib.load_checkpoint("no.config", "no folder")
+    assert works == [devices.INFERENCE, devices.INFERENCE]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_frames": 64}, "num_frames is 64, but the model takes 4 frames"),
+        ({"input_type": "clip_and_boxes"}, "input_type is clip_and_boxes, but .* of clip_tensor"),
+        ({"input_type": "encoded_clip"}, "input_type is encoded_clip, but"),
+    ],
+)
+def test_description_of_another_model_is_refused(tmp_path, changes, message):
+    path = fake_models.save(fake_models.Detector(), tmp_path / "m", {**_DESCRIPTION, **changes})
+    with pytest.raises(errors.InputError, match=f"clip.json: {message}.*; export the model again"):
+        model_lib.load_saved_model(path)
+
+
+@pytest.mark.parametrize("damage", ['"frame_size": [-1, -1]', '"fps": 0', '"a": ' + "[" * 100_000])
+def test_damaged_description_is_refused(tmp_path, damage):
+    path = fake_models.save(fake_models.Detector(), tmp_path / "m", _DESCRIPTION)
+    file = tmp_path / "m" / "assets" / "clip.json"
+    file.write_text(file.read_text().rstrip().removesuffix("}") + f", {damage} }}")
+    with pytest.raises(errors.InputError, match="clip.json: not a clip description: .{,200}$"):
+        model_lib.load_saved_model(path)

@@ -68,7 +68,10 @@ def test_lines_of_json_come_back():
         np.testing.assert_array_equal(again.boxes, keyframe.boxes)
 
 
-@pytest.mark.parametrize("line", ["", "{}", "[]", '{"video": "v", "time": 1, "people": [{}]}'])
+@pytest.mark.parametrize(
+    "line",
+    ["", "{}", "[]", '{"video": "v", "time": 1, "people": [{}]}', "[" * 100_000, '{"video": NaN}'],
+)
 def test_other_lines_are_refused(line):
     with pytest.raises(errors.InputError, match="Not a keyframe's line"):
         results.from_json(line)

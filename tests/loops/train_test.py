@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What surrounds the stock loops: the plan of segments, progress, resuming; with fake loops."""
+"""What surrounds the stock train loop: the plan, arguments, resuming; with fake loops."""
 
 import itertools
 import logging
@@ -10,59 +10,63 @@ from object_detection import model_lib_v2
 from object_detection.protos import pipeline_pb2
 
 from object_detection_ext import errors
-from object_detection_ext.loops import train, train_progress
+from object_detection_ext.loops import session, train
 
 _LOGGER = logging.getLogger("tensorflow")
 
 
-def _stock_run(step: int, train_steps: int, every: int, per_call: int):
-    """What the stock train loop does with these numbers: its last step, the steps it saves."""
-    saved, last_saved = [], step
-    for _ in range(step, train_steps, per_call):
-        step += per_call
-        if step - last_saved >= every:
-            saved.append(step)
-            last_saved = step
-    return step, saved
+def _plan(done, total, every, limit, evaluate_every_n=None, on_checkpoint=None):
+    return session.Plan(
+        done=done,
+        total=total,
+        max_steps_per_call=limit,
+        checkpoint_every_n=every,
+        evaluate_every_n=evaluate_every_n,
+        on_checkpoint=on_checkpoint,
+        keep_every_n_hours=None,
+        batch_size=2,
+    )
 
 
 @pytest.mark.parametrize(
     ("done", "total", "every", "limit", "expected"),
     [
-        (0, 1000, 1000, 1, [(1000, 1000, 1)]),
-        (0, 2000, 1000, 10, [(2000, 1000, 10)]),
-        (0, 600, 1000, 1, [(600, 600, 1)]),  # every > total
-        (0, 4, 3, 1, [(3, 3, 1), (4, 1, 1)]),
-        (2, 4, 3, 1, [(4, 2, 1)]),  # resumed
-        (3, 1000, 100, 10, [(903, 100, 10), (1000, 97, 1)]),  # 97 is a prime
-        (0, 500_000, 1000, 100, [(500_000, 1000, 100)]),
-        (0, 10, 7, 10, [(7, 7, 7), (10, 3, 3)]),
-        (0, 12, 6, 4, [(12, 6, 3)]),  # 4 does not divide 6
-        (0, 1, 1000, 100, [(1, 1, 1)]),
-        (5, 5, 10, 10, []),
-        (9, 5, 10, 10, []),
-        (0, 3, 0, 10, [(3, 1, 1)]),
+        (0, 1000, 1000, 1, 1),
+        (0, 2000, 1000, 10, 10),
+        (0, 600, 1000, 10, 10),  # every > total
+        (0, 4, 3, 10, 1),
+        (3, 1000, 100, 10, 1),
+        (90, 1000, 100, 10, 10),  # resumed
+        (0, 500_000, 1000, 100, 100),
+        (0, 12, 6, 4, 3),  # 4 does not divide 6
+        (0, 1, 1000, 100, 1),
     ],
 )
-def test_plan_of_segments(done, total, every, limit, expected):
-    assert list(train.plan_segments(done, total, every, limit)) == expected
+def test_steps_of_a_call(done, total, every, limit, expected):
+    assert _plan(done, total, every, limit).steps_per_call == expected
 
 
 @pytest.mark.parametrize("limit", [1, 7, 10, 100])
-def test_stock_loop_ends_at_the_total_and_saves_it(limit):
-    cases = itertools.product((0, 1, 50, 96), (1, 2, 97, 100, 256, 1009), (1, 3, 10, 97, 1000))
-    for done, total, every in cases:
-        step, saved = done, []
-        for end, segment_every, per_call in train.plan_segments(done, total, every, limit):
-            assert 1 <= per_call <= limit
-            step, saved_now = _stock_run(step, end, segment_every, per_call)
-            assert step == end, (done, total, every)
-            saved += saved_now
-        if done < total:
-            regular = range(done + every, total + 1, every)
-            assert (step, saved) == (total, sorted({*regular, total})), (done, total, every)
-        else:
-            assert (step, saved) == (done, []), (done, total, every)
+def test_calls_end_at_all_steps_at_which_something_is_due(limit):
+    cases = itertools.product(
+        (0, 1, 50, 96), (1, 2, 97, 100, 256, 1009), (1, 3, 10, 97, 1000), (None, 4, 25, 100)
+    )
+    for done, total, every, evaluate_every_n in cases:
+        if done >= total:
+            continue
+        plan = _plan(done, total, every, limit, evaluate_every_n, lambda prefix, step: None)
+        per_call = plan.steps_per_call
+        assert 1 <= per_call <= limit
+        # What the stock train loop does with this number.
+        ends = [step + per_call for step in range(done, total, per_call)]
+        assert ends[-1] == total
+        evaluated = {
+            s for s in range(done + 1, total) if evaluate_every_n and not s % evaluate_every_n
+        }
+        evaluated |= {total}
+        saved = {s for s in range(done + 1, total) if s % every == 0} | evaluated
+        assert {step for step in ends if plan.is_evaluated(step)} == evaluated
+        assert {step for step in ends if plan.is_saved(step)} == saved
 
 
 def _save_checkpoint(folder, step: int) -> None:
@@ -102,17 +106,19 @@ def _wrapped(loop, *, is_video: bool = True, steps: int = 5, check_checkpoint=la
     )
 
 
-def test_wrapped_loop_runs_the_plan(tmp_path):
+def test_wrapped_loop_passes_its_arguments_on(tmp_path):
     loop = _FakeLoop()
     _wrapped(loop, steps=7)(
         "a.config", str(tmp_path), checkpoint_every_n=3, checkpoint_max_to_keep=2
     )
-    keys = ("train_steps", "checkpoint_every_n", "num_steps_per_iteration")
-    assert [tuple(call[key] for key in keys) for call in loop.calls] == [(6, 3, 1), (7, 1, 1)]
-    for call in loop.calls:
-        assert call["pipeline_config_path"] == "a.config"
-        assert call["model_dir"] == str(tmp_path)
-        assert call["checkpoint_max_to_keep"] == 2  # others are passed on
+    (call,) = loop.calls
+    assert call["train_steps"] == 7
+    assert call["num_steps_per_iteration"] == 1
+    # The stock loop is to ask after every call.
+    assert call["checkpoint_every_n"] == 1
+    assert call["pipeline_config_path"] == "a.config"
+    assert call["model_dir"] == str(tmp_path)
+    assert call["checkpoint_max_to_keep"] == 2
 
 
 def test_wrapped_loop_resumes_at_the_checkpoint_and_stops_at_the_total(tmp_path, capsys):
@@ -183,26 +189,19 @@ def test_there_are_no_pictures_on_tpu(tmp_path):
     assert call["use_tpu"] is True
 
 
-def test_progress_has_step_loss_and_time_left(tmp_path, capsys, monkeypatch):
-    clock = iter(range(0, 1000, 10))  # every look at the clock is 10 s later
-    monkeypatch.setattr(train_progress.time, "monotonic", lambda: float(next(clock)))
-    _wrapped(_FakeLoop(), steps=5)("a.config", str(tmp_path))
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training")]
-    assert lines[0] == "training: from step 0 to 5"
-    assert lines[1] == "training: step 1 of 5, loss 0.500"
-    assert lines[2] == "training: step 2 of 5, loss 1.000, 10.00 s a step, 30 s left"
-    assert lines[-1] == "training: step 5 of 5, loss 2.500, 10.00 s a step, 0 s left"
-
-
-def test_progress_is_not_printed_for_every_step_but_for_the_last(tmp_path, capsys):
-    _wrapped(_FakeLoop(), steps=300)("a.config", str(tmp_path))
-    lines = [line for line in capsys.readouterr().err.splitlines() if " of 300" in line]
-    assert 2 <= len(lines) < 100
-    assert "step 300 of 300" in lines[-1]
+def _stock_names() -> tuple:
+    return (
+        model_lib_v2.LOG_EVERY,
+        model_lib_v2.eager_train_step,
+        model_lib_v2.time,
+        tf.train.CheckpointManager,
+        model_lib_v2.tf.compat.v2.train.CheckpointManager,
+        dict(model_lib_v2.MODEL_BUILD_UTIL_MAP),
+    )
 
 
 def test_stock_state_is_given_back_also_after_an_error(tmp_path, caplog):
-    before = (model_lib_v2.LOG_EVERY, _LOGGER.level, list(_LOGGER.handlers), list(_LOGGER.filters))
+    before = (_stock_names(), _LOGGER.level, list(_LOGGER.handlers), list(_LOGGER.filters))
     loop = _FakeLoop()
     _wrapped(loop, steps=2)("a.config", str(tmp_path))
     assert loop.log_every == [1]
@@ -212,15 +211,5 @@ def test_stock_state_is_given_back_also_after_an_error(tmp_path, caplog):
 
     with pytest.raises(KeyError):
         _wrapped(broken, steps=2)("a.config", str(tmp_path))
-    after = (model_lib_v2.LOG_EVERY, _LOGGER.level, list(_LOGGER.handlers), list(_LOGGER.filters))
+    after = (_stock_names(), _LOGGER.level, list(_LOGGER.handlers), list(_LOGGER.filters))
     assert after == before
-
-
-def test_loss_that_is_not_a_number_is_shown(capsys):
-    reporter = train_progress._StepReporter(0, 1, lambda: None)
-    for text in ("Step 1 per-step time 0.1s", "{'Loss/total_loss': nan}"):
-        record = logging.LogRecord("tensorflow", logging.INFO, "", 0, text, (), None)
-        assert reporter.is_not_a_step(record) is False
-    assert "step 1 of 1, loss nan" in capsys.readouterr().err
-    other = logging.LogRecord("tensorflow", logging.INFO, "", 0, "Saving", (), None)
-    assert reporter.is_not_a_step(other) is True

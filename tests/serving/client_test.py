@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from object_detection_ext import errors
 from object_detection_ext.serving import client as client_lib
 from object_detection_ext.serving import inputs
 from tests.serving import certificates, fake_servers
@@ -46,7 +47,7 @@ def _inputs(input_type: str, levels=(100, 200)) -> inputs.Inputs:
     clips = [[encode(frame) for frame in _clip(level)] for level in levels]
     if input_type != "clip_and_boxes":
         return inputs.batch(input_type, clips)
-    boxes = np.float32([[fake_servers.BOX] * 2, [fake_servers.FAR] * 2])
+    boxes = np.float32([[fake_servers.BOX] * 3, [fake_servers.FAR] * 3])
     return {**inputs.batch("clip_tensor", clips), "boxes": boxes}
 
 
@@ -68,7 +69,7 @@ def test_batch_of_clips_gives_each_its_detections(models, protocol, input_type):
     np.testing.assert_array_equal(found["detection_classes"], [[3, 1, 2]] * 2)
     np.testing.assert_array_equal(found["num_detections"], [3, 3])
     if input_type == "clip_and_boxes":
-        boxes = [[fake_servers.BOX] * 2, [fake_servers.FAR] * 2]
+        boxes = [[fake_servers.BOX] * 3, [fake_servers.FAR] * 3]
     else:
         boxes = [[fake_servers.BOX, fake_servers.FAR, fake_servers.BOX]] * 2
     np.testing.assert_allclose(found["detection_boxes"], boxes)
@@ -147,7 +148,7 @@ def test_server_that_does_not_prove_who_it_is_is_told(models, protocol, tmp_path
 def test_files_that_are_no_certificate_are_told(protocol, tmp_path):
     (tmp_path / "ca.pem").write_text("nothing of the kind")
     for name, problem in (("ca.pem", "holds no certificate in PEM form"), ("no.pem", "No such")):
-        with pytest.raises(inputs.ServingError, match=f"{name}: .*{problem}"):
+        with pytest.raises(errors.InputError, match=f"{name}: .*{problem}"):
             _tls_client(protocol, "https://localhost:1", str(tmp_path / name))
 
 

@@ -41,11 +41,19 @@ def test_numbers_are_nested_lists():
     }
 
 
-def test_outputs_are_arrays_with_the_special_numbers_of_their_json():
-    body = b'{"outputs": {"a": [[0.5, NaN], [-Infinity, 1e-05]], "b": [3.0]}}'
-    found = rest_messages.predicted(body, ["a"])
-    np.testing.assert_array_equal(found["a"], np.float32([[0.5, np.nan], [-np.inf, 1e-5]]))
-    assert set(found) == {"a"} and set(rest_messages.predicted(body, [])) == {"a", "b"}
+def test_outputs_are_arrays():
+    body = b'{"outputs": {"a": [[0.5, 3], [-7, 1e-05]], "b": [3.0, 1.0]}}'
+    found = rest_messages.predicted(body, ["a"], num_clips=2)
+    np.testing.assert_array_equal(found["a"], np.float32([[0.5, 3], [-7, 1e-5]]))
+    assert found["a"].dtype == np.float32
+    assert set(found) == {"a"} and set(rest_messages.predicted(body, [], 2)) == {"a", "b"}
+
+
+def test_numbers_that_are_not_finite_are_no_matter_where_nobody_asked_for_them():
+    body = b'{"outputs": {"a": [NaN, -Infinity], "b": [3.0, 1.0]}}'
+    assert set(rest_messages.predicted(body, ["b"], num_clips=2)) == {"b"}
+    with pytest.raises(ServingError, match="a has values that are not finite"):
+        rest_messages.predicted(body, ["a"], num_clips=2)
 
 
 def test_signature_of_the_metadata():

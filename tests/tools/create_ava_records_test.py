@@ -11,7 +11,7 @@ from absl import flags
 
 from object_detection_ext.data import clip_features
 from object_detection_ext.tools import create_ava_records
-from tests import toy_records
+from tests import command_lines, toy_records
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_command_line(toy, tmp_path, capsys):
     common = [f"--annotations={toy / 'train.csv'}", f"--videos={toy / 'videos'}",
               f"--label_map={toy / 'label_map.pbtxt'}", f"--output={tmp_path / 'a'}@1",
               "--workers=1"]  # fmt: skip
-    with pytest.raises(SystemExit, match="error: --fps must be"):
+    with command_lines.ends(capsys, 1, "^error: --fps must be"):
         _run(*common, "--fps=-1")
     _run(*common, "--fps=12.5", "--num_frames=4", "--short_side=48", "--strict")
     output = capsys.readouterr().out
@@ -66,9 +66,9 @@ def test_splits_and_excluded_timestamps(toy, tmp_path, capsys):
     common = [f"--videos={toy / 'videos'}", f"--label_map={toy / 'label_map.pbtxt'}",
               f"--annotations={tmp_path}/ava_{{split}}_v2.2.csv", "--workers=1", "--num_frames=4",
               f"--excluded_timestamps={tmp_path}/{{split}}_excluded.csv", "--strict"]  # fmt: skip
-    with pytest.raises(SystemExit, match="names a split, but --splits is missing"):
+    with command_lines.ends(capsys, 1, "names a split, but --splits is missing"):
         _run(*common, f"--output={tmp_path}/rec@1")
-    with pytest.raises(SystemExit, match=r"\{split\} must stand in --output"):
+    with command_lines.ends(capsys, 1, r"\{split\} must stand in --output"):
         _run(*common, f"--output={tmp_path}/rec@1", "--splits=train,val")
     _run(*common, f"--output={tmp_path}/{{split}}@1", "--splits=train,val")
     assert set(toy_records.read(tmp_path / "train", shards=1)) == {"train_0000,0001"}

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of what holds the demo's commands together; `make demo` runs the commands themselves."""
 
+import math
+
 import pytest
 from google.protobuf import text_format
 from object_detection.protos import pipeline_pb2
 
+from object_detection_ext.loops import best, metric_names
 from object_detection_ext.protos import video_action_transformer_pb2  # noqa: F401
 from object_detection_ext.tools import demo
 
@@ -37,8 +40,7 @@ def test_stages_are_commands_that_hand_on_their_results(output):
         "toy videos",
         "records",
         "doctor",
-        "training",
-        "evaluation",
+        "training and evaluation",
         "export",
         "annotated video",
         "detection on all held-out videos",
@@ -48,9 +50,12 @@ def test_stages_are_commands_that_hand_on_their_results(output):
     assert stages["toy videos"]["seed"] == 3
     assert stages["records"]["annotations"] == output / "data" / "{split}.csv"
     assert stages["doctor"]["annotations"] == output / "data" / "train.csv"
-    assert stages["evaluation"]["checkpoint_dir"] == stages["training"]["model_dir"]
-    assert stages["export"]["trained_checkpoint_dir"] == stages["training"]["model_dir"]
-    assert stages["training"]["pipeline_config_path"] == output / "pipeline.config"
+    training = stages["training and evaluation"]
+    assert training["train_and_evaluate"] is True
+    # What is evaluated is a checkpoint.
+    assert training["eval_every_n"] % training["checkpoint_every_n"] == 0
+    assert stages["export"]["trained_checkpoint_dir"] == training["model_dir"] / "best"
+    assert training["pipeline_config_path"] == output / "pipeline.config"
     found = stages["detection on all held-out videos"]["output"]
     assert stages["report"]["detections"] == found / "detections.csv"
     assert stages["report"]["attention"] == stages["attention"]["output"]
@@ -91,18 +96,24 @@ def test_a_failed_stage_shows_the_end_of_its_log_and_is_run_again(output, capsys
         assert "$ python" in capsys.readouterr().out
 
 
-def test_metrics_are_read_from_the_stock_log(output):
-    log = output / "logs" / "evaluation.log"
-    log.write_text(
-        "INFO:tensorflow:Eval metrics at step 7\n"
-        "INFO:tensorflow:\t+ AvaDetectionBoxes_Precision/mAP@0.5IOU: 0.707563\n"
-        "INFO:tensorflow:\t+ AvaDetectionBoxes_PerformanceByCategory/AP@0.5IOU/crouch/kneel: 0.9\n"
-        "INFO:tensorflow:\t+ AvaDetectionBoxes_Localization/AP@0.5IOU: 0.8\n"
-        "INFO:tensorflow:\t+ Loss/total_loss: 3.25\n"
-    )
-    assert demo.read_metrics(log) == {
+def test_metrics_are_those_of_the_exported_checkpoint(tmp_path):
+    category = "AvaDetectionBoxes_PerformanceByCategory/AP@0.5IOU"
+    scalars = {
+        "AvaDetectionBoxes_Precision/mAP@0.5IOU": 0.707563,
+        f"{category}/crouch/kneel": 0.9,
+        f"{category}/never there": math.nan,
+        "AvaDetectionBoxes_Localization/AP@0.5IOU": 0.8,
+        "Loss/total_loss": 3.25,
+    }
+    (tmp_path / "ckpt-2.index").touch()
+    (tmp_path / "ckpt-2.data-00000-of-00001").touch()
+    metric = metric_names.Metric("AvaDetectionBoxes_Precision/mAP@0.5IOU")
+    kept = best.BestCheckpoint(str(tmp_path / "model"), metric, ["eval.record"])
+    kept.offer(str(tmp_path / "ckpt-2"), 250, scalars)
+    assert demo.read_metrics(tmp_path / "model" / "best" / "best.json") == {
         "mAP@0.5IOU": 0.707563,
         "AP@0.5IOU/crouch/kneel": 0.9,
+        "AP@0.5IOU/never there": None,
         "Localization/AP@0.5IOU": 0.8,
     }
 

@@ -13,6 +13,7 @@ from absl import flags
 
 from object_detection_ext.data import annotations
 from object_detection_ext.tools import make_toy_dataset as toy
+from tests import command_lines
 
 _SIZE = (128, 96)
 
@@ -174,7 +175,7 @@ def test_command_line(tmp_path, capsys):
     toy.define_flags(values)
     common = ["toy", f"--output={tmp_path}", "--num_train=1", "--num_eval=0", "--width=128"]
     values([*common, "--height=300"])
-    with pytest.raises(SystemExit, match="error: Cannot make the toy data: width must be"):
+    with command_lines.ends(capsys, 2, "^error: Cannot make the toy data: width must be"):
         toy.main(["toy"], values)
     values([*common, "--height=96", "--seconds=1.4"])
     toy.main(["toy"], values)

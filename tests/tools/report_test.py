@@ -13,7 +13,7 @@ from PIL import Image
 from object_detection_ext.errors import InputError
 from object_detection_ext.inference import results
 from object_detection_ext.tools import report
-from tests import browser, toy_records
+from tests import browser, command_lines, toy_records
 from tests.noisy_detections import write_noisy_detections
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -161,13 +161,13 @@ def test_unusable_options_are_errors(files, change, message):
         report.make(report.Options(**{**options, **change}))
 
 
-def test_the_command_line_names_what_is_wrong(files):
+def test_the_command_line_names_what_is_wrong(files, capsys):
     _, options = files
     values = flags.FlagValues()
     report.define_flags(values)
     given = {**options, "groundtruth": "no_such.csv"}
     values(["report", *(f"--{name}={value}" for name, value in given.items())])
-    with pytest.raises(SystemExit, match="error: .*no_such.csv"):
+    with command_lines.ends(capsys, 2, "^error: .*no_such.csv"):
         report.main(["report"], values)
 
 

@@ -21,7 +21,7 @@ from object_detection_ext.data import record_files, video_reader
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.tools import visualize
 from object_detection_ext.visualization import attention, drawing
-from tests import tiny_pipeline
+from tests import command_lines, tiny_pipeline
 
 _LABELS = {1: "stand", 3: "watch (a person)"}
 _BOX, _FAR = [0.2, 0.3, 0.8, 0.6], [0.1, 0.7, 0.5, 0.95]
@@ -357,7 +357,7 @@ def test_command_line(files, tmp_path, capsys):
         f"--label_map={files / 'labels.pbtxt'}",
         f"--output={tmp_path}",
     ]
-    with pytest.raises(SystemExit, match="error: give either --video or --records"):
+    with command_lines.ends(capsys, 2, "^error: give either --video or --records"):
         run(*common)
     run(*common, f"--records={files / 'eval.record'}", "--score_threshold=0.7")
     assert "1 people on 1 keyframes (score at least 0.7)" in capsys.readouterr().out
