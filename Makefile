@@ -23,6 +23,11 @@ REQUIREMENTS_HASH = $$(cat setup.py constraints.txt | sha256sum | cut -c1-64)-$(
 PROTOC_VENV := .venv-protoc
 PROTOC_STAMP := $(PROTOC_VENV)/.grpcio-tools-1.51.3
 
+# Two test processes keep two cores busy; each imports TensorFlow once, and needs about 3 GB. A file
+# of tests stays in one of them, as its fixtures do.
+TEST_WORKERS ?= 2
+WORKERS = --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
@@ -35,10 +40,10 @@ demo: install  ## toy videos, training, evaluation, export, annotated video
 	$(PY) -m object_detection_ext.tools.demo
 
 test: lint  ## lint and the fast tests
-	$(PY) -m pytest -m "not slow" --durations=15
+	$(PY) -m pytest $(WORKERS) -m "not slow" --durations=15
 
 test-all: lint  ## lint and all tests
-	$(PY) -m pytest --durations=25
+	$(PY) -m pytest $(WORKERS) --durations=25
 
 install:  ## .venv with the versions of constraints.txt
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(REQUIREMENTS_HASH)" ]; then exit 0; fi; \

@@ -70,6 +70,7 @@ setup(
             "nbclient>=0.10",
             "nbformat>=5.10",
             "pytest>=9",
+            "pytest-xdist>=3",
             "ruff>=0.17",
             "tensorflow-serving-api==2.19.1",
         ],

@@ -88,7 +88,8 @@ def export_all(folder: str) -> dict[str, str]:
 
 def inputs_of(name: str, num_frames: int, batch: int) -> dict[str, np.ndarray]:
     """The inputs of a call: frames of noise that is smooth, as pictures are."""
-    from object_detection_ext.data import annotations, clip_features
+    from object_detection_ext.ava import annotations
+    from object_detection_ext.data import clip_features
 
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, [num_frames, _HEIGHT.value // 8, _WIDTH.value // 8, 3], np.uint8)

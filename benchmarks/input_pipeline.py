@@ -34,7 +34,8 @@ from PIL import Image
 
 from object_detection_ext import options as options_lib
 from object_detection_ext import registration
-from object_detection_ext.data import annotations, clip_features
+from object_detection_ext.ava import annotations
+from object_detection_ext.data import clip_features
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _CONFIG = os.path.join(_ROOT, "pipeline_configs", "ava_i3d_tx_highres_r300.config")

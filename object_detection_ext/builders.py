@@ -3,7 +3,6 @@
 
 import contextlib
 import functools
-import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -13,8 +12,9 @@ from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors
+from object_detection_ext import errors, messages
 from object_detection_ext import options as options_lib
+from object_detection_ext.ava import label_maps, tables, timestamps
 from object_detection_ext.data import (
     class_balance,
     clip_dataset,
@@ -25,7 +25,7 @@ from object_detection_ext.data import (
 )
 from object_detection_ext.detection import class_weights as class_weights_lib
 from object_detection_ext.detection import video_feature_extractor, video_meta_arch
-from object_detection_ext.evaluation import csv_io, frame_ap
+from object_detection_ext.evaluation import frame_ap
 from object_detection_ext.heads import (
     combined_head,
     i3d_head,
@@ -166,7 +166,7 @@ def _count_keyframes(paths: Sequence[str], ids: Mapping[str, int]) -> record_lab
     Raises:
         InputError: if none has an action of the label map.
     """
-    keyframes = record_labels.count_keyframes(paths, _say)
+    keyframes = record_labels.count_keyframes(paths, messages.say)
     if not any(keyframes.rows_by_action(ids).values()):
         raise errors.InputError(
             f"{paths[0]}{' and the other training records' if len(paths) > 1 else ''}: no keyframe "
@@ -188,13 +188,9 @@ def _repeat_factors(
     return factors.by_id(ids)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 @functools.cache  # models and datasets are built anew for each part of a training
 def _say_once(text: str) -> None:
-    _say(text)
+    messages.say(text)
 
 
 def _build_feature_extractor(
@@ -359,9 +355,9 @@ def build_dataset(
     )
 
 
-def _excluded_frames(evaluation: vat_pb2.Evaluation) -> frozenset[csv_io.Frame]:
+def _excluded_frames(evaluation: vat_pb2.Evaluation) -> frozenset[timestamps.Frame]:
     path = evaluation.excluded_timestamps_path
-    return csv_io.read_excluded_timestamps(path) if path else frozenset()
+    return tables.read_excluded_timestamps(path) if path else frozenset()
 
 
 def evaluator_options(config: eval_pb2.EvalConfig) -> dict:
@@ -381,7 +377,7 @@ def evaluator_options(config: eval_pb2.EvalConfig) -> dict:
     return {
         "protocol": vat_pb2.Evaluation.Protocol.Name(evaluation.protocol).lower(),
         "iou_thresholds": iou_thresholds(evaluation),
-        "label_types": csv_io.read_label_types(path) if path else None,
+        "label_types": label_maps.read_label_types(path) if path else None,
         "boxes_given": options.proposals.source == vat_pb2.Proposals.GROUND_TRUTH,
     }
 

@@ -23,19 +23,19 @@ def ending(*of_the_input: type[Exception], wrong_input: int = WRONG_INPUT) -> It
     server fails.
 
     Args:
-        *of_the_input: errors that are told so, beside `errors.InputError` and `OSError`.
+        *of_the_input: errors that are reported so, beside `errors.InputError` and `OSError`.
         wrong_input: the status that all others end with.
     """
     with printing():
         try:
             yield
         except (errors.ReportedError, OSError, *of_the_input) as error:
-            tell(error)
+            print_error(error)
             sys.exit(_status(error, wrong_input))
         except Exception as error:
             if not is_outside(error):
                 raise
-            tell(" ".join(str(error).split()))
+            print_error(" ".join(str(error).split()))
             sys.exit(FAILED)
 
 
@@ -68,7 +68,7 @@ def _names_in_lines(arguments: Sequence[str]) -> list[str]:
     return [part for part in parts if printable.in_one_line(part) != printable.in_lines(part)]
 
 
-def tell(error: Exception | str) -> None:
+def print_error(error: Exception | str) -> None:
     """Prints an error in words."""
     print(f"error: {printable.in_lines(str(error))}", file=sys.stderr, flush=True)
 

@@ -22,13 +22,18 @@ def replaced(output_directory: str) -> Iterator[str]:
     old part is removed when the whole new export is there.)
 
     Raises:
-        errors.InputError: if `output_directory` is a file.
+        errors.InputError: if `output_directory` is a file, or the folder of a training.
         errors.OutsideError: if the disk is full, read-only or broken.
     """
     place = files.real_path(output_directory)
     try:
         if files.is_local(place) and os.path.exists(place) and not os.path.isdir(place):
             raise errors.InputError(f"--output_directory {output_directory!r} is a file.")
+        if files.system_of(place).exists(f"{place}/checkpoint") and not _is_folder(place):
+            raise errors.InputError(
+                f"--output_directory {output_directory!r} is the folder of a training: it has the "
+                "file 'checkpoint', where an export has a folder. Give another one."
+            )
         replaced_whole = files.replaced_folder if _is_own(place) else _replaced_by_parts
         with replaced_whole(place) as folder:
             yield folder
@@ -39,6 +44,15 @@ def replaced(output_directory: str) -> Iterator[str]:
             f"{output_directory}: the model could not be written: {_reason(error)}. What was there "
             "before is as it was."
         ) from error
+
+
+def _is_folder(place: str) -> bool:
+    """Whether the `checkpoint` in a folder is a folder, as an export's is."""
+    try:
+        files.system_of(place).listdir(f"{place}/checkpoint")
+    except files.errors():
+        return False
+    return True
 
 
 def _is_own(place: str) -> bool:

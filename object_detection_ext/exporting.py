@@ -39,7 +39,7 @@ from object_detection_ext.input_types import (
     TF_SEQUENCE_EXAMPLE,
     ClipDescription,
 )
-from object_detection_ext.loops.messages import say
+from object_detection_ext.messages import say
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from object_detection_ext.serving import warmup
 
@@ -364,7 +364,8 @@ def wrap_export(stock_export: Callable) -> Callable:
                 stack.enter_context(_without_functions_of_layers())
                 newest = stack.enter_context(averages.folder_to_export(pipeline, contents))
                 # The exported weights are the averages, and the export has no others.
-                pipeline.eval_config.use_moving_averages = False
+                if pipeline.eval_config.use_moving_averages:
+                    pipeline.eval_config.use_moving_averages = False
             else:
                 newest = stack.enter_context(checkpoint_files.folder_of(contents.prefix))
             stock_export(input_type, pipeline, newest, folder, *args, **kwargs)

@@ -5,6 +5,7 @@ Local paths do without TensorFlow: importing it costs each process some seconds 
 converter has a process for each core.
 """
 
+import collections
 import contextlib
 import ctypes
 import errno
@@ -46,7 +47,10 @@ class FileSystem(Protocol):
         """The names in a folder."""
 
     def walk(self, folder: str) -> Iterator[tuple[str, list[str]]]:
-        """(folder, names of its files) of a folder and all below it."""
+        """(folder, names of its files) of a folder and all below it, each real folder once.
+
+        Links to folders are followed; how often and from where a folder is linked does not matter.
+        """
 
     def open(self, path: str, mode: str) -> IO:
         """Opens a file; modes as of the builtin `open`."""
@@ -82,14 +86,19 @@ class LocalFiles:
 
     @staticmethod
     def walk(folder: str) -> Iterator[tuple[str, list[str]]]:  # noqa: D102
-        # What each folder and those above it really are: a link to one of them is no way on.
-        passed = {folder: frozenset([os.path.realpath(folder)])}
-        for root, folders, names in os.walk(folder, followlinks=True):
-            above = passed.pop(root)
-            real = {name: os.path.realpath(os.path.join(root, name)) for name in folders}
-            folders[:] = sorted(name for name in folders if real[name] not in above)
-            passed |= {os.path.join(root, name): above | {real[name]} for name in folders}
-            yield root, names
+        # Folders before the links to them, so that they have their own names.
+        starts, known = collections.deque([folder]), set()
+        while starts:
+            for root, folders, names in os.walk(starts.popleft()):
+                real = os.path.realpath(root)
+                if real in known:
+                    folders.clear()
+                    continue
+                known.add(real)
+                paths = [os.path.join(root, name) for name in sorted(folders)]
+                starts += [path for path in paths if os.path.islink(path)]
+                folders[:] = [os.path.basename(path) for path in paths if not os.path.islink(path)]
+                yield root, names
 
     @staticmethod
     def open(path: str, mode: str) -> IO:  # noqa: D102

@@ -74,7 +74,7 @@ class ClipDescription:
         """From text; fields that later versions may add are left out.
 
         Raises:
-            ValueError: if it is none, a field is missing, or its value cannot be.
+            ValueError: if it is not a description, a field is missing, or its value cannot be.
         """
         values = json_text.parsed(text)
         if not isinstance(values, dict):

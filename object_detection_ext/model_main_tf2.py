@@ -25,7 +25,7 @@ from object_detection import model_main_tf2 as stock_main  # noqa: E402
 
 from object_detection_ext import errors  # noqa: E402
 from object_detection_ext.loops import stopping, train  # noqa: E402
-from object_detection_ext.loops.messages import say  # noqa: E402
+from object_detection_ext.messages import say  # noqa: E402
 
 OVERRIDE = flags.DEFINE_string(
     "config_override", None, "Text proto that is merged into the pipeline.config."

@@ -18,8 +18,9 @@ from object_detection.utils import label_map_util
 
 from object_detection_ext import builders, errors, files
 from object_detection_ext import options as options_lib
+from object_detection_ext.ava import label_maps, tables
 from object_detection_ext.data import clip_augmentation
-from object_detection_ext.evaluation import ava_evaluator, csv_io, match_log
+from object_detection_ext.evaluation import ava_evaluator, match_log
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 
 _EXTENSION_NAME = "[object_detection_ext.protos.video_action_transformer]"
@@ -399,14 +400,33 @@ def _faults_of_label_map(field: str, reader, num_classes: int) -> Iterator[str]:
     try:
         items = label_map_util.load_labelmap(path).item
     except Exception as error:  # the parser's and the validator's errors have no common base
-        yield f"{field}: '{path}' is not a label map: {error}"
+        yield f"{field}: '{path}' is not a label map: {error}{_stock_hint(path)}"
         return
+    nameless = [item.id for item in items if not item.name]
+    if nameless:
+        yield (
+            f"{field}: '{path}' gives the id {nameless[0]} no name ({len(nameless)} such items). "
+            "Records are decoded by names, not by display names: write name: in its place."
+        )
+    is_background = [item.id == 0 and item.name == "background" for item in items]
+    items = [item for item, without in zip(items, is_background, strict=True) if not without]
+    if not items:
+        yield f"{field}: '{path}' has no class."
     outside = [item for item in items if not 1 <= item.id <= num_classes]
     for item in outside[:10]:
         yield (
             f"{field}: '{path}' gives '{item.name}' the id {item.id}, but "
             f"model.faster_rcnn.num_classes is {num_classes}: ids run from 1 to num_classes."
         )
+
+
+def _stock_hint(path: str) -> str:
+    """What else can be said of a label map that the stock API does not read."""
+    try:
+        notes = label_maps.read(path).notes
+    except errors.InputError:
+        return ""
+    return "".join(f" The stock API does not read it: {note}." for note in notes)
 
 
 def _averages_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
@@ -437,8 +457,8 @@ def _evaluation_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Ite
             f"{where}.iou_threshold: {thresholds}; at most {match_log.MOST_THRESHOLDS}, each once."
         )
     readers = {
-        "excluded_timestamps_path": csv_io.read_excluded_timestamps,
-        "label_types_path": csv_io.read_label_types,
+        "excluded_timestamps_path": tables.read_excluded_timestamps,
+        "label_types_path": label_maps.read_label_types,
     }
     for field, read in readers.items():
         path = getattr(evaluation, field)

@@ -6,6 +6,7 @@ After `register()`, stock calls (`model_lib_v2.train_loop`, `model_builder.build
 """
 
 import functools
+import sys
 from collections.abc import Callable
 
 from object_detection_ext import compat  # isort: skip  # before any module of the stock API
@@ -26,15 +27,16 @@ from object_detection_ext import (
     errors,
     exporting,
     files,
+    messages,
     pipeline_check,
     unused_fields,
 )
 from object_detection_ext import options as options_lib
-from object_detection_ext.checkpoints import averages, matching, start
+from object_detection_ext.checkpoints import averages, matching, model_variables, start
 from object_detection_ext.data import random_draws
 from object_detection_ext.detection import eval_pictures, video_feature_extractor
 from object_detection_ext.evaluation import ava_evaluator
-from object_detection_ext.loops import evaluate, messages, train, train_and_evaluate
+from object_detection_ext.loops import evaluate, train, train_and_evaluate
 
 AVA_METRICS = ava_evaluator.METRICS_SET
 
@@ -148,14 +150,26 @@ def _register_loops() -> None:
         "stock_eval": model_lib_v2.eval_continuously,
         "read_pipeline": read_pipeline,
         "check_checkpoint": matching.check,
-        "has_weights": matching.of_contents,
+        "has_weights": model_variables.of_contents,
     }
     model_lib_v2.eval_continuously = evaluate.wrap_eval_continuously(**of_evaluation)
     model_lib_v2.train_loop = train_and_evaluate.wrap_train_loop(
-        model_lib_v2.train_loop, **of_evaluation
+        model_lib_v2.train_loop, check_input=_check_eval_input, **of_evaluation
     )
     for name, work in (("train_loop", devices.TRAINING), ("eval_continuously", devices.EVALUATION)):
         setattr(model_lib_v2, name, _announcing(getattr(model_lib_v2, name), work))
+
+
+def _check_eval_input(pipeline: pipeline_pb2.TrainEvalPipelineConfig, path: str) -> None:
+    """Builds the eval input once, which finds what is wrong with its data.
+
+    Raises:
+        InputError: with what is wrong.
+    """
+    configs = config_util.create_configs_from_pipeline_proto(pipeline)
+    if not configs["eval_input_configs"]:
+        raise errors.InputError(f"{path}: --train_and_evaluate needs an eval_input_reader.")
+    inputs.eval_input(configs["eval_config"], configs["eval_input_configs"][0], configs["model"])
 
 
 def _announcing(loop: Callable, work: str) -> Callable:
@@ -276,6 +290,11 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
             for name in ("train_loop", "eval_continuously"):
                 loop = getattr(model_lib_v2, name)
                 setattr(model_lib_v2, name, functools.partial(loop, config_override=override.value))
-        stock_main(argv)
+        try:
+            stock_main(argv)
+        except KeyboardInterrupt:
+            # Where training and evaluation do not listen themselves: nothing is half-written.
+            command_line.print_error("interrupted")
+            sys.exit(130)
 
     app.run(main)

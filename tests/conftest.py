@@ -4,6 +4,8 @@
 import os
 import pathlib
 import random
+import warnings
+from collections.abc import Iterator
 
 # Before TensorFlow is imported: errors only.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -40,6 +42,15 @@ def seeds() -> int:
     np.random.seed(seed)
     tf.random.set_seed(seed)
     return seed
+
+
+@pytest.fixture(autouse=True)
+def learning_phase() -> Iterator[None]:
+    """No test leaves Keras in training mode, in which the stock loop puts the whole process."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is deprecated
+        tf.keras.backend.set_learning_phase(False)
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,9 @@ import tensorflow as tf
 from object_detection import exporter_lib_v2, model_lib_v2
 
 from object_detection_ext import ActionDetector, exporting, registration
+from object_detection_ext.ava import label_maps
 from object_detection_ext.checkpoints import files
-from object_detection_ext.data import annotations, clip_packing, video_reader
+from object_detection_ext.data import clip_packing, video_reader
 from object_detection_ext.evaluation import ava_evaluator
 from object_detection_ext.tools import visualize
 from object_detection_ext.visualization import drawing
@@ -394,7 +395,7 @@ def test_label_map_and_description_travel_in_the_assets(exported):
     assets = exported[0] / "saved_model" / "assets"
     description = exporting.ClipDescription.from_json((assets / "clip.json").read_text())
     assert description == exporting.ClipDescription("clip_tensor", 8, None, 1, 6, (64, 64))
-    assert annotations.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
+    assert label_maps.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
 
 
 def test_exported_pipeline_shows_our_options_and_can_be_read_again(trained, exported):

@@ -208,3 +208,16 @@ with command_line.ending():
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert "File too large" in done.stderr
     assert not os.listdir(tmp_path)
+
+
+def test_folder_of_a_training_is_refused_and_left_as_it_is(tmp_path):
+    state = tmp_path / "model" / "checkpoint"
+    state.parent.mkdir()
+    state.write_text("model_checkpoint_path: 'ckpt-3'")
+    with (
+        pytest.raises(errors.InputError, match="is the folder of a training"),
+        export_folder.replaced(str(state.parent)),
+    ):
+        pytest.fail("exported")
+    assert state.read_text() == "model_checkpoint_path: 'ckpt-3'"
+    assert [path.name for path in state.parent.iterdir()] == ["checkpoint"]

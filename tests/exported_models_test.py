@@ -21,7 +21,8 @@ from object_detection import exporter_lib_v2
 
 from object_detection_ext import exporting, registration
 from object_detection_ext import options as options_lib
-from object_detection_ext.data import annotations, clip_packing
+from object_detection_ext.ava import label_maps
+from object_detection_ext.data import clip_packing
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from object_detection_ext.serving import client as client_lib
 from object_detection_ext.serving import inputs
@@ -31,6 +32,10 @@ from tests import tiny_pipeline
 from tests.serving import fake_servers
 
 registration.register()
+
+# Each export takes 15 to 30 s. `make test` has one, in end_to_end_test, and what exported modules
+# compute, in exporting_test.
+pytestmark = pytest.mark.slow
 
 # Not that of the model, which is 64x64.
 _HEIGHT, _WIDTH = 50, 70
@@ -190,7 +195,7 @@ def test_any_number_of_boxes_gives_what_the_checkpoint_gives(exports, count):
 def test_label_map_and_description_travel_in_the_assets(exports, head):
     export = exports(head)
     assets = export.saved_model / "assets"
-    assert annotations.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
+    assert label_maps.read_label_map(str(assets / "label_map.pbtxt")) == tiny_pipeline.ACTIONS
     description = exporting.ClipDescription.from_json((assets / "clip.json").read_text())
     assert description == exporting.ClipDescription(
         export.case.input_type, tiny_pipeline.NUM_FRAMES, 10.0, _RECORD_STRIDE, 6, (64, 64)

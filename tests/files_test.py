@@ -12,9 +12,26 @@ def test_walking_goes_into_links_but_not_in_circles(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
     (tmp_path / "linked").symlink_to(tmp_path / "a" / "b")
+    elsewhere = tmp_path.parent / f"{tmp_path.name}_elsewhere"
+    (elsewhere / "c").mkdir(parents=True)
+    (elsewhere / "c" / "back").symlink_to(tmp_path)
+    (tmp_path / "a" / "out").symlink_to(elsewhere)
     walked = [os.path.relpath(root, tmp_path) for root, _ in files.LocalFiles.walk(str(tmp_path))]
-    # linked/up leads to a, of which linked is no part, and there ends the circle.
-    assert walked == [".", "a", "a/b", "linked", "linked/up"]
+    assert walked == [".", "a", "a/b", "a/out", "a/out/c"]
+
+
+def test_folders_that_all_link_to_each_other_are_walked_once_each(tmp_path):
+    # Paths without a folder twice: 9! of them, and more.
+    folders = [tmp_path / f"f{number}" for number in range(9)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "file").touch()
+    for folder in folders:
+        for other in folders:
+            (folder / f"to_{other.name}").symlink_to(other)
+    walked = list(files.LocalFiles.walk(str(tmp_path)))
+    assert [root for root, _ in walked] == [str(tmp_path), *map(str, folders)]
+    assert all("file" in names for root, names in walked[1:])
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

@@ -14,8 +14,8 @@ from absl import flags
 from absl import logging as absl_logging
 
 from object_detection_ext import command_line, printable
-from object_detection_ext.data import annotations
-from object_detection_ext.evaluation import ava_ap, breakdowns, csv_io
+from object_detection_ext.ava import faults, label_maps
+from object_detection_ext.evaluation import ava_ap, breakdowns
 from object_detection_ext.report import markup
 from object_detection_ext.tools import (
     convert_i3d_checkpoint,
@@ -167,11 +167,11 @@ def test_ids_are_escaped_by_the_converter(files, capsys):
 
 
 def test_classes_are_refused_by_both_readers(files):
-    with pytest.raises(annotations.AnnotationError, match="name .* of id 1 has control") as caught:
-        annotations.read_label_map(files / "bad.pbtxt")
+    with pytest.raises(faults.AnnotationError, match="name .* of id 1 has control") as caught:
+        label_maps.read_label_map(files / "bad.pbtxt")
     assert printable.in_one_line(caught.value) == str(caught.value)
     with pytest.raises(ValueError, match="name .* has control"):
-        csv_io.read_label_map(str(files / "bad_evaluation.pbtxt"))
+        label_maps.read_categories(str(files / "bad_evaluation.pbtxt"))
 
 
 def test_video_with_such_a_name_is_named_and_left_out(tmp_path):

@@ -16,8 +16,9 @@ from object_detection.protos import eval_pb2
 from object_detection.utils import label_map_util
 
 from object_detection_ext import registration
+from object_detection_ext.ava import label_maps
 from object_detection_ext.data import clip_decoder
-from object_detection_ext.evaluation import ava_evaluator, csv_io
+from object_detection_ext.evaluation import ava_evaluator
 from tests import tiny_pipeline
 
 registration.register()
@@ -81,9 +82,9 @@ def test_60_actions_are_the_public_lists(shared_dir):
 
 
 def test_types_are_of_the_80_actions_in_the_numbers_of_the_release():
-    labels = csv_io.read_label_map(str(_AVA_80_TYPES))
+    labels = label_maps.read_categories(str(_AVA_80_TYPES))
     assert {label["id"]: label["name"] for label in labels} == _actions(_AVA_80)
-    types = csv_io.read_label_types(str(_AVA_80_TYPES))
+    types = label_maps.read_label_types(str(_AVA_80_TYPES))
     assert collections.Counter(types.values()) == {
         "PERSON_MOVEMENT": 14,
         "OBJECT_MANIPULATION": 49,

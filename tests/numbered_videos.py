@@ -5,6 +5,7 @@ import fractions
 
 import av
 import numpy as np
+from PIL import Image
 
 _BITS = 12
 _CELL = 16
@@ -44,11 +45,14 @@ def write(
     value=lambda number, seconds: number,
     sound_seconds=0.0,
     container_options=None,
+    transfer=None,
+    sound_start=0.0,
 ) -> np.ndarray:
     """Writes numbered frames at the given times in seconds; returns the times as stored.
 
     `value` tells what a frame says; by default its number. `sound_seconds` is how much silence a
-    second track has; 0 writes none. `container_options` are the muxer's.
+    second track has, from `sound_start` on; 0 writes none. `container_options` are the muxer's,
+    `transfer` the number of the transfer characteristics (16 and 18 are PQ and HLG).
     """
     stored = []
     with av.open(str(path), "w", options=container_options or {}) as container:
@@ -58,6 +62,8 @@ def write(
         stream.codec_context.time_base = time_base
         stream.codec_context.gop_size = gop
         stream.options = _OPTIONS[codec]
+        if transfer is not None:
+            stream.codec_context.color_trc = transfer
         sound = container.add_stream("aac", rate=8000, layout="mono") if sound_seconds else None
         for number, seconds in enumerate(times):
             pixels = draw_number(value(number, seconds))
@@ -71,15 +77,24 @@ def write(
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
         if sound is not None:
-            write_silence(container, sound, sound_seconds)
+            write_silence(container, sound, sound_seconds, sound_start)
     return np.array(stored)
 
 
-def write_silence(container, stream, seconds) -> None:
-    """Writes this much of a sound stream."""
+def write_frames(folder, count, pattern, *, first=1, shape=(48, 64)) -> None:
+    """Writes numbered frames as pictures, called as `pattern` makes of a number from `first` on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        picture = Image.fromarray(draw_number(number)).resize(shape[::-1], Image.Resampling.NEAREST)
+        picture.save(folder / pattern.format(first + number))
+
+
+def write_silence(container, stream, seconds, first=0.0) -> None:
+    """Writes this much of a sound stream, from `first` seconds on."""
     for start in range(0, round(seconds * stream.rate), 1024):
         silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        silence.sample_rate, silence.pts = stream.rate, start
+        silence.sample_rate = stream.rate
+        silence.pts = start + round(first * stream.rate)
         silence.time_base = fractions.Fraction(1, stream.rate)
         container.mux(stream.encode(silence))
     container.mux(stream.encode(None))

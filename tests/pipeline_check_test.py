@@ -336,6 +336,28 @@ def test_label_id_outside_the_classes_is_named_with_its_file(tmp_path):
         assert "model.faster_rcnn.num_classes is 3" in fault
 
 
+def test_a_background_item_is_no_fault(tmp_path):
+    path = tiny_pipeline.write_label_map(tmp_path / "map.pbtxt")
+    path.write_text("item { id: 0 name: 'background' }\n" + path.read_text())
+    pipeline_check.check(tiny_pipeline.make_pipeline(label_map=path), "some.config")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("name:", "display_name:"), "write name: in its place"),
+        (lambda text: "\ufeff" + text, "does not read it: it begins with a byte order mark"),
+    ],
+)
+def test_label_maps_that_the_records_but_not_the_training_can_be_made_with(
+    tmp_path, change, message
+):
+    path = tiny_pipeline.write_label_map(tmp_path / "map.pbtxt")
+    path.write_text(change(path.read_text()))
+    faults = _faults(tiny_pipeline.make_pipeline(label_map=path))
+    assert len(faults) == 2 and all(message in fault for fault in faults)
+
+
 @pytest.mark.parametrize(
     "content", ["no label map", "item { id: 0 name: 'background' }", "item { id: 'one' }"]
 )

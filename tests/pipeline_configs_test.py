@@ -301,16 +301,23 @@ def _batch() -> tuple[dict, dict]:
     return features, labels
 
 
-@pytest.fixture
-def learning_phase():
-    yield
-    # The stock training step sets it for the whole process.
-    tf.keras.backend.set_learning_phase(False)
+# Each head, each source of proposals and two of the trunks; `make test-all` has the others.
+_TRAINED_FAST = (
+    "ava_i3d_i3d_r64_class_specific",
+    "ava_i3d_tx_i3d_highres_r300",
+    "ava_r3d50_non_local_tx_lowres_gt_r64",
+)
 
 
 @pytest.mark.filterwarnings("ignore:.*set_learning_phase")
-@pytest.mark.parametrize("name", _NAMES)
-def test_model_trains_and_evaluates_a_step(name, learning_phase):
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in _TRAINED_FAST else [pytest.mark.slow])
+        for name in _NAMES
+    ],
+)
+def test_model_trains_and_evaluates_a_step(name):
     """The stock training step (eagerly), with the file's own optimizer and clipping; then NMS."""
     pipeline = _small(name)
     model = tiny_pipeline.build_model(pipeline, is_training=True)
@@ -360,6 +367,7 @@ def _evaluate_a_step(model, features, pipeline) -> None:
         assert predictions["num_proposals"].numpy().tolist() == [2]
 
 
+@pytest.mark.slow
 def test_96_frames_take_the_checkpoint_of_64(tmp_path):
     """Table 7, last row, with 6 and 4 frames: restored as the stock evaluation does it."""
     names = {6: "ava_i3d_tx_i3d_highres_r300_96f", 4: "ava_i3d_tx_i3d_highres_r300"}

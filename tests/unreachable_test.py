@@ -38,7 +38,9 @@ def _run(*arguments: str, proxy: str) -> tuple[int, str, float]:
     return done.returncode, told, float(done.stdout)
 
 
-@pytest.mark.parametrize("flag", ["pipeline_config_path", "model_dir"])
+@pytest.mark.parametrize(
+    "flag", ["pipeline_config_path", pytest.param("model_dir", marks=pytest.mark.slow)]
+)
 def test_bucket_behind_a_network_that_swallows_everything(flag):
     with socket.create_server(("localhost", 0)) as silent:
         others = {"pipeline_config_path": "nothing.config", "model_dir": "nothing"}

@@ -34,6 +34,10 @@ _EXCEPTIONS = {
     ("tools/convert_i3d_checkpoint.py", "save"): "is trunks/pretrained.py's",
     ("tools/inflate_resnet50.py", "save"): "is trunks/pretrained.py's",
     ("exporting.py", "copy"): "the label map, to a temporary folder",
+    ("checkpoints/files.py", "open"): "writes to a temporary folder",
+    ("checkpoints/holding.py", "copy"): "second names, which count when their index is there",
+    ("checkpoints/holding.py", "copyfile"): "second names, which count when their index is there",
+    ("loops/manager.py", "save"): "TensorFlow's, which renames the index when the data is whole",
 }
 # Calls by these names write, whatever they belong to.
 _WRITERS = frozenset(
@@ -86,7 +90,7 @@ def test_nothing_writes_under_a_final_name():
             found.setdefault((name, call), []).append(line)
     new = {place: lines for place, lines in found.items() if place not in _EXCEPTIONS}
     assert not new, f"write with files.replaced_when_complete, or say why not: {new}"
-    assert not set(_EXCEPTIONS) - set(found), "exceptions that are none"
+    assert not set(_EXCEPTIONS) - set(found), "exceptions that nothing needs"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from google.protobuf import text_format
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
+from object_detection_ext import files as file_systems
 from object_detection_ext.input_types import LABEL_MAP_ASSET
 
 # What a training's copy is called, in its model_dir.
@@ -24,7 +25,6 @@ KEPT_LABEL_MAP = "training_label_map.pbtxt"
 _PIPELINE = "pipeline.config"
 # Folders of checkpoints inside an export or a model_dir, which describes them.
 _INNER_FOLDERS = ("checkpoint", "best")
-_MAX_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +104,9 @@ def keep(pipeline: pipeline_pb2.TrainEvalPipelineConfig, model_dir: str) -> None
     if not path:
         return
     tf.io.gfile.makedirs(model_dir)
-    target = os.path.join(model_dir, KEPT_LABEL_MAP)
-    unfinished = f"{target}.unfinished-{os.getpid()}"
-    tf.io.gfile.copy(path, unfinished, overwrite=True)
-    tf.io.gfile.rename(unfinished, target, overwrite=True)
+    with tf.io.gfile.GFile(path) as file:
+        text = file.read()
+    file_systems.write_text(os.path.join(model_dir, KEPT_LABEL_MAP), text)
 
 
 def check_kept(label_map_path: str, model_dir: str, num_classes: int) -> None:
@@ -133,19 +132,16 @@ def check_kept(label_map_path: str, model_dir: str, num_classes: int) -> None:
         if now.by_id.get(number) != then.by_id.get(number)
     ]
     if changed:
-        shown = changed[:_MAX_LISTED]
-        if len(changed) > len(shown):
-            shown.append(f"and {len(changed) - len(shown)} more")
         raise errors.InputError(
             f"train_input_reader.label_map_path: '{label_map_path}' is not the label map with "
-            f"which this training started, '{kept}': {', '.join(shown)}. To train with other "
-            "classes, start from this training's checkpoint in another --model_dir (see "
+            f"which this training started, '{kept}': {listing.in_line(changed)}. To train with "
+            "other classes, start from this training's checkpoint in another --model_dir (see "
             f"docs/fine_tuning.md). If names were only corrected, remove '{kept}'."
         )
 
 
 def _label_maps(folder: str) -> Iterator[str]:
-    """Where the label map of a folder's checkpoints may be, the surest places first."""
+    """Where the label map of a folder's checkpoints may be, the most reliable places first."""
     folders = [folder]
     if os.path.basename(os.path.abspath(folder)) in _INNER_FOLDERS:
         folders.append(os.path.join(folder, os.pardir))

@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
+from object_detection_ext import files as file_systems
 
 STEP_KEY = "step/.ATTRIBUTES/VARIABLE_VALUE"
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -247,7 +248,7 @@ def _there_is_none(path: str) -> str:
         if not tf.io.gfile.isdir(folder):
             return text
         others = [_name(prefix) for prefix in _prefixes(folder)]
-        return f"{text} The checkpoints of '{folder}': {_enumerated(others) or 'none'}."
+        return f"{text} The checkpoints of '{folder}': {listing.in_line(others) or 'none'}."
     if not tf.io.gfile.isdir(path):
         return (
             f"'{path}' is not a checkpoint: give its prefix, such as 'model/ckpt-5', or a folder."
@@ -259,16 +260,11 @@ def _there_is_none(path: str) -> str:
     if _prefixes(path):
         return (
             f"{text[:-1]} with a name of training's (ckpt-5). To take another one, give its own "
-            f"prefix: {_enumerated(_prefixes(path))}."
+            f"prefix: {listing.in_line(_prefixes(path))}."
         )
     if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
         return f"{text} It holds an exported SavedModel; a training's folder is needed."
-    return f"{text} It holds {_enumerated(_names(path)) or 'nothing'}."
-
-
-def _enumerated(names: Sequence[str]) -> str:
-    rest = len(names) - _MAX_LISTED
-    return ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+    return f"{text} It holds {listing.in_line(_names(path)) or 'nothing'}."
 
 
 def readable_name(key: str) -> str:
@@ -300,7 +296,7 @@ def check_finite(contents: Contents) -> None:
 def describe_non_finite(contents: Contents) -> str:
     """How many variables have values that are not finite, and the first of them."""
     count, total = len(contents.non_finite), len(contents.shapes.keys() - {OBJECT_GRAPH_KEY})
-    names = _enumerated([readable_name(key) for key in contents.non_finite])
+    names = listing.in_line([readable_name(key) for key in contents.non_finite])
     has = "has" if count == 1 else "have"
     return f"{count} of its {total} variables {has} NaN or infinite values: {names}."
 
@@ -346,9 +342,7 @@ def make_newest(folder: str, prefix: str, say: Callable[[str], None]) -> None:
         state.last_preserved_timestamp if stamps else now - 1.0,
     )
     path = os.path.join(folder, _STATE_FILE)
-    with tf.io.gfile.GFile(f"{path}.new", "w") as file:
-        file.write(text_format.MessageToString(written))
-    tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
+    file_systems.write_text(path, text_format.MessageToString(written))
     say(f"'{path}' now calls '{prefix}' the newest checkpoint; no file was removed.")
 
 

@@ -4,76 +4,32 @@
 TensorFlow restores what fits and keeps quiet about the rest.
 """
 
-import dataclasses
 import functools
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from google.protobuf import text_format
 from object_detection.protos import pipeline_pb2
 
-from object_detection_ext import errors, pipeline_check
+from object_detection_ext import errors, listing, messages, pipeline_check
 from object_detection_ext import options as options_lib
-from object_detection_ext.checkpoints import averages, files, model_facts, model_variables
+from object_detection_ext.checkpoints import averages, differences, files, model_variables
 
-_MAX_LISTED = 20
 _EXTENSION_PATH = "video_action_transformer"
 # Parts of the options that no variable depends on.
 _WITHOUT_VARIABLES = ("clip", "outputs", "summaries", "evaluation")
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 class MismatchError(errors.InputError):
     """A checkpoint that does not belong to the model; the message lists the differences."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Differences:
-    """How the variables of a checkpoint differ from those of a model; names are sorted.
-
-    Attributes:
-        missing: in the checkpoint, though the model has them.
-        reshaped: in both, with different shapes.
-        left_over: in the checkpoint, though the model does not have them.
-    """
-
-    missing: tuple[str, ...]
-    reshaped: tuple[str, ...]
-    left_over: tuple[str, ...]
-
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self.missing or self.reshaped or self.left_over)
-
-
-def differences(wanted: Shapes, found: Shapes) -> Differences:
-    """Compares the shapes of variables, by name.
-
-    Args:
-        wanted: those of the model.
-        found: those of the checkpoint.
-    """
-    return Differences(
-        missing=tuple(sorted(wanted.keys() - found.keys())),
-        reshaped=tuple(
-            sorted(n for n in wanted.keys() & found.keys() if tuple(wanted[n]) != tuple(found[n]))
-        ),
-        left_over=tuple(sorted(found.keys() - wanted.keys())),
-    )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def check(
     pipeline: pipeline_pb2.TrainEvalPipelineConfig,
     contents: files.Contents,
     source: str,
-    say: Callable[[str], None] = _say,
+    say: Callable[[str], None] = messages.say,
 ) -> None:
     """Refuses a checkpoint that does not belong to a pipeline's model, before work starts.
 
@@ -91,34 +47,20 @@ def check(
     """
     if not pipeline_check.is_video_pipeline(pipeline):
         return
-    found = of_contents(contents)
+    found = model_variables.of_contents(contents)
     if not found:
         raise MismatchError(_describe_without_weights(contents))
     wanted = _variables_of(pipeline.SerializeToString(deterministic=True))
-    differing = differences(wanted, found)
+    differing = differences.between(wanted, found)
     if differing:
-        raise MismatchError(_describe(differing, wanted, found, pipeline, contents.prefix, source))
+        raise MismatchError(_describe(differing, pipeline, contents.prefix, source))
     averages.check(pipeline, contents, source, say)
 
 
 @functools.lru_cache(maxsize=1)
-def _variables_of(pipeline: bytes) -> Shapes:
+def _variables_of(pipeline: bytes) -> differences.Shapes:
     """Those of a serialized pipeline's model; an eval loop asks again for every checkpoint."""
     return model_variables.of_pipeline(pipeline_pb2.TrainEvalPipelineConfig.FromString(pipeline))
-
-
-def of_contents(contents: files.Contents) -> dict[str, tuple[int, ...]]:
-    """The shapes of the variables of the model that a checkpoint holds, by name.
-
-    What training keeps beside them (step, optimizer, moving averages) is left out.
-    """
-    return {
-        key.removesuffix(files.VALUE_SUFFIX): shape
-        for key, shape in contents.shapes.items()
-        if key.startswith(model_variables.MODEL)
-        and key.endswith(files.VALUE_SUFFIX)
-        and "/.OPTIMIZER_SLOT/" not in key
-    }
 
 
 def _describe_without_weights(contents: files.Contents) -> str:
@@ -132,66 +74,36 @@ def _describe_without_weights(contents: files.Contents) -> str:
 
 
 def _describe(
-    differing: Differences,
-    wanted: Shapes,
-    found: Shapes,
+    differing: differences.Differences,
     pipeline: pipeline_pb2.TrainEvalPipelineConfig,
     prefix: str,
     source: str,
 ) -> str:
     lines = [f"The checkpoint '{prefix}' does not belong to the model of {source}."]
-    lines += _causes(wanted, found, pipeline, prefix, source)
-    lines += _listed(
-        [f"{name} {list(wanted[name])}" for name in differing.missing],
-        "of the model {is_are} missing in the checkpoint",
-    )
-    lines += _listed(
-        [
-            f"{name}: {list(wanted[name])} in the model, {list(found[name])} in the checkpoint"
-            for name in differing.reshaped
-        ],
-        "{has_have} another shape",
-    )
-    lines += _listed(
-        [f"{name} {list(found[name])}" for name in differing.left_over],
-        "of the checkpoint {is_are} not in the model",
-    )
+    lines += _causes(differing, pipeline, prefix, source)
+    lines += differing.lines()
     return "\n".join(lines)
 
 
-def _listed(items: Sequence[str], what: str) -> Iterator[str]:
-    """A heading with the number of items, and the first of them."""
-    if not items:
-        return
-    one = len(items) == 1
-    what = what.format(is_are="is" if one else "are", has_have="has" if one else "have")
-    yield f"{len(items)} variable{'' if one else 's'} {what}:"
-    yield from (f"  {item}" for item in items[:_MAX_LISTED])
-    if len(items) > _MAX_LISTED:
-        yield f"  ... and {len(items) - _MAX_LISTED} more"
-
-
 def _causes(
-    wanted: Shapes,
-    found: Shapes,
+    differing: differences.Differences,
     pipeline: pipeline_pb2.TrainEvalPipelineConfig,
     prefix: str,
     source: str,
 ) -> Iterator[str]:
     """What the user probably did, from the variables and from the pipeline.config beside them."""
-    in_model, in_checkpoint = model_facts.of(wanted), model_facts.of(found)
-    names = [n for n in in_checkpoint if n in in_model and in_model[n] != in_checkpoint[n]]
-    if names:
+    options = differing.options()
+    if options:
         yield "By its variables, the checkpoint was trained with other options:"
-        for name in names[:_MAX_LISTED]:
-            yield f"  {name}: {in_checkpoint[name]} in the checkpoint, {in_model[name]} in {source}"
+        texts = [f"{name}: {a} in the checkpoint, {b} in {source}" for name, a, b in options]
+        yield from listing.in_lines(texts, differences.MAX_LISTED)
     path, trained = _config_of(prefix)
     fields = _different_fields(trained, pipeline) if trained is not None else []
     if fields:
         yield f"'{path}', beside the checkpoint and without any --config_override, says:"
-        for name, there, here in fields[:_MAX_LISTED]:
-            yield f"  {name}: {there}, not {here}"
-    if not names and not fields:
+        texts = [f"{name}: {there}, not {here}" for name, there, here in fields]
+        yield from listing.in_lines(texts, differences.MAX_LISTED)
+    if not options and not fields:
         yield "It was probably trained by another network or another version of this package."
     yield (
         "Use the pipeline.config (and the --config_override) that it was trained with, or another "

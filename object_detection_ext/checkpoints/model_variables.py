@@ -6,6 +6,7 @@ A name is the key in the checkpoint without TensorFlow's suffix, such as
 """
 
 import collections
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from object_detection.builders import model_builder
@@ -13,9 +14,9 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 
 from object_detection_ext import options as options_lib
+from object_detection_ext.checkpoints import files
 
 MODEL = "model/"
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OPTIMIZER_SLOT = "/.OPTIMIZER_SLOT/"
 # Pixels; a cell or more of every trunk. Variables do not depend on the size of the clip.
 _CLIP_SIZE = 32
@@ -63,10 +64,19 @@ def of_model(model: tf.Module) -> dict[str, tf.Variable]:
     return variables
 
 
-def of_checkpoint(prefix: str) -> dict[str, tuple[int, ...]]:
+def of_contents(contents: files.Contents) -> dict[str, tuple[int, ...]]:
     """The variables of a model in a checkpoint, by name, with their shapes.
 
-    What a training keeps beside the model (step, optimizer) is left out.
+    What a training keeps beside the model (step, optimizer, moving averages) is left out.
+
+    Args:
+        contents: of the checkpoint.
+    """
+    return _of_the_model(contents.shapes)
+
+
+def of_checkpoint(prefix: str) -> dict[str, tuple[int, ...]]:
+    """As `of_contents`, of a checkpoint whose values have not been read.
 
     Args:
         prefix: such as `.../ckpt-3`.
@@ -74,16 +84,20 @@ def of_checkpoint(prefix: str) -> dict[str, tuple[int, ...]]:
     Raises:
         tf.errors.OpError, ValueError: there is no such checkpoint, or it cannot be read.
     """
+    return _of_the_model(dict(tf.train.list_variables(prefix)))
+
+
+def _of_the_model(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     return {
-        key.removesuffix(_SUFFIX): tuple(shape)
-        for key, shape in tf.train.list_variables(prefix)
-        if key.startswith(MODEL) and key.endswith(_SUFFIX) and _OPTIMIZER_SLOT not in key
+        key.removesuffix(files.VALUE_SUFFIX): tuple(shape)
+        for key, shape in shapes.items()
+        if key.startswith(MODEL) and key.endswith(files.VALUE_SUFFIX) and _OPTIMIZER_SLOT not in key
     }
 
 
 def key(name: str) -> str:
     """The key of a variable in a checkpoint."""
-    return name + _SUFFIX
+    return name + files.VALUE_SUFFIX
 
 
 def _escaped(step: str) -> str:

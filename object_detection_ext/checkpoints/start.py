@@ -9,7 +9,6 @@ import contextvars
 import functools
 import os
 import re
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ import tensorflow as tf
 from object_detection import model_lib_v2
 from object_detection.protos import faster_rcnn_pb2, pipeline_pb2, train_pb2
 
-from object_detection_ext import builders, errors, files, pipeline_check
+from object_detection_ext import builders, errors, files, messages, pipeline_check
 from object_detection_ext import options as options_lib
 from object_detection_ext.checkpoints import class_names, model_variables, start_plan, start_report
 from object_detection_ext.detection import video_meta_arch
@@ -26,6 +25,7 @@ from object_detection_ext.trunks import pretrained
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _FIELD = "train_config.fine_tune_checkpoint"
+_PIPELINE = "pipeline.config"
 _KINDS = (start_plan.CLASSIFICATION, start_plan.DETECTION, start_plan.FULL)
 _HOW_TO_CONVERT = (
     "object_detection_ext.tools.convert_i3d_checkpoint (I3D) and inflate_resnet50 (R3D-50) convert "
@@ -77,7 +77,7 @@ def check(pipeline: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> None:
             _values(start.plan, path)
     except errors.InputError as error:
         raise pipeline_check.PipelineError(f"{where}: '{path}': {error}") from error
-    _say(start.report)
+    messages.say(start.report)
 
 
 def load(model: video_meta_arch.VideoActionTransformerMetaArch, path: str, kind: str) -> str:
@@ -143,7 +143,7 @@ def wrap_load_fine_tune_checkpoint(stock_load: Callable) -> Callable:
             model_lib_v2._ensure_model_is_built(model, input_dataset, unpad_groundtruth_tensors)
         report = load(model, checkpoint_path, checkpoint_type)
         if not _is_checked.get():
-            _say(report)
+            messages.say(report)
 
     return load_fine_tune_checkpoint
 
@@ -173,6 +173,10 @@ def wrap_train_loop(stock_train_loop: Callable, *, read_pipeline: Callable) -> C
                 if tf.train.latest_checkpoint(model_dir) is not None:
                     check(pipeline, pipeline_config_path)  # it looked as if training resumed
                 class_names.keep(pipeline, model_dir)
+                # Who finds the checkpoints wants to know what they are of. A config that the user
+                # keeps there is left alone.
+                if not tf.io.gfile.exists(os.path.join(model_dir, _PIPELINE)):
+                    kwargs.setdefault("save_final_config", True)
         token = _is_checked.set(True)
         try:
             stock_train_loop(
@@ -332,7 +336,3 @@ def _values(plan: start_plan.Plan, path: str) -> dict[str, np.ndarray]:
             f"as {wrong[0]}. Take an earlier checkpoint."
         )
     return values
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

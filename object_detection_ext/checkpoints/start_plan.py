@@ -13,12 +13,12 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from object_detection_ext import errors
-from object_detection_ext.checkpoints import class_names
+from object_detection_ext import errors, listing
+from object_detection_ext.checkpoints import class_names, differences
 
 CLASSIFICATION, DETECTION, FULL = "classification", "detection", "full"
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shapes = differences.Shapes
 
 TRUNK, TX_HEAD, I3D_HEAD = "trunk", "Tx head", "I3D head"
 BOX_LAYER, CLASS_LAYER = "box layer", "class layer"
@@ -40,7 +40,7 @@ _ALIASES = (
 )
 _LAST_LAYERS = (BOX_LAYER, CLASS_LAYER)
 _BOX_SIZE = 4
-_MAX_LISTED = 20
+_MAX_OPTIONS = 3
 _NOT_THERE = "not in the checkpoint"
 _NO_CLASS = "the checkpoint has no class of the same name"
 _NAMES_UNKNOWN = "the names of the classes are not known"
@@ -257,78 +257,25 @@ def feature_kind(last_layer: str, shapes: Shapes) -> str:
 
 
 def _check_trunk(wanted: Shapes, stored: Shapes, sources: Mapping[str, str]) -> None:
-    trunk = [name for name in wanted if part_of(name) == TRUNK]
-    differences = {
-        "of another shape": [
-            _shape_difference(name, wanted[name], stored[sources[name]])
-            for name in sorted(trunk)
-            if name in sources and stored[sources[name]] != wanted[name]
-        ]
-    }
-    if not any(name in sources for name in trunk):
-        differences["missing"] = [f"{name} {list(wanted[name])}" for name in sorted(trunk)]
-    if any(differences.values()):
+    trunk = {name: shape for name, shape in wanted.items() if part_of(name) == TRUNK}
+    found = {name: stored[sources[name]] for name in trunk if name in sources}
+    differing = differences.between(trunk, found)
+    if differing.reshaped or (trunk and not found):
         raise errors.InputError(
             "its trunk is of another network, and all else depends on it: see "
-            "feature_extractor.type, trunk.depth_multiplier and trunk.final_endpoint."
-            + _listed(differences)
+            "feature_extractor.type, trunk.depth_multiplier and trunk.final_endpoint.\n"
+            + "\n".join(differing.lines())
         )
 
 
 def _check_equal(wanted: Shapes, stored: Shapes) -> None:
-    both = wanted.keys() & stored.keys()
-    differences = {
-        "of another shape": [
-            _shape_difference(name, wanted[name], stored[name])
-            for name in sorted(both)
-            if wanted[name] != stored[name]
-        ],
-        "missing in it": [f"{name} {list(wanted[name])}" for name in sorted(wanted.keys() - both)],
-        "left over in it": [
-            f"{name} {list(stored[name])}" for name in sorted(stored.keys() - both)
-        ],
-    }
-    if any(differences.values()):
-        raise errors.InputError(
-            f"it is of another model{_probable_cause(wanted, stored)}, but "
-            f"fine_tune_checkpoint_type '{FULL}' takes over everything. Set '{DETECTION}' to take "
-            f"over what fits.{_listed(differences)}"
-        )
-
-
-def _probable_cause(wanted: Shapes, stored: Shapes) -> str:
-    """The option that probably differs, in brackets; empty if none is known."""
-    causes = []
-    new, old = num_classes(wanted), num_classes(stored)
-    if old is not None and new != old:
-        causes.append(f"model.faster_rcnn.num_classes is {new} here and {old} in it")
-    heads = [
-        " and ".join(part for part in (TX_HEAD, I3D_HEAD) if part in {part_of(n) for n in shapes})
-        for shapes in (wanted, stored)
-    ]
-    layers = [_num_layers(shapes) for shapes in (wanted, stored)]
-    if heads[0] != heads[1]:
-        causes.append(f"its head is the {heads[1]}, here it is the {heads[0]}")
-    elif layers[0] != layers[1]:
-        causes.append(f"num_layers is {layers[0]} here and {layers[1]} in it")
-    return f" ({'; '.join(causes)})" if causes else ""
-
-
-def _num_layers(shapes: Shapes) -> int:
-    return len({m.group(1) for m in map(re.compile(r".*/units/(\d+)/").match, shapes) if m})
-
-
-def _shape_difference(name: str, new: Sequence[int], old: Sequence[int]) -> str:
-    return f"{name} {list(old)} instead of {list(new)}"
-
-
-def _listed(differences: Mapping[str, Sequence[str]]) -> str:
-    """Lists of variables, the first of each, with their numbers."""
-    text = ""
-    for what, entries in differences.items():
-        if entries:
-            shown = [*entries[:_MAX_LISTED]]
-            if len(entries) > len(shown):
-                shown.append(f"and {len(entries) - len(shown)} more")
-            text += f"\n{len(entries)} {what}:\n  " + "\n  ".join(shown)
-    return text
+    differing = differences.between(wanted, stored)
+    if not differing:
+        return
+    options = [f"{name} is {new} here and {old} in it" for name, old, new in differing.options()]
+    causes = f" ({listing.in_line(options, _MAX_OPTIONS)})" if options else ""
+    lines = "\n".join(differing.lines())
+    raise errors.InputError(
+        f"it is of another model{causes}, but fine_tune_checkpoint_type '{FULL}' takes over "
+        f"everything. Set '{DETECTION}' to take over what fits.\n{lines}"
+    )

@@ -2,13 +2,13 @@
 """What a training starts from, as a short table by part of the model."""
 
 import collections
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from object_detection_ext import listing
 from object_detection_ext.checkpoints import class_names, start_plan
 
 _COLUMNS = ("restored", "in part", "new", "not used")
 _MAX_LAYERS = 4
-_MAX_NAMES = 10
 
 
 def text(
@@ -84,7 +84,8 @@ def _classes(
     dropped = {_plain(name): name for name in matched.dropped}
     close = [f"{n!r} and {dropped[_plain(n)]!r}" for n in matched.new if _plain(n) in dropped]
     if close:
-        yield f"  Names that are almost the same count as different: {_some(close, _MAX_NAMES)}."
+        close_names = listing.in_line(close)
+        yield f"  Names that are almost the same count as different: {close_names}."
 
 
 def _differing(matched: class_names.ClassMatch) -> tuple[tuple[str, Sequence[str]], ...]:
@@ -124,7 +125,7 @@ def _new_layers(plan: start_plan.Plan) -> Iterator[str]:
             if part in (start_plan.BOX_LAYER, start_plan.CLASS_LAYER):
                 yield f"New: the {part} ({reason})."
             else:
-                yield f"New in the {part}: {_some(names, _MAX_LAYERS)} ({reason})."
+                yield f"New in the {part}: {listing.in_line(list(names), _MAX_LAYERS)} ({reason})."
 
 
 def _layer(name: str) -> str:
@@ -137,10 +138,4 @@ def _layer(name: str) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    return f" ({_some([repr(name) for name in names], _MAX_NAMES)})" if names else ""
-
-
-def _some(entries: Iterable[str], limit: int) -> str:
-    entries = list(entries)
-    more = [f"and {len(entries) - limit} more"] if len(entries) > limit else []
-    return ", ".join([*entries[:limit], *more])
+    return f" ({listing.in_line([repr(name) for name in names])})" if names else ""

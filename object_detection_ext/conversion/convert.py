@@ -40,7 +40,7 @@ def convert(
     Raises:
       ConversionError: if an option is out of range, nothing could be converted, a worker failed, or
         under --strict anything had to be left out.
-      annotations.AnnotationError: if the annotations or the label map have errors.
+      faults.AnnotationError: if the annotations or the label map have errors.
     """
     for options in splits:
         options.check()
@@ -190,7 +190,14 @@ def _publish(split: look.Split, command: Sequence[str]) -> dict:
             "though no worker reported why. The same command goes on from the finished ones."
         )
     manifest = manifest_lib.make(
-        split.options, split.labels, split.label_map, split.skips, split.units, results, command
+        split.options,
+        split.labels,
+        split.label_map,
+        split.skips,
+        split.units,
+        results,
+        command,
+        split.num_thinned,
     )
     if not manifest["totals"]["keyframes_kept"]:
         split.staging.discard()

@@ -20,12 +20,19 @@ def finished(split: look.Split) -> dict | None:
     if found is None:
         return None
     print(f"{split.options.shard_pattern}: finished by an earlier run", flush=True)
-    account = manifest_lib.account(split.labels, split.label_map, split.skips)
+    account = manifest_lib.account(split.labels, split.label_map, split.skips, split.num_thinned)
     if found.get("account") == account:
         return found
     result = manifest_lib.as_result(found, split.units)
     now = manifest_lib.make(
-        split.options, split.labels, split.label_map, split.skips, split.units, [result], ()
+        split.options,
+        split.labels,
+        split.label_map,
+        split.skips,
+        split.units,
+        [result],
+        (),
+        split.num_thinned,
     )
     # How the records were made has not changed.
     now |= {name: found[name] for name in ("command", "versions")}

@@ -10,12 +10,20 @@ import numpy as np
 
 from object_detection_ext import files
 from object_detection_ext import progress as progress_lib
+from object_detection_ext.ava import (
+    annotations,
+    faults,
+    label_maps,
+    tables,
+    time_offsets,
+    timestamps,
+)
+from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
 from object_detection_ext.conversion import staging as staging_lib
-from object_detection_ext.data import annotations, video_files, video_reader
-from object_detection_ext.evaluation import csv_io
+from object_detection_ext.data import keyframe_thinning, video_files, video_info
 
 _PROBE_THREADS = 16
 
@@ -30,6 +38,7 @@ class Split:
     skips: Sequence[skips.Skip]
     units: Sequence[plan.Unit]
     staging: staging_lib.Staging
+    num_thinned: int = 0  # keyframes that --every leaves out
 
     @property
     def fingerprint(self) -> str:
@@ -48,20 +57,31 @@ def look_and_plan(options: options_lib.Options) -> Split:
     Raises:
       ConversionError: if no video can be used, a video has several ids, a record would be too large
         to be read, or under --strict if a video cannot be used.
-      annotations.AnnotationError: if the annotations or the label map have errors.
+      InputError: if the time offsets cannot be read, or a video has none.
+      faults.AnnotationError: if the annotations or the label map have errors.
     """
-    label_map = annotations.read_label_map(options.label_map)
+    label_map = label_maps.read_label_map(options.label_map)
     labels = annotations.read_annotations(
-        options.annotations, label_map, skip_unknown_labels=options.skip_unknown_labels
+        options.annotations,
+        label_map,
+        skip_unknown_labels=options.skip_unknown_labels,
+        box_tolerance=options.box_tolerance,
     )
-    by_video, skipped = _usable_keyframes(options, labels)
-    jobs, missing = _find_videos(options, by_video)
+    by_video, skipped, excluded = _usable_keyframes(options, labels)
+    num_thinned = _thin(options, by_video)
+    notes = (*(f"{options.annotations}: {note}" for note in labels.notes), *excluded)
+    for note in notes:
+        print(f"note: {note}", flush=True)
+    offsets = time_offsets.read(options.time_offset_seconds)
+    offsets.check(by_video)
+    jobs, missing = _find_videos(options, by_video, offsets)
     skipped += missing
     _raise_if_strict(options, skipped)
     _check_ids(options, jobs)
     plan.check_record_sizes(jobs, options)
     units = plan.plan_units(jobs, options, label_map)
-    split = Split(options, label_map, labels, skipped, units, staging_lib.Staging(options))
+    staging = staging_lib.Staging(options)
+    split = Split(options, label_map, labels, skipped, units, staging, num_thinned)
     if not units:
         raise nothing_converted(options, skipped)
     return split
@@ -87,10 +107,10 @@ def _raise_if_strict(options: options_lib.Options, skipped: Sequence[skips.Skip]
 
 
 def _usable_keyframes(options: options_lib.Options, labels: annotations.Annotations):
-    """Leaves out what was asked to be left out: (keyframes by video, skips)."""
-    excluded = frozenset()
+    """Leaves out what was asked to be left out: (keyframes by video, skips, notes)."""
+    excluded, notes = frozenset(), []
     if options.excluded_timestamps:
-        excluded = csv_io.read_excluded_timestamps(options.excluded_timestamps)
+        excluded, notes = _excluded(options.excluded_timestamps, labels)
     by_video, skipped = {}, []
     for video_id, keyframes in labels.by_video().items():
         kept = []
@@ -106,18 +126,50 @@ def _usable_keyframes(options: options_lib.Options, labels: annotations.Annotati
                 kept.append(keyframe)
         if kept:
             by_video[video_id] = kept
-    return by_video, skipped
+    return by_video, skipped, notes
 
 
-def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):
+def _thin(options: options_lib.Options, by_video: dict[str, list]) -> int:
+    """Keeps one keyframe per `--every` seconds of each video; returns how many are left out."""
+    if not options.every:
+        return 0
+    before = sum(map(len, by_video.values()))
+    for video_id, keyframes in by_video.items():
+        times = (keyframe.timestamp for keyframe in keyframes)
+        kept = set(keyframe_thinning.kept_times(times, options.every))
+        by_video[video_id] = [k for k in keyframes if k.timestamp in kept]
+    left_out = before - sum(map(len, by_video.values()))
+    print(
+        f"note: {options.annotations}: --every {options.every:g} leaves out {left_out:,} of "
+        f"{before:,} keyframes",
+        flush=True,
+    )
+    return left_out
+
+
+def _excluded(path: str, labels: annotations.Annotations) -> tuple[frozenset, list[str]]:
+    """The keyframes that a list of excluded timestamps means, and what is to be said of it."""
+    notes = faults.Notes()
+    moments = tables.read_excluded_timestamps(path, notes)
+    keyframes = [timestamps.frame(k.video_id, k.timestamp) for k in labels.keyframes]
+    exclusion = Exclusion(moments, keyframes)
+    told = list(notes.told(path))
+    if exclusion.told():
+        told.append(f"{path}: {exclusion.told()}")
+    return exclusion.left_out, told
+
+
+def _find_videos(
+    options: options_lib.Options, by_video: Mapping[str, list], offsets: time_offsets.TimeOffsets
+):
     """Looks for each video and reads its header: (jobs, skips)."""
-    index = video_files.index_videos(options.videos)
+    index = video_files.VideoIndex(options.videos, options.frames_fps or None)
     progress = progress_lib.Progress("videos", len(by_video), "headers read", tell_end=False)
 
     def find(video_id):
         try:
-            return video_files.find_video(video_id, index, options.videos)
-        except video_reader.VideoError as error:
+            return video_files.find_video(video_id, index)
+        except video_info.VideoError as error:
             return error
 
     jobs, skipped = [], []
@@ -127,26 +179,29 @@ def _find_videos(options: options_lib.Options, by_video: Mapping[str, list]):
         ):
             progress.update(done)
             keyframes = by_video[video_id]
-            if isinstance(found, video_reader.VideoError):
-                kind = skips.UNREADABLE if video_id in index else skips.MISSING
+            if isinstance(found, video_info.VideoError):
+                kind = skips.UNREADABLE if index.candidates(video_id) else skips.MISSING
                 skipped += skips.skips_of(keyframes, kind, str(found))
                 continue
+            offset = offsets.of(video_id)
             if options.strict:
-                skipped += _outside_by_header(found, keyframes)
+                skipped += _outside_by_header(found, keyframes, offset)
             name = os.path.relpath(found.path, options.videos)
-            stamp = files.system_of(found.path).stamp(found.path)
-            jobs.append(plan.VideoJob(found, name, stamp, tuple(keyframes)))
+            stamp = video_files.stamp(found)
+            jobs.append(plan.VideoJob(found, name, stamp, tuple(keyframes), offset))
     return jobs, skipped
 
 
-def _outside_by_header(info: video_reader.VideoInfo, keyframes) -> list[skips.Skip]:
+def _outside_by_header(info: video_info.VideoInfo, keyframes, offset: float) -> list[skips.Skip]:
     """What is clearly outside: the header's duration is not exact, decoding decides the rest."""
     limit = np.inf if info.duration is None else info.duration + 1.0
     length = "" if info.duration is None else f", which is {info.duration:g} s long"
     found = []
     for keyframe in keyframes:
-        if not 0 <= keyframe.timestamp <= limit:
-            reason = f"timestamp {keyframe.timestamp:g} s is outside the video{length}"
+        time = keyframe.timestamp - offset
+        if not 0 <= time <= limit:
+            reason = f"timestamp {time:g} s is outside the video{length}"
+            reason += skips.annotated_as(keyframe.timestamp, offset)
             found += skips.skips_of([keyframe], skips.OUTSIDE, reason)
     return found
 

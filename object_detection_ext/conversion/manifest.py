@@ -12,9 +12,11 @@ import PIL
 from av import library_versions
 
 import object_detection_ext
+from object_detection_ext import listing
+from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan, skips
-from object_detection_ext.data import annotations
+from object_detection_ext.data import video_info
 
 _MAX_LISTED = 20
 
@@ -25,7 +27,10 @@ def fingerprint(units: Sequence[plan.Unit]) -> str:
 
 
 def account(
-    labels: annotations.Annotations, label_map: Mapping[int, str], early_skips: Sequence[skips.Skip]
+    labels: annotations.Annotations,
+    label_map: Mapping[int, str],
+    early_skips: Sequence[skips.Skip],
+    num_thinned: int = 0,
 ) -> str:
     """Returns what changes with what a manifest tells beside the records.
 
@@ -33,12 +38,14 @@ def account(
       labels: the split's annotations.
       label_map: names by action id.
       early_skips: what was left out before anything was decoded.
+      num_thinned: keyframes that `--every` leaves out.
     """
     told = [
         sorted(label_map.items()),
         sorted(labels.skipped_labels.items()),
         [keyframe.row for keyframe in labels.keyframes],
         [dataclasses.astuple(skip) for skip in early_skips],
+        *([num_thinned] if num_thinned else []),
     ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
@@ -51,6 +58,7 @@ def make(
     units: Sequence[plan.Unit],
     results: Sequence[Mapping],
     command: Sequence[str],
+    num_thinned: int = 0,
 ) -> dict:
     """Puts the units' results together.
 
@@ -62,6 +70,7 @@ def make(
       units: all units of the split.
       results: what each unit staged.
       command: that was run.
+      num_thinned: keyframes that `--every` leaves out; they are counted, not listed.
     """
     totals: collections.Counter = collections.Counter()
     rows: collections.Counter = collections.Counter()
@@ -74,6 +83,8 @@ def make(
         skipped += [skips.Skip(**skip) for skip in result["skips"]]
     skipped.sort(key=lambda skip: skip.row)
     totals["videos"] = len(videos)
+    if num_thinned:
+        totals["keyframes_thinned"] = num_thinned
     for video_id, reasons in _skipped_by_video(skipped).items():
         # A video that was not found, or that nothing was wanted of, is told too.
         entry = videos.setdefault(video_id, {"path": None, "keyframes_kept": 0})
@@ -88,7 +99,7 @@ def make(
             "pillow": PIL.__version__,
         },
         "fingerprint": fingerprint(units),
-        "account": account(labels, label_map, early_skips),
+        "account": account(labels, label_map, early_skips, num_thinned),
         "totals": {"keyframes": len(labels.keyframes), **totals},
         "rows_by_class": {name: rows[name] for name in label_map.values()},
         "skipped_keyframes_by_reason": skips.counts(skipped),
@@ -120,7 +131,8 @@ def as_result(manifest: Mapping, units: Sequence[plan.Unit]) -> dict:
     entries = {video.video_id: dict(manifest["videos"][video.video_id]) for video in videos}
     for entry in entries.values():
         entry.pop("keyframes_skipped", None)
-    totals = {k: v for k, v in manifest["totals"].items() if k not in ("keyframes", "videos")}
+    of_split = ("keyframes", "keyframes_thinned", "videos")
+    totals = {k: v for k, v in manifest["totals"].items() if k not in of_split}
     return {
         "totals": totals,
         "rows_by_class": manifest["rows_by_class"],
@@ -142,6 +154,46 @@ def _skipped_by_video(skipped: Sequence[skips.Skip]) -> dict[str, dict[str, int]
     return {video_id: skips.counts(of_video) for video_id, of_video in by_video.items()}
 
 
+def _odd_videos(videos: Mapping[str, Mapping]) -> list[str]:
+    """Warnings of what is unusual about videos that were converted."""
+    lines = []
+    restarted = _counted(videos, "timestamp_restarts")
+    if restarted:
+        lines.append(
+            f"Timestamps start over in {_videos(restarted)}: "
+            f"{listing.in_line(restarted, _MAX_LISTED)}. Each part was taken to follow the one "
+            "before; check that the annotations count so too."
+        )
+    unread = _counted(videos, "unread_parts")
+    if unread:
+        lines.append(
+            f"Left out of {_videos(unread)}: {listing.in_line(unread, _MAX_LISTED)} "
+            f"{video_info.UNREAD_CONSEQUENCE}."
+        )
+    resized = _counted(videos, "size_changes")
+    if resized:
+        lines.append(
+            f"Frames change their size in {_videos(resized)}: "
+            f"{listing.in_line(resized, _MAX_LISTED)}. All were stretched to the size of the first "
+            "one."
+        )
+    hdr = [f"{i} ({video['hdr']})" for i, video in videos.items() if video.get("hdr")]
+    if hdr:
+        some = listing.in_line(hdr, _MAX_LISTED)
+        lines.append(f"HDR: {_videos(hdr)}, {some}: {video_info.HDR_CONSEQUENCE}.")
+    return lines
+
+
+def _counted(videos: Mapping[str, Mapping], field: str) -> list[str]:
+    """The videos that have any of what a field counts, each with its count."""
+    counts = {i: video.get(field, 0) for i, video in videos.items()}
+    return [f"{i} ({count})" for i, count in counts.items() if count]
+
+
+def _videos(names: Sequence[str]) -> str:
+    return f"{len(names)} video{'s' * (len(names) != 1)}"
+
+
 def summary(options: options_lib.Options, manifest: Mapping) -> str:
     """Returns what the user reads at the end: counts, what was left out, what comes next."""
     totals = manifest["totals"]
@@ -152,14 +204,18 @@ def summary(options: options_lib.Options, manifest: Mapping) -> str:
     ]
     for kind, count in manifest["skipped_keyframes_by_reason"].items():
         lines.append(f"Left out: {count} keyframes, {kind}.")
+    if totals.get("keyframes_thinned"):
+        lines.append(
+            f"Left out: {totals['keyframes_thinned']} keyframes, by --every {options.every:g}."
+        )
     lines += skips.listing(options.annotations, skips.surprises(skipped_of(manifest)))
     damaged = [name for name, video in manifest["videos"].items() if video.get("damaged_frames")]
     if damaged:
-        more = " and more" if len(damaged) > _MAX_LISTED else ""
         lines.append(
             f"Damaged parts were left out of {len(damaged)} videos; clips near them may show it: "
-            f"{', '.join(damaged[:_MAX_LISTED])}{more}."
+            f"{listing.in_line(damaged, _MAX_LISTED)}."
         )
+    lines += _odd_videos(manifest["videos"])
     if manifest["skipped_rows_by_unknown_action_id"]:
         ids = manifest["skipped_rows_by_unknown_action_id"]
         counts = ", ".join(f"{i} ({count} rows)" for i, count in ids.items())

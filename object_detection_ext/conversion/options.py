@@ -2,11 +2,13 @@
 """What to convert and how."""
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Sequence
 
 from object_detection_ext import errors, files
+from object_detection_ext.ava import row_reader
 
 _SHARD_PATTERN = re.compile(r"(?P<prefix>.+)@(?P<count>\d+)")
 _SPLIT = "{split}"
@@ -35,8 +37,15 @@ class Options:
         0 gives each a record of its own.
       excluded_timestamps: CSV of keyframes to leave out; may be empty.
       strict: whether leaving anything out is an error.
+      box_tolerance: how far outside of [0, 1] a box may reach to be cut off, as a part of the
+        frame.
       skip_unknown_labels: whether rows whose action the label map does not have are left out.
       overwrite: whether records of another conversion may be replaced.
+      every: seconds from one keyframe that is kept to the next, of densely annotated videos; 0
+        keeps all.
+      frames_fps: frames per second of folders of numbered frames; 0 where these are not videos.
+      time_offset_seconds: what annotation times are ahead of times in the videos: seconds, or the
+        path of a CSV of video_id,seconds; may be empty.
     """
 
     annotations: str
@@ -49,9 +58,13 @@ class Options:
     jpeg_quality: int = 92
     seconds_per_record: float = 0.0
     excluded_timestamps: str = ""
+    box_tolerance: float = row_reader.BOX_TOLERANCE
     strict: bool = False
     skip_unknown_labels: bool = False
     overwrite: bool = False
+    every: float = 0.0
+    frames_fps: float = 0.0
+    time_offset_seconds: str = ""
 
     def check(self) -> None:
         """Raises ConversionError that lists every option out of its range."""
@@ -66,6 +79,8 @@ class Options:
             problems.append(f"--num_frames must be at least 1, not {self.num_frames}")
         if not 0 < self.fps <= 1000:
             problems.append(f"--fps must be more than 0 and at most 1000, not {self.fps:g}")
+        if not 0 <= self.frames_fps <= 1000:
+            problems.append(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}")
         if self.short_side < 0:
             problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
         if not 1 <= self.jpeg_quality <= 100:
@@ -74,8 +89,14 @@ class Options:
             problems.append(
                 f"--seconds_per_record must be 0 to 3600, not {self.seconds_per_record:g}"
             )
+        if not 0.0 <= self.box_tolerance < 1.0:
+            problems.append(
+                f"--box_tolerance must be at least 0 and less than 1, not {self.box_tolerance:g}"
+            )
         if files.is_local(self.videos) and not os.path.isdir(self.videos):
             problems.append(f"--videos {self.videos!r} is not a folder")
+        if not 0 <= self.every < math.inf:
+            problems.append(f"--every must be at least 0 seconds, not {self.every:g}")
         problems += [
             f"--{name} {value!r} names a split, but --splits is missing"
             for name, value in self._per_split().items()

@@ -18,8 +18,9 @@ import av
 import numpy as np
 import PIL
 
+from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import options as options_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data import video_info, video_windows
 
 # Raise it when the same input would give other records than before.
 _FORMAT = 1
@@ -37,7 +38,7 @@ _ENOUGH_SECONDS = 15
 class RecordPlan:
     """A record: its frames' times and, by index among these, its keyframes."""
 
-    window: video_reader.Window
+    window: video_windows.Window
     keyframes: Mapping[int, annotations.Keyframe]
 
 
@@ -46,6 +47,7 @@ def plan_records(
     num_frames: int,
     fps: float,
     seconds_per_record: float = 0.0,
+    offset: float = 0.0,
 ) -> list[RecordPlan]:
     """Deals a video's keyframes to records, in order of the records' first frames.
 
@@ -59,6 +61,7 @@ def plan_records(
       num_frames: T.
       fps: frames per second.
       seconds_per_record: 0 gives each keyframe a record of its own.
+      offset: seconds that the keyframes' timestamps are ahead of the windows' times.
     """
     records: list[dict[int, annotations.Keyframe]] = []  # by steps after the first keyframe
     growing: list[dict[int, annotations.Keyframe]] = []
@@ -77,28 +80,31 @@ def plan_records(
         else:
             records.append({0: keyframe})
             growing.append(records[-1])
-    return [_record_plan(record, num_frames, fps) for record in records]
+    return [_record_plan(record, num_frames, fps, offset) for record in records]
 
 
-def _record_plan(record: dict[int, annotations.Keyframe], num_frames: int, fps: float):
+def _record_plan(
+    record: dict[int, annotations.Keyframe], num_frames: int, fps: float, offset: float
+):
     middle = num_frames // 2
     steps = np.arange(max(record) + num_frames) - middle
-    times = record[0].timestamp + steps / fps
+    times = record[0].timestamp - offset + steps / fps
     by_index = {step + middle: keyframe for step, keyframe in record.items()}
-    return RecordPlan(video_reader.Window(times, tuple(by_index)), by_index)
+    return RecordPlan(video_windows.Window(times, tuple(by_index)), by_index)
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoJob:
     """A video with its annotated keyframes, ascending in time.
 
-    `stamp` changes when the file does.
+    `stamp` changes when the file does; keyframes are `offset` seconds ahead of times in the video.
     """
 
-    info: video_reader.VideoInfo
+    info: video_info.VideoInfo
     name: str  # path below the folder of videos
     stamp: str
     keyframes: tuple[annotations.Keyframe, ...]
+    offset: float = 0.0
 
     @property
     def video_id(self) -> str:
@@ -159,6 +165,8 @@ def _fingerprint_parts(videos, shards, options, label_map) -> Iterator[list]:
     yield [options.seconds_per_record, options.strict]
     for video in videos:
         yield [video.video_id, video.name, video.stamp]
+        if video.offset or video.info.frames_fps:
+            yield [video.offset, video.info.frames_fps]
         for keyframe in video.keyframes:
             rows = [
                 [*region.box, label_map[region.action_id], region.person_id]

@@ -5,7 +5,8 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from object_detection_ext.data import annotations
+from object_detection_ext import listing as lists
+from object_detection_ext.ava import annotations, timestamps
 
 MISSING, UNREADABLE = "missing video", "unreadable video"
 OUTSIDE, DAMAGED = "timestamp outside the video", "video damaged there"
@@ -35,6 +36,14 @@ def skips_of(keyframes: Iterable[annotations.Keyframe], kind: str, reason: str) 
     return [Skip(k.row, k.video_id, k.timestamp, kind, reason) for k in keyframes]
 
 
+def annotated_as(timestamp: float, offset: float) -> str:
+    """Returns what to say after a time in a video that annotations have otherwise; else nothing."""
+    if not offset:
+        return ""
+    time = timestamps.format_timestamp(timestamp)
+    return f" (annotated as {time} s, time offset {offset:g} s)"
+
+
 def surprises(skips: Iterable[Skip]) -> list[Skip]:
     """Returns those that nobody asked for."""
     return [skip for skip in skips if skip.kind not in _ASKED_FOR]
@@ -56,9 +65,7 @@ def listing(path: str, skips: Sequence[Skip]) -> list[str]:
     for skip in skips:
         groups.setdefault((skip.video_id, skip.reason), []).append(skip)
     lines = []
-    for (video_id, reason), same in list(groups.items())[:_MAX_LISTED]:
+    for (video_id, reason), same in groups.items():
         more = f" (and {len(same) - 1} more keyframes)" if len(same) > 1 else ""
-        lines.append(f"  {path}:{same[0].row}: {video_id}: {reason}{more}")
-    if len(groups) > _MAX_LISTED:
-        lines.append(f"  ... and {len(groups) - _MAX_LISTED} more")
-    return lines
+        lines.append(f"{path}:{same[0].row}: {video_id}: {reason}{more}")
+    return lists.in_lines(lines, _MAX_LISTED)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from object_detection_ext import errors, files
 from object_detection_ext.conversion import jpeg, plan, skips, staging
 from object_detection_ext.conversion import options as options_lib
-from object_detection_ext.data import clip_features, video_reader
+from object_detection_ext.data import clip_features, video_info, video_reader, video_windows
 
 # How often a worker looks around and tells how far it is; over a network that costs more.
 _TICK_SECONDS, _REMOTE_TICK_SECONDS = 1.0, 30.0
@@ -126,7 +126,8 @@ class _Converter:
         self._last_tick = time.monotonic()
         if self._place.stopped():
             raise Stopped
-        passed = bisect.bisect(video.keyframes, reader.stats.end or 0.0, key=lambda k: k.timestamp)
+        now = (reader.stats.end or 0.0) + video.offset
+        passed = bisect.bisect(video.keyframes, now, key=lambda k: k.timestamp)
         self._tell_progress(video, passed)
 
     def _tell_progress(self, video: plan.VideoJob, passed: int) -> None:
@@ -140,11 +141,13 @@ class _Converter:
             self._tick(video, reader)
             return encoder(frame)
 
-        reader = video_reader.FrameReader(
-            video.info.path, transform=encode, threads=_DECODER_THREADS
-        )
+        reader = video_reader.FrameReader(video.info, transform=encode, threads=_DECODER_THREADS)
         planned = plan.plan_records(
-            video.keyframes, options.num_frames, options.fps, options.seconds_per_record
+            video.keyframes,
+            options.num_frames,
+            options.fps,
+            options.seconds_per_record,
+            video.offset,
         )
         kept_before, left = self._totals["keyframes_kept"], collections.deque(planned)
         try:
@@ -157,7 +160,7 @@ class _Converter:
                     self._totals["records"] += 1
                 # Places are given before skips: one damaged video does not move all later records.
                 dealt += 1
-        except video_reader.VideoError as error:
+        except video_info.VideoError as error:
             self._leave_out(
                 [k for record in left for k in record.keyframes.values()],
                 skips.UNREADABLE,
@@ -187,8 +190,10 @@ class _Converter:
     def _record(self, planned: plan.RecordPlan, found, video, encoder) -> bytes | None:
         for index, problem in found.problems.items():
             kind = skips.OUTSIDE if problem.outside else skips.DAMAGED
+            keyframe = planned.keyframes[index]
             reason = f"{video.info.path}: {problem.text}"
-            self._leave_out([planned.keyframes[index]], kind, reason)
+            reason += skips.annotated_as(keyframe.timestamp, video.offset)
+            self._leave_out([keyframe], kind, reason)
         usable = {i: k for i, k in planned.keyframes.items() if i not in found.problems}
         if not usable:
             return None
@@ -200,7 +205,8 @@ class _Converter:
             usable,
             self._label_map,
             encoded_frames=frames,
-            frame_times=frame_times,
+            # As the keyframes' timestamps, so that a record is of one line of time.
+            frame_times=frame_times + video.offset,
             height=height,
             width=width,
         )
@@ -220,7 +226,7 @@ class _Converter:
             self._rows_by_class[name] = self._rows_by_class.get(name, 0) + 1
 
 
-def _cut(found: video_reader.WindowFrames, usable: Mapping, num_frames: int):
+def _cut(found: video_windows.WindowFrames, usable: Mapping, num_frames: int):
     """Takes away the frames at a record's ends that no usable keyframe's clip has."""
     before = num_frames // 2
     first = min(usable) - before
@@ -240,6 +246,11 @@ def _video_entry(video: plan.VideoJob, reader: video_reader.FrameReader, kept: i
         "codec": info.codec,
         "decoded_frames": reader.stats.decoded,
         "damaged_frames": reader.stats.damaged,
+        "timestamp_restarts": reader.stats.restarts,
+        "size_changes": reader.stats.size_changes,
+        "hdr": info.hdr,
+        "unread_parts": info.unread_parts,
+        "time_offset": video.offset,
         "keyframes": len(video.keyframes),
         "keyframes_kept": kept,
     }

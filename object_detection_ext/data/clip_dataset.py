@@ -25,6 +25,8 @@ from object_detection.builders import dataset_builder
 from object_detection.core import standard_fields as fields
 from object_detection.protos import input_reader_pb2
 
+from object_detection_ext.ava import timestamps
+from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.data import (
     clip_augmentation,
     clip_decoder,
@@ -36,8 +38,6 @@ from object_detection_ext.data import (
     record_files,
     stock_transform,
 )
-from object_detection_ext.evaluation import csv_io
-from object_detection_ext.evaluation.csv_io import Frame
 
 _Fields = fields.InputDataFields
 # The stock loops' own logger, whose messages they let through.
@@ -312,12 +312,13 @@ def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.
 
 def _without(dataset, excluded: frozenset[Frame]) -> tf.data.Dataset:
     """Leaves out keyframes; ((file, record, name), keyframe) stay as they are."""
+    moments = timestamps.Moments(excluded)
 
     def is_kept(name: bytes) -> bool:
-        frame = csv_io.read_frame(name.decode())
-        if frame in excluded:
+        is_excluded = moments.met_by(timestamps.read_frame(name.decode())) is not None
+        if is_excluded:
             _log.info("evaluation: frame %s is excluded", name.decode())
-        return frame not in excluded
+        return not is_excluded
 
     return dataset.filter(
         lambda whole, keyframe: tf.ensure_shape(tf.numpy_function(is_kept, whole[2:], tf.bool), [])

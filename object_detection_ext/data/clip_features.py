@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import annotations, timestamps
 
 DATASET_NAME = "AVA"
 
@@ -45,11 +45,6 @@ BOX_XMAX = "region/bbox/xmax"
 _MICROSECONDS = 1_000_000
 
 
-def source_id(video_id: str, seconds: float) -> str:
-    """Returns the name of a frame, `video_id,timestamp`, as AVA's CSV rows begin."""
-    return f"{video_id},{annotations.format_timestamp(seconds)}"
-
-
 def serialized_example(
     keyframes: Mapping[int, annotations.Keyframe],
     label_map: Mapping[int, str],
@@ -76,10 +71,10 @@ def serialized_example(
     num_frames = len(encoded_frames)
     (video_id,) = {keyframe.video_id for keyframe in keyframes.values()}
     stamps = np.round(np.asarray(frame_times) * _MICROSECONDS).astype(np.int64).tolist()
-    source_ids = [source_id(video_id, round(float(t), 6)) for t in frame_times]
+    source_ids = [timestamps.frame_name(video_id, t) for t in frame_times]
     rows: list[Sequence[annotations.Region]] = [()] * num_frames
     for index, keyframe in keyframes.items():
-        source_ids[index] = source_id(video_id, keyframe.timestamp)
+        source_ids[index] = timestamps.frame_name(video_id, keyframe.timestamp)
         rows[index] = keyframe.regions
     context = {
         DATASET: _bytes([DATASET_NAME.encode()]),

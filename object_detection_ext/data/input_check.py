@@ -15,6 +15,7 @@ import tensorflow as tf
 from object_detection.protos import input_reader_pb2
 from object_detection.utils import config_util, label_map_util
 
+from object_detection_ext import listing
 from object_detection_ext.data import (
     clip_augmentation,
     clip_features,
@@ -301,7 +302,7 @@ def _resized_sizes(reader: Reader, contents: Sequence[FileContents]) -> dict[tup
     """Sizes of resized frames, each with a record in words, where they must agree.
 
     Height and width in pixels. Empty where the resizer makes all frames alike, where a batch is one
-    clip, or where only resizing itself tells.
+    clip, or where only resizing itself shows it.
     """
     if reader.transform is None or reader.batch.per_replica <= 1:
         return {}
@@ -361,8 +362,7 @@ def _looked_at(contents: Sequence[FileContents]) -> str:
 
 
 def _listed(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _MAX_LISTED:,} more" if len(items) > _MAX_LISTED else ""
-    return ", ".join(items[:_MAX_LISTED]) + more
+    return listing.in_line(items, _MAX_LISTED)
 
 
 def _count(number: int, unit: str) -> str:

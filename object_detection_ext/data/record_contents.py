@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message as protobuf_message
 
+from object_detection_ext import listing
 from object_detection_ext.data import clip_features, record_files
 
 # Of a whole set of files, and of each of its files at least: what is read before the start.
@@ -183,9 +184,7 @@ def _check_lengths(lists: Mapping[str, tf.train.FeatureList], has_pictures: bool
 
 def _names(fields: Mapping) -> str:
     """The first names of a message's fields, in quotes and without control characters."""
-    names = sorted(fields)
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(map(repr, names[:_MAX_LISTED])) + more
+    return listing.in_line([repr(name) for name in sorted(fields)], _MAX_LISTED)
 
 
 # --- Without pictures -----------------------------------------------------------------------------

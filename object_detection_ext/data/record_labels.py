@@ -148,10 +148,10 @@ def _feature_lists(
 ) -> dict[str, tf.train.FeatureList]:
     """The feature lists of these names; those that are not there are empty."""
     found = {name: tf.train.FeatureList() for name in wanted}
-    for number, first, behind in _fields(read, start, end):
+    for number, first, after in _fields(read, start, end):
         if number != _FEATURE_LISTS:
             continue
-        for _, entry, entry_end in _fields(read, first, behind):
+        for _, entry, entry_end in _fields(read, first, after):
             parts = {field: (a, b) for field, a, b in _fields(read, entry, entry_end)}
             if _KEY not in parts or _VALUE not in parts:
                 continue

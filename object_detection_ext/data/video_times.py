@@ -12,6 +12,8 @@ from typing import Any
 import av
 from av import stream as av_stream
 
+from object_detection_ext.data import time_line
+
 # As many packets tell where the video begins: more than any codec stores before the first picture.
 HEAD_PACKETS = 32
 # A header's length, in seconds, is not exact.
@@ -49,6 +51,26 @@ def shown_for(period: float, duration: float, interval: float) -> float:
     return max(period, duration, interval if interval < 1.0 else 0.0)
 
 
+def may_start_over(container) -> bool:
+    """Whether files of this format are put together by writing one after the other.
+
+    Then timestamps may start over anywhere, and nothing at their ends says how long they are.
+    """
+    return bool(container.format.flags & av.format.Flags.ts_discont.value)
+
+
+def sound_lead(container, stream) -> float:
+    """Returns for how many seconds the first sound is played before the first picture."""
+    starts = [
+        float(other.start_time * other.time_base)
+        for other in container.streams.audio
+        if other.start_time is not None and other.time_base
+    ]
+    if not starts or stream.start_time is None:
+        return 0.0
+    return max(0.0, float(stream.start_time * stream.time_base) - min(starts))
+
+
 # --- Header ---------------------------------------------------------------------------------------
 
 
@@ -56,8 +78,11 @@ def header_length(container, stream) -> float | None:
     """Returns for how many seconds the video should last, as its header says; None if unknown.
 
     The header of a Matroska file has the length of its longest track, which may be the sound. Then
-    the track's own tag tells, and without one its last packets do.
+    the track's own tag tells, and without one its last packets do. Where timestamps may start over,
+    what FFmpeg makes of the last ones is not the length.
     """
+    if may_start_over(container):
+        return None
     if stream.duration is not None and stream.time_base:
         return float(stream.duration * stream.time_base)
     if container.duration is None:
@@ -121,7 +146,7 @@ def zero_stamp(stream, head: Sequence) -> int | None:
     return max(stream.start_time, min(shown, default=stream.start_time))
 
 
-def last_picture_end(container, stream, tail_of: float | None = None) -> float | None:
+def last_picture_end(container, stream, tail_of: float | None = None) -> tuple[float | None, int]:
     """Returns when the last picture that is in the file ends, in seconds, without decoding.
 
     Args:
@@ -130,7 +155,8 @@ def last_picture_end(container, stream, tail_of: float | None = None) -> float |
       tail_of: a length in seconds, of which only the end is read; None reads the whole file.
 
     Returns:
-      The end, or None where the end of `tail_of` cannot be found or the file has no picture.
+      (end, how often the timestamps start over in what was read). The end is None where the end of
+      `tail_of` cannot be found or the file has no picture.
     """
     packets = _whole_packets(container.demux(stream))
     head = list(itertools.islice(packets, HEAD_PACKETS))
@@ -138,14 +164,19 @@ def last_picture_end(container, stream, tail_of: float | None = None) -> float |
     packets = itertools.chain(head, packets)
     if tail_of is not None:
         if zero is None:
-            return None
+            return None, 0
         stamp = zero + int(max(0.0, tail_of - _TAIL_SECONDS) / stream.time_base)
         try:
             container.seek(stamp, stream=stream)
         except (av.FFmpegError, OSError):
-            return None
+            return None, 0
         packets = _whole_packets(container.demux(stream))
     return _end(packets, zero, stream.time_base, 1.0 / (frame_rate(container, stream) or 25.0))
+
+
+def starts_over(container, stream) -> bool:
+    """Whether timestamps start over anywhere in a file that was just opened; reads all of it."""
+    return last_picture_end(container, stream)[1] > 0
 
 
 def _whole_packets(packets: Iterable) -> Iterator:
@@ -158,25 +189,37 @@ def _whole_packets(packets: Iterable) -> Iterator:
         return
 
 
-def _end(packets: Iterable, zero: int | None, time_base, period: float) -> float | None:
+def _end(packets: Iterable, zero: int | None, time_base, period: float) -> tuple[float | None, int]:
+    """Returns when the last of the packets' pictures ends, and how often timestamps start over."""
     last = before = None
-    duration, pictures = 0.0, 0
-    for packet in packets:
+    duration, pictures, shift, restarts = 0.0, 0, 0.0, 0
+    line = time_line.TimeLine(period)
+    for _, packet in line.joined((_decoding_time(p, time_base), p) for p in packets):
         pictures += 1
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None:
             continue
         zero = stamp if zero is None else zero
-        if last is None or stamp > last:
-            last, before = stamp, last
+        time = float((stamp - zero) * time_base)
+        if line.restarts > restarts and last is not None:
+            # Decoding stamps show where; how far the pictures move, presentation stamps tell.
+            shift, restarts = last + period - time, line.restarts
+        time += shift
+        if last is None or time > last:
+            last, before = time, last
             duration = float((packet.duration or 0) * time_base)
-        elif before is None or last > stamp > before:
-            before = stamp
+        elif before is None or last > time > before:
+            before = time
     if last is None:
         # No timestamps at all: picture follows on picture.
-        return pictures * period if pictures else None
-    interval = 0.0 if before is None else float((last - before) * time_base)
-    return float((last - zero) * time_base) + shown_for(period, duration, interval)
+        return (pictures * period if pictures else None), 0
+    interval = 0.0 if before is None else last - before
+    return last + shown_for(period, duration, interval), restarts
+
+
+def _decoding_time(packet, time_base) -> float | None:
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return None if stamp is None else float(stamp * time_base)
 
 
 # --- Pictures -------------------------------------------------------------------------------------
@@ -263,6 +306,10 @@ class Clock:
         if stamp is None or self.uses_dts:
             stamp, zero = picture.dts, self._zero_of_dts
         return None if stamp is None else float((stamp - zero) * self._time_base)
+
+    def duration(self, picture) -> float:
+        """Returns for how many seconds a picture is shown, as the file says; 0 if it does not."""
+        return float(picture.duration * self._time_base) if picture.duration else 0.0
 
     def stamp(self, seconds: float) -> int:
         """Returns the presentation stamp of a time; only where `can_seek`."""

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from object_detection.core import losses
 
+from object_detection_ext import listing
+
 # Actions in a description.
 _MAX_SHOWN = 10
 
@@ -94,6 +96,5 @@ def describe(weights: Mapping[str, float], rows: Mapping[str, int] | None) -> st
         text += ", ".join(map(shown, names))
     absent = [name for name in names if rows is not None and not rows[name]]
     if absent:
-        more = f" and {len(absent) - _MAX_SHOWN} more" if len(absent) > _MAX_SHOWN else ""
-        text += f". Without a row, so without effect: {', '.join(absent[:_MAX_SHOWN])}{more}"
+        text += f". Without a row, so without effect: {listing.in_line(absent)}"
     return text

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from object_detection_ext import files
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import faults, label_maps, timestamps
+from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.doctor import annotation_rows, findings, video_probing
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
@@ -27,6 +28,8 @@ _VIDEOS_FOR_SHAPE = 32
 _LYING_BELOW, _UPRIGHT_FROM = 0.7, 1.2
 # As many of the boxes with x1 >= x2 or y1 >= y2 point to x, y, width, height.
 _WIDTH_HEIGHT_SHARE = 0.2
+# Seconds to a keyframe within which an excluded moment was meant for it.
+_NEAR_SECONDS = 0.5
 # Characters of a malformed row that are shown.
 _MAX_SHOWN = 60
 
@@ -41,22 +44,39 @@ def row_problems(exam: Examination) -> Iterator[Finding]:
         if pixels is not None:
             yield pixels
         for group in split.problems:
-            if pixels is None or group.problem.code != annotations.RANGE:
+            if pixels is None or group.problem.code != faults.RANGE:
                 yield _of_group(split, group)
+
+
+def notes(exam: Examination) -> Iterator[Finding]:
+    """What the readers take and change, such as boxes that reach outside of the frame."""
+    for split in exam.splits.values():
+        for note in split.notes:
+            yield finding_of(note, split.path)
+
+
+def finding_of(note: faults.Note, path: str) -> Finding:
+    """The finding about what was changed in reading a file."""
+    return Finding(
+        note.code, WARNING, path, str(note),
+        "every tool here reads the file so; look whether it is meant so",
+        count=note.count or 1, unit="rows" if note.count else "files",
+        rows=(note.line,) if note.line else (), value=note.value,
+    )  # fmt: skip
 
 
 def _of_group(split: annotation_rows.SplitRows, group: annotation_rows.ProblemGroup) -> Finding:
     problem, fault, advice = group.problem, group.problem.fault, group.problem.advice
-    if problem.code == annotations.RANGE:
+    if problem.code == faults.RANGE:
         boxes = split.corners[split.has_box]
         if len(boxes) and -0.1 <= boxes.min() and boxes.max() <= 1.1:
-            advice += "; cut the box off at the frame's edge"
-    elif problem.code == annotations.ORDER and _looks_like_width_height(split):
+            advice += "; a larger --box_tolerance cuts the box off at the frame's edge"
+    elif problem.code == faults.ORDER and _looks_like_width_height(split):
         advice += (
             "; the file looks like x,y,width,height (every sum is inside the frame): write "
             "x,y,x+width,y+height"
         )
-    elif problem.code == annotations.COLUMNS:
+    elif problem.code == faults.COLUMNS:
         fault += f": {problem.value[:_MAX_SHOWN]!r}"
         for mark, name in ((";", "semicolons"), ("\t", "tabs")):
             if mark in problem.value:
@@ -150,7 +170,7 @@ def unknown_actions(exam: Examination) -> Iterator[Finding]:
         items = tuple(f"{i} ({used[i]:,} rows)" for i in unknown)
         listed = findings.in_words(items)
         message = f"action ids that the label map does not have: {listed}"
-        advice = f"{exam.label_map_path} has {annotations.id_ranges(exam.label_map)}"
+        advice = f"{exam.label_map_path} has {label_maps.id_ranges(exam.label_map)}"
         code = "action_id_unknown"
         if shift:
             code = "action_ids_off_by_one"
@@ -213,8 +233,8 @@ def duplicate_rows(exam: Examination) -> Iterator[Finding]:
 
 def _row_text(split: annotation_rows.SplitRows, index: int) -> str:
     box = ",".join(f"{value:g}" for value in split.corners[index])
-    time = annotations.format_timestamp(float(split.seconds[index]))
-    return f"{split.video_ids[split.video[index]]},{time},{box},{split.action[index]}"
+    name = timestamps.frame_name(split.video_ids[split.video[index]], split.seconds[index])
+    return ",".join((name, box, str(split.action[index])))
 
 
 def classes_without_examples(exam: Examination) -> Iterator[Finding]:
@@ -301,6 +321,7 @@ def excluded_timestamps(exam: Examination) -> Iterator[Finding]:
     val = exam.splits["val"]
     annotated = set(val.video_ids)
     # Of a video that is annotated, AVA's list also names keyframes without a row.
+    yield from _unmet(path, excluded, val)
     strangers = sorted(frame for frame in excluded if frame[0] not in annotated)
     if strangers:
         videos = sorted({video_id for video_id, _ in strangers})
@@ -309,4 +330,29 @@ def excluded_timestamps(exam: Examination) -> Iterator[Finding]:
             f"videos that {val.path} does not have: {findings.in_words(videos)}",
             "name videos of the validation annotations; these timestamps exclude nothing",
             count=len(strangers), unit="timestamps", value=videos[0], items=tuple(videos),
+        )  # fmt: skip
+
+
+def _unmet(path: str, excluded, val: annotation_rows.SplitRows) -> Iterator[Finding]:
+    """Excluded moments of annotated videos that meet no keyframe, but nearly."""
+    keyframes = val.keyframes
+    pairs = zip(keyframes.video.tolist(), keyframes.seconds.tolist(), strict=True)
+    frames = [timestamps.frame(val.video_ids[video], seconds) for video, seconds in pairs]
+    annotated = set(val.video_ids)
+    exclusion = Exclusion((frame for frame in excluded if frame[0] in annotated), frames)
+    if not exclusion.unmet:
+        return
+    moments = timestamps.Moments(frames)
+    # AVA's list also names keyframes without a row, a second and more from the others.
+    near = [
+        frame for frame in exclusion.unmet
+        if abs(moments.nearest(frame)[1] - frame[1]) < _NEAR_SECONDS
+    ]  # fmt: skip
+    if near or not exclusion.left_out:
+        unmet = near or exclusion.unmet
+        yield Finding(
+            "excluded_timestamp_unmet", WARNING, path, exclusion.told(),
+            f"write each as {val.path} has it; these timestamps exclude nothing",
+            count=len(unmet), unit="timestamps", value=timestamps.frame_name(*unmet[0]),
+            items=tuple(timestamps.frame_name(*frame) for frame in unmet),
         )  # fmt: skip

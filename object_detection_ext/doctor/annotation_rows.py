@@ -10,18 +10,21 @@ import functools
 
 import numpy as np
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import annotations, faults
+from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.doctor import findings
 
 # Stands for "none" in the columns of whole numbers.
 NO_NUMBER = -(2**63)
+# Stands for the first person id that is a text; its neighbours differ as float64 too.
+_FIRST_TEXT = -(2**52)
 
 
 @dataclasses.dataclass
 class ProblemGroup:
     """Rows with the same kind of problem: the first problem, how many, and the first lines."""
 
-    problem: annotations.RowProblem
+    problem: faults.RowProblem
     count: int = 0
     rows: list[int] = dataclasses.field(default_factory=list)
     last_row: int = 0
@@ -65,9 +68,11 @@ class SplitRows:
       seconds: float64 [N], from the start of the video.
       corners: float64 [N, 4], x1, y1, x2, y2 as the file has them; NaN where there is no box.
       action: int64 [N], the action ids, `NO_NUMBER` where there is none.
-      person: int64 [N], the person ids, `NO_NUMBER` where there is none.
+      person: int64 [N], the person ids (numbers in place of texts), `NO_NUMBER` where there is
+        none.
       row: int64 [N], lines from 1.
       problems: of the rows, by kind.
+      notes: what was changed in reading, as the converter changes it.
     """
 
     split: str
@@ -81,6 +86,7 @@ class SplitRows:
     person: np.ndarray
     row: np.ndarray
     problems: list[ProblemGroup]
+    notes: tuple[faults.Note, ...] = ()
 
     @functools.cached_property
     def has_box(self) -> np.ndarray:
@@ -125,23 +131,28 @@ def repeated(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
     return found
 
 
-def read(split: str, path: str) -> SplitRows:
+def read(split: str, path: str, box_tolerance: float = BOX_TOLERANCE) -> SplitRows:
     """Reads a whole file.
 
+    Args:
+      split: "train" or "val".
+      path: the file.
+      box_tolerance: as of `row_reader.RowReader`.
+
     Raises:
-      annotations.AnnotationError: if the file is missing or is no text in UTF-8.
+      faults.AnnotationError: if the file is missing or is no text in UTF-8.
     """
     numbers: dict[str, int] = {}
     video, num_rows = array.array("i"), 0
     seconds, corners = array.array("d"), array.array("d")
     action, person, row = array.array("q"), array.array("q"), array.array("q")
     groups: dict[tuple[str, str], ProblemGroup] = {}
-    no_box = (np.nan,) * 4
-    for parsed in annotations.parse_rows(path):
+    no_box, notes, texts = (np.nan,) * 4, faults.Notes(), {}
+    for parsed in annotations.parse_rows(path, notes, box_tolerance):
         num_rows += 1
         for problem in parsed.problems:
             # Numbers that are none are told by column, other problems by their kind alone.
-            key = (problem.code, problem.column if problem.code == annotations.NUMBER else "")
+            key = (problem.code, problem.column if problem.code == faults.NUMBER else "")
             groups.setdefault(key, ProblemGroup(problem)).add(parsed.row)
         if parsed.seconds is None or not parsed.video_id:
             continue
@@ -149,7 +160,7 @@ def read(split: str, path: str) -> SplitRows:
         seconds.append(parsed.seconds)
         corners.extend(parsed.corners or no_box)
         action.append(NO_NUMBER if parsed.action_id is None else parsed.action_id)
-        person.append(NO_NUMBER if parsed.person_id is None else parsed.person_id)
+        person.append(_person_number(parsed.person_id, texts))
         row.append(parsed.row)
     return SplitRows(
         split=split,
@@ -163,7 +174,17 @@ def read(split: str, path: str) -> SplitRows:
         person=_column(person, np.int64),
         row=_column(row, np.int64),
         problems=list(groups.values()),
+        notes=notes.all(),
     )
+
+
+def _person_number(person_id: int | str | None, texts: dict[str, int]) -> int:
+    """A person's id as a number; texts are counted, away from all ids that are numbers."""
+    if person_id is None:
+        return NO_NUMBER
+    if isinstance(person_id, str):
+        return _FIRST_TEXT + texts.setdefault(person_id, len(texts))
+    return person_id
 
 
 def _column(values: array.array, dtype) -> np.ndarray:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Set
 
 from object_detection_ext.doctor import (
     annotation_checks,
+    dense_keyframes,
     findings,
+    odd_videos,
     pipeline_checks,
     record_checks,
+    timestamp_checks,
     video_checks,
 )
 from object_detection_ext.doctor.examination import Examination
@@ -30,8 +33,10 @@ class Check:
 
 CHECKS = (
     Check("rows and boxes", {"annotations"}, annotation_checks.row_problems),
+    Check("how files are written", {"annotations"}, annotation_checks.notes),
     Check("action ids", {"annotations", "label_map"}, annotation_checks.unknown_actions),
     Check("duplicates", {"annotations"}, annotation_checks.duplicate_rows),
+    Check("dense keyframes", {"annotations"}, dense_keyframes.dense_keyframes),
     Check("x and y swapped", {"annotations", "videos"}, annotation_checks.swapped_axes),
     Check(
         "classes without examples",
@@ -54,7 +59,16 @@ CHECKS = (
     Check("unreadable videos", {"annotations", "videos"}, video_checks.unreadable_videos),
     Check("two files with one id", {"annotations", "videos"}, video_checks.ambiguous_videos),
     Check("truncated videos", {"annotations", "videos"}, video_checks.truncated_videos),
-    Check("timestamps outside videos", {"annotations", "videos"}, video_checks.outside_timestamps),
+    Check(
+        "timestamps outside videos", {"annotations", "videos"}, timestamp_checks.outside_timestamps
+    ),
+    Check("frame numbers as timestamps", {"annotations", "videos"}, timestamp_checks.frame_numbers),
+    Check(
+        "timestamps that start over", {"annotations", "videos"}, odd_videos.timestamps_start_over
+    ),
+    Check("parts that are not read", {"annotations", "videos"}, odd_videos.unread_parts),
+    Check("sound before the picture", {"annotations", "videos"}, odd_videos.sound_first),
+    Check("HDR videos", {"annotations", "videos"}, odd_videos.high_dynamic_range),
     Check("frame rates of videos", {"annotations", "videos"}, video_checks.low_frame_rates),
     Check("videos without annotations", {"train", "val", "videos"}, video_checks.unnamed_videos),
     Check(

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from object_detection_ext import files
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import timestamps
+from object_detection_ext.data import video_info, video_reader
 from object_detection_ext.doctor import annotation_rows, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.visualization import drawing
@@ -43,7 +44,7 @@ class Tile:
     @property
     def caption(self) -> str:
         """Where the keyframe comes from."""
-        time = annotations.format_timestamp(self.seconds)
+        time = timestamps.format_timestamp(self.seconds)
         return f"{self.split.split}: {self.video_id}, {time} s, {_lines(self.rows)}"
 
 
@@ -120,17 +121,18 @@ def _pictures(exam: Examination, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, 
         groups.setdefault((tile.split.split, tile.video_id), []).append(tile)
     for (_, video_id), same in groups.items():
         same.sort(key=lambda tile: tile.seconds)
+        offset = exam.offsets.of(video_id)
         reader = video_reader.ClipReader(
-            exam.info(video_id).path, num_frames=1, fps=1.0, transform=_fitted
+            exam.info(video_id), num_frames=1, fps=1.0, transform=_fitted
         )
         done = 0
         try:
-            clips = reader.clips([tile.seconds for tile in same])
+            clips = reader.clips([tile.seconds - offset for tile in same])
             for tile, clip in zip(same, clips, strict=False):
                 frame = _notice(clip.problem) if clip.problem else _drawn(tile, clip.frames[0])
                 done += 1
                 yield tile, frame
-        except video_reader.VideoError as error:
+        except video_info.VideoError as error:
             for tile in same[done:]:
                 yield tile, _notice(str(error))
 

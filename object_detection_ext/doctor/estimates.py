@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from object_detection_ext.data import video_reader
-from object_detection_ext.doctor import annotation_rows, keyframe_choice
+from object_detection_ext.data import video_info, video_reader
+from object_detection_ext.doctor import annotation_rows, dense_keyframes, keyframe_choice
 from object_detection_ext.doctor.examination import Examination
 
 # Videos that are sampled of each split, and frames of each.
@@ -105,14 +105,16 @@ def _of_split(split: annotation_rows.SplitRows, exam: Examination, make_encoder)
 def _work(split: annotation_rows.SplitRows, exam: Examination) -> tuple[int, int, int]:
     """Returns clips, frames that are decoded for them, and frames that are encoded."""
     clips = decoded = encoded = 0
-    frames = split.keyframes
+    frames, in_video = split.keyframes, exam.seconds_in_videos(split)
+    kept = dense_keyframes.kept(split, exam.every)
     starts = np.searchsorted(frames.video, np.arange(len(split.video_ids) + 1))
     for index, video_id in enumerate(split.video_ids):
         info = exam.info(video_id)
         if info is None:
             continue
-        length = info.duration or np.inf
-        seconds = frames.seconds[starts[index] : starts[index + 1]]
+        length = exam.length(video_id) or np.inf
+        own = slice(starts[index], starts[index + 1])
+        seconds = in_video[own][kept[own]]
         seconds = seconds[(seconds >= 0) & (seconds <= length)]
         covered, passed = _seconds_read(seconds, exam, length)
         rate = info.fps or exam.clip.fps
@@ -145,12 +147,12 @@ def _samples(split, exam: Examination, make_encoder) -> Iterator[tuple[list[int]
     usable = [video_id for video_id in split.video_ids if exam.info(video_id)]
     step = max(1, len(usable) // _SAMPLE_VIDEOS)
     chosen = set(usable[step // 2 :: step][:_SAMPLE_VIDEOS])
-    for video_id, times in keyframe_choice.of_each_video(split, 3):
+    for video_id, times in keyframe_choice.of_each_video(split, 3, exam.seconds_in_videos(split)):
         if video_id not in chosen:
             continue
         info, encoder = exam.info(video_id), _TimedEncoder(make_encoder())
         reader = video_reader.ClipReader(
-            info.path,
+            info,
             num_frames=min(_SAMPLE_FRAMES, exam.clip.num_frames),
             fps=exam.clip.fps,
             transform=encoder,
@@ -159,7 +161,7 @@ def _samples(split, exam: Examination, make_encoder) -> Iterator[tuple[list[int]
         try:
             clips = reader.clips(times[len(times) // 2 :][:1])
             usable_clip = any(not clip.problem for clip in clips)
-        except video_reader.VideoError:
+        except video_info.VideoError:
             continue
         decoding = time.process_time() - start - encoder.seconds
         if usable_clip and encoder.sizes:

@@ -5,7 +5,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from object_detection_ext.data import video_reader
+import numpy as np
+
+from object_detection_ext.ava import time_offsets
+from object_detection_ext.data import video_info
 from object_detection_ext.doctor import annotation_rows
 
 
@@ -23,12 +26,14 @@ class VideoProbe:
     """The files that answer to a video id: readable ones, and why others are not.
 
     `end` is when the last frame that is in the file stops being shown, in seconds, by its packets;
-    None if unknown. It is that of the only readable file.
+    None if unknown. `restarts` counts where its timestamps start over. Both are those of the only
+    readable file.
     """
 
-    readable: tuple[video_reader.VideoInfo, ...] = ()
+    readable: tuple[video_info.VideoInfo, ...] = ()
     problems: tuple[str, ...] = ()
     end: float | None = None
+    restarts: int = 0
 
     @property
     def exists(self) -> bool:
@@ -36,7 +41,7 @@ class VideoProbe:
         return bool(self.readable or self.problems)
 
     @property
-    def info(self) -> video_reader.VideoInfo | None:
+    def info(self) -> video_info.VideoInfo | None:
         """The video, if exactly one file is readable."""
         return self.readable[0] if len(self.readable) == 1 else None
 
@@ -75,6 +80,8 @@ class Examination:
       excluded: (video id, seconds) of keyframes that the evaluation leaves out, with the file.
       report: takes lines of progress.
       sample_keyframes: how many keyframes of each video are decoded to see that they can be.
+      every: seconds from one keyframe that the conversion keeps to the next; None keeps all.
+      offsets: what annotation times are ahead of times in the videos.
     """
 
     clip: ClipOptions
@@ -88,6 +95,8 @@ class Examination:
     excluded: tuple[str, frozenset] | None = None
     report: Callable[[str], None] | None = None
     sample_keyframes: int = 0
+    every: float | None = None
+    offsets: time_offsets.TimeOffsets = dataclasses.field(default_factory=time_offsets.TimeOffsets)
 
     @property
     def given(self) -> set[str]:
@@ -105,10 +114,17 @@ class Examination:
         }
         return {name for name, present in parts.items() if present}
 
-    def info(self, video_id: str) -> video_reader.VideoInfo | None:
+    def info(self, video_id: str) -> video_info.VideoInfo | None:
         """The video of an id, if exactly one file of this id is readable."""
         probe = self.videos.probes.get(video_id) if self.videos else None
         return probe.info if probe else None
+
+    def seconds_in_videos(self, split: annotation_rows.SplitRows) -> np.ndarray:
+        """When a split's keyframes are in their videos, float64 [F], in seconds."""
+        offsets = np.array([self.offsets.of(video_id) for video_id in split.video_ids])
+        if not len(offsets):
+            return split.keyframes.seconds
+        return split.keyframes.seconds - offsets[split.keyframes.video]
 
     def length(self, video_id: str) -> float | None:
         """How much there is of the video of an id, in seconds; None if unknown."""

@@ -3,15 +3,15 @@
 
 import dataclasses
 import functools
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from object_detection_ext import errors
-from object_detection_ext.data import annotations
-from object_detection_ext.doctor import annotation_rows, video_probing
+from object_detection_ext.ava import faults, label_maps, row_reader, tables, time_offsets
+from object_detection_ext.doctor import annotation_checks, annotation_rows, video_probing
 from object_detection_ext.doctor.examination import ClipOptions, Examination
-from object_detection_ext.doctor.findings import ERROR, Finding
-from object_detection_ext.evaluation import csv_io
+from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 
 Report = Callable[[str], None]
 
@@ -29,7 +29,11 @@ class Inputs:
     num_frames: int | None = None
     fps: float | None = None
     short_side: int | None = None
+    box_tolerance: float = row_reader.BOX_TOLERANCE
     sample_keyframes: int = 0
+    every: float | None = None
+    frames_fps: float = 0.0
+    time_offset_seconds: str | None = None
 
     def check(self) -> None:
         """Raises InputError that lists every option that is wrong by itself."""
@@ -56,8 +60,16 @@ class Inputs:
             problems.append(f"--fps must be more than 0 and at most 1000, not {self.fps:g}")
         if self.short_side is not None and self.short_side < 0:
             problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
+        if not 0 <= self.frames_fps <= 1000:
+            problems.append(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}")
+        if not 0.0 <= self.box_tolerance < 1.0:
+            problems.append(
+                f"--box_tolerance must be at least 0 and less than 1, not {self.box_tolerance:g}"
+            )
         if self.sample_keyframes < 0:
             problems.append(f"--sample_keyframes must be at least 0, not {self.sample_keyframes}")
+        if self.every is not None and not 0 <= self.every < math.inf:
+            problems.append(f"--every must be at least 0 seconds, not {self.every:g}")
         if problems:
             raise errors.InputError("; ".join(problems) + ".")
 
@@ -74,32 +86,59 @@ def gather(
 
     Returns:
       What was read, and a finding for each thing that could not be.
+
+    Raises:
+      InputError: if the time offsets cannot be read, or a video has none.
     """
-    exam = Examination(default_clip, report=report, sample_keyframes=inputs.sample_keyframes)
+    exam = Examination(
+        default_clip,
+        report=report,
+        sample_keyframes=inputs.sample_keyframes,
+        every=inputs.every,
+    )
     found: list[Finding] = []
     for split, path in (("train", inputs.annotations), ("val", inputs.val_annotations)):
         if path is not None:
             if report:
                 report(f"reading {path}")
-            rows = _or_finding(found, path, functools.partial(annotation_rows.read, split, path))
+            read = functools.partial(annotation_rows.read, split, path, inputs.box_tolerance)
+            rows = _or_finding(found, path, read)
             if rows is not None:
                 exam.splits[split] = rows
     if inputs.excluded_timestamps is not None:
-        path = inputs.excluded_timestamps
-        frames = _or_finding(found, path, functools.partial(csv_io.read_excluded_timestamps, path))
+        path, notes = inputs.excluded_timestamps, faults.Notes()
+        read = functools.partial(tables.read_excluded_timestamps, path, notes)
+        frames = _or_finding(found, path, read)
         exam.excluded = None if frames is None else (path, frames)
+        found += [annotation_checks.finding_of(note, path) for note in notes.all()]
     if inputs.pipeline_config_path is not None:
         _read_pipeline(exam, found, inputs.pipeline_config_path)
     exam.label_map_path = inputs.label_map or _label_map_of(exam)
     if exam.label_map_path is not None:
         path = exam.label_map_path
-        read = functools.partial(annotations.read_label_map, path)
+        read = functools.partial(label_maps.read_label_map, path)
         exam.label_map = _or_finding(found, path, read)
+        if exam.label_map is not None:
+            found += _label_map_findings(path)
     exam.clip = _clip_options(inputs, exam, default_clip)
+    ids = sorted({i for split in exam.splits.values() for i in split.video_ids})
+    exam.offsets = time_offsets.read(inputs.time_offset_seconds)
+    exam.offsets.check(ids)
     if inputs.videos is not None:
-        ids: Iterable[str] = (i for split in exam.splits.values() for i in split.video_ids)
-        exam.videos = video_probing.probe_videos(inputs.videos, ids, report)
+        exam.videos = video_probing.probe_videos(inputs.videos, ids, report, inputs.frames_fps)
     return exam, found
+
+
+def _label_map_findings(path: str) -> list[Finding]:
+    """What the converter takes of a label map, but the stock API that trains does not."""
+    return [
+        Finding(
+            "label_map_form", WARNING, path, note,
+            "the records can be made with it, but the stock API, which trains, does not read it so",
+            unit="files",
+        )
+        for note in label_maps.read(path).notes
+    ]  # fmt: skip
 
 
 def _or_finding(found: list[Finding], path: str, read: Callable):

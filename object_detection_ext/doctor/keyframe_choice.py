@@ -11,15 +11,23 @@ import numpy as np
 from object_detection_ext.doctor.annotation_rows import NO_NUMBER, SplitRows
 
 
-def of_each_video(split: SplitRows, count: int) -> Iterator[tuple[str, list[float]]]:
+def of_each_video(
+    split: SplitRows, count: int, seconds: np.ndarray | None = None
+) -> Iterator[tuple[str, list[float]]]:
     """Yields each video id with up to `count` of its keyframes' times in seconds, ascending.
 
     They are spread over the video, the last one among them: the end is what a damaged copy lacks.
+
+    Args:
+      split: the rows.
+      count: how many.
+      seconds: float64 [F], when the keyframes are; None for the times of the annotations.
     """
+    seconds = split.keyframes.seconds if seconds is None else seconds
     frames = split.keyframes
     starts = np.searchsorted(frames.video, np.arange(len(split.video_ids) + 1))
     for index, video_id in enumerate(split.video_ids):
-        times = frames.seconds[starts[index] : starts[index + 1]]
+        times = seconds[starts[index] : starts[index + 1]]
         wanted = np.linspace(len(times) - 1, 0, min(count, len(times))).round().astype(int)
         yield video_id, times[np.unique(wanted)].tolist()
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from object_detection_ext import options as options_lib
 from object_detection_ext import pipeline_check
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import faults, label_maps
 from object_detection_ext.doctor import annotation_rows, findings
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
@@ -80,8 +80,8 @@ def label_maps_differ(exam: Examination) -> Iterator[Finding]:
         if not path or path == exam.label_map_path:
             continue
         try:
-            other = annotations.read_label_map(path)
-        except annotations.AnnotationError:
+            other = label_maps.read_label_map(path)
+        except faults.AnnotationError:
             continue  # `pipeline_check` says so
         differ = sorted(
             i for i in {*other, *exam.label_map} if other.get(i) != exam.label_map.get(i)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from object_detection_ext import builders
 from object_detection_ext import options as options_lib
-from object_detection_ext.data import annotations, input_check
-from object_detection_ext.doctor import findings
+from object_detection_ext.ava import faults, label_maps
+from object_detection_ext.data import input_check
+from object_detection_ext.doctor import dense_keyframes, findings
 from object_detection_ext.doctor.examination import Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 from object_detection_ext.doctor.pipeline_checks import clip_options, field_of, readers
@@ -210,8 +211,8 @@ def labels(exam: Examination) -> Iterator[Finding]:
 def _labels(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     path = readers(exam.pipeline)[records.split].label_map_path
     try:
-        names = {name: number for number, name in annotations.read_label_map(path).items()}
-    except annotations.AnnotationError:
+        names = {name: number for number, name in label_maps.read_label_map(path).items()}
+    except faults.AnnotationError:
         return  # `pipeline_check` says so
     unknown = {label: of for label, of in sorted(records.labels.items()) if label not in names}
     if unknown:
@@ -244,7 +245,7 @@ def _counts(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     if records.look.keyframes_per_record != 1:
         return  # only some records were looked at, and these need not be like the others
     clips = records.num_records
-    keyframes = len(split.keyframes)
+    keyframes = int(dense_keyframes.kept(split, exam.every).sum())
     if clips != keyframes:
         yield Finding(
             "record_count", WARNING, split.path,

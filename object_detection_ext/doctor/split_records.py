@@ -85,7 +85,7 @@ class SplitRecords:
     def labels(self) -> dict[str, tuple[int, str]]:
         """Labels of the records: in how many rows, and the file of the first.
 
-        Of files that are not local, those of the first records, which do not tell the rows.
+        Of files that are not local, those of the first records, which do not give the rows.
         """
         labels = dict(self.faults.labels)
         for record in self.look.records:

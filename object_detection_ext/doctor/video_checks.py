@@ -8,19 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import timestamps
+from object_detection_ext.data import video_info, video_reader
 from object_detection_ext.data.video_times import LENGTH_TOLERANCE
-from object_detection_ext.doctor import annotation_rows, findings, keyframe_choice
+from object_detection_ext.doctor import findings, keyframe_choice
 from object_detection_ext.doctor.examination import Examination, VideoProbe
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 
 # 29.97 and 30 frames per second are the same.
 _FPS_TOLERANCE = 0.01
-# Timestamps are taken for another unit where most are outside and in that unit as many inside.
-_MOSTLY = 0.5
-_NEARLY_ALL = 0.95
-# AVA annotates minutes 15 to 30 of films.
-_AVA_START = 900.0
 
 
 def _of_videos(split, found: dict[str, str], code: str, what: str, advice: str) -> Finding:
@@ -105,69 +101,6 @@ def truncated_videos(exam: Examination) -> Iterator[Finding]:
             yield _of_videos(split, found, "video_truncated", "videos that are cut off", advice)
 
 
-# --- Timestamps -----------------------------------------------------------------------------------
-
-
-def _lengths(split: annotation_rows.SplitRows, exam: Examination) -> np.ndarray:
-    """Returns how much there is of each video, float64 [V], NaN where it is unknown."""
-    return np.array([exam.length(video_id) or np.nan for video_id in split.video_ids])
-
-
-def outside_timestamps(exam: Examination) -> Iterator[Finding]:
-    """Keyframes before the start or after the end of their video."""
-    for split in exam.splits.values():
-        frames = split.keyframes
-        if not len(frames):
-            continue
-        length = _lengths(split, exam)[frames.video]
-        outside = (frames.seconds < 0) | (frames.seconds > length + LENGTH_TOLERANCE)
-        if not outside.any():
-            continue
-        index = int(np.flatnonzero(outside)[np.argmin(frames.row[outside])])
-        video_id, seconds = split.video_ids[frames.video[index]], float(frames.seconds[index])
-        ends = "" if np.isnan(length[index]) else f", which is {length[index]:.2f} s long"
-        advice = "timestamps are seconds from the start of the video"
-        unit = _other_unit(split, exam, outside, length)
-        rows = np.sort(frames.row[outside])
-        yield Finding(
-            "timestamp_outside", ERROR, split.path,
-            f"{int(outside.sum()):,} of {len(frames):,} keyframes are outside the video: "
-            f"the first is {seconds:g} s of {video_id}{ends}",
-            f"{advice}{'; ' * bool(unit)}{unit}",
-            count=int(outside.sum()), unit="keyframes",
-            rows=tuple(rows[: findings.MAX_ROWS].tolist()), value=f"{seconds:g}",
-        )  # fmt: skip
-
-
-def _other_unit(split, exam: Examination, outside: np.ndarray, length: np.ndarray) -> str:
-    """Returns what the timestamps look like, if they are no seconds; empty if they look like none.
-
-    Args:
-      split: the rows.
-      exam: has the frame rates.
-      outside: bool [F], keyframes outside their video.
-      length: float64 [F], of each keyframe's video.
-    """
-    known = ~np.isnan(length)
-    if outside[known].sum() <= _MOSTLY * known.sum():
-        return ""
-    seconds, length = split.keyframes.seconds[known], length[known]
-    infos = [exam.info(video_id) for video_id in split.video_ids]
-    fps = np.array([(info.fps if info else None) or np.nan for info in infos])
-    fps = fps[split.keyframes.video[known]]
-    candidates = {
-        f"these look like seconds of a film of which the videos are the part from "
-        f"{_AVA_START:g} s on (as in AVA): subtract {_AVA_START:g}": seconds - _AVA_START,
-        "these look like frame numbers: divide by the frames per second": seconds / fps,
-        "these look like milliseconds: divide by 1000": seconds / 1000.0,
-    }
-    for text, converted in candidates.items():
-        inside = (converted >= 0) & (converted <= length + LENGTH_TOLERANCE)
-        if inside.mean() >= _NEARLY_ALL:
-            return text
-    return ""
-
-
 # --- Frames ---------------------------------------------------------------------------------------
 
 
@@ -197,7 +130,9 @@ def undecodable_keyframes(exam: Examination) -> Iterator[Finding]:
     for split in exam.splits.values():
         sample = [
             (video_id, exam.videos.probes[video_id], times)
-            for video_id, times in keyframe_choice.of_each_video(split, exam.sample_keyframes)
+            for video_id, times in keyframe_choice.of_each_video(
+                split, exam.sample_keyframes, exam.seconds_in_videos(split)
+            )
             if exam.info(video_id)
         ]
         progress = progress_lib.Progress(
@@ -220,7 +155,7 @@ def undecodable_keyframes(exam: Examination) -> Iterator[Finding]:
 def _decoding_problem(probe: VideoProbe, times: list[float]) -> str:
     """Returns what is wrong with the frames at these times, ascending; empty if nothing is."""
     info, length = probe.info, probe.length
-    reader = video_reader.ClipReader(info.path, num_frames=1, fps=1.0, transform=lambda _: None)
+    reader = video_reader.ClipReader(info, num_frames=1, fps=1.0, transform=lambda _: None)
     try:
         for clip in reader.clips(times):
             if clip.problem and not clip.outside:
@@ -229,9 +164,9 @@ def _decoding_problem(probe: VideoProbe, times: list[float]) -> str:
             inside = length is None or clip.keyframe_time <= length + LENGTH_TOLERANCE
             if clip.outside and clip.keyframe_time >= 0 and inside:
                 return f"{info.path}: {clip.problem}"
-    except video_reader.VideoError as error:
+    except video_info.VideoError as error:
         return str(error).rstrip(".")
     if reader.stats.damaged:
-        time = annotations.format_timestamp(times[0])
+        time = timestamps.format_timestamp(times[0])
         return f"{info.path}: {reader.stats.damaged} damaged frames near timestamps from {time} on"
     return ""

@@ -6,12 +6,11 @@ say how long it is or that is cut off. Times are in seconds from the start of th
 """
 
 import concurrent.futures
-import itertools
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
+from object_detection_ext import files
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import video_files, video_info, video_probe, video_reader
 from object_detection_ext.doctor.examination import VideoProbe, Videos
 
 # Probing waits for the disk, not for the processor.
@@ -19,7 +18,10 @@ _THREADS = 16
 
 
 def probe_videos(
-    folder: str, video_ids: Iterable[str], report: Callable[[str], None] | None = None
+    folder: str,
+    video_ids: Iterable[str],
+    report: Callable[[str], None] | None = None,
+    frames_fps: float = 0.0,
 ) -> Videos:
     """Finds and probes the videos of all ids.
 
@@ -27,50 +29,46 @@ def probe_videos(
       folder: with the videos, also below it.
       video_ids: as the annotations name them.
       report: takes lines of progress.
+      frames_fps: frames per second of folders of numbered frames; 0 where these are not videos.
     """
-    index = video_files.index_videos(folder)
+    index = video_files.VideoIndex(folder, frames_fps or None)
     ids = sorted(set(video_ids))
     progress = progress_lib.Progress("videos", len(ids), "probed", report, tell_end=False)
     probes = {}
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        results = pool.map(lambda video_id: _probe(index.get(video_id, [])), ids)
+        results = pool.map(lambda video_id: _probe(index, video_id), ids)
         for video_id, probe in zip(ids, results, strict=True):
             probes[video_id] = probe
             progress.update(len(probes))
     return Videos(folder, probes, _unnamed(index, ids))
 
 
-def _unnamed(index: Mapping[str, list[str]], ids: Iterable[str]) -> tuple[str, ...]:
-    named = set(itertools.chain.from_iterable(index.get(video_id, []) for video_id in ids))
-    named = {video_files.same_file(path) for path in named}
-    files = set(itertools.chain.from_iterable(index.values()))
-    return tuple(
-        path
-        for path in sorted(files)
-        if os.path.splitext(path)[1].lower() in video_files.EXTENSIONS
-        and video_files.same_file(path) not in named
-    )
+def _unnamed(index: video_files.VideoIndex, ids: Iterable[str]) -> tuple[str, ...]:
+    named = {files.real_path(path) for video_id in ids for path in index.candidates(video_id)}
+    return tuple(path for path in index.videos() if files.real_path(path) not in named)
 
 
-def _probe(paths: Iterable[str]) -> VideoProbe:
+def _probe(index: video_files.VideoIndex, video_id: str) -> VideoProbe:
     readable, problems = [], []
-    for path in video_files.candidates(paths):
+    for path in index.candidates(video_id):
         try:
-            readable.append(video_reader.probe(path))
-        except video_reader.VideoError as error:
+            readable.append(video_probe.probe(path, index.frames_fps))
+        except video_info.VideoError as error:
             problems.append(str(error))
-    end = video_reader.last_picture_end(readable[0]) if len(readable) == 1 else None
-    return VideoProbe(tuple(readable), tuple(problems), end)
+    extent = video_probe.Extent(None)
+    if len(readable) == 1:
+        extent = video_probe.extent(readable[0])
+    return VideoProbe(tuple(readable), tuple(problems), extent.end, extent.restarts)
 
 
-def shown_size(info: video_reader.VideoInfo) -> tuple[int, int]:
+def shown_size(info: video_info.VideoInfo) -> tuple[int, int]:
     """Returns (height, width) in pixels as shown, by decoding the first frame.
 
     Of a video that a phone took upright the header alone tells the size before it is turned.
     """
-    reader = video_reader.ClipReader(info.path, num_frames=1, fps=1.0, transform=lambda _: None)
+    reader = video_reader.ClipReader(info, num_frames=1, fps=1.0, transform=lambda _: None)
     try:
         next(reader.clips([0.0]), None)
-    except video_reader.VideoError:
+    except video_info.VideoError:
         pass
     return reader.shape or (info.height, info.width)

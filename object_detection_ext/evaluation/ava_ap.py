@@ -14,13 +14,17 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from object_detection_ext import command_line
-from object_detection_ext.evaluation import csv_io, person_boxes, protocols
-from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
+from object_detection_ext.ava import label_maps, row_reader, tables, time_offsets
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.row_reader import BOX_TOLERANCE
+from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
+from object_detection_ext.ava.timestamps import Frame
+from object_detection_ext.evaluation import person_boxes, protocols
 from object_detection_ext.evaluation.frame_ap import (
     DEFAULT_IOU_THRESHOLD,
     ClassMatches,
@@ -333,16 +337,16 @@ def evaluate(
     """Evaluates detections by the rules of a protocol.
 
     Args:
-      ground_truth: from `csv_io.read_csv`; boxes in the unit of the detections.
-      detections: from `csv_io.read_csv`. Any common unit gives the same result, but boxes that
+      ground_truth: from `tables.read_csv`; boxes in the unit of the detections.
+      detections: from `tables.read_csv`. Any common unit gives the same result, but boxes that
         leave [0, 1] are warned of.
-      categories: {"id", "name"} each, as `csv_io.read_label_map` gives them.
+      categories: {"id", "name"} each, as `label_maps.read_categories` gives them.
       iou_threshold: the least overlap of a right detection, in (0, 1].
       max_rows_per_frame: how many rows of a frame count, 0 for all; None for the protocol's number.
-      excluded: frames to leave out, as `csv_io.read_excluded_timestamps` gives them.
+      excluded: frames to leave out, as `tables.read_excluded_timestamps` gives them.
       report: called with lines of progress when scoring takes long.
       protocol: the rules.
-      label_types: groups by class id, as `csv_io.read_label_types` gives them.
+      label_types: groups by class id, as `label_maps.read_label_types` gives them.
       localization: whether the AP of people is computed, too.
 
     Raises:
@@ -375,6 +379,8 @@ def evaluate_files_at(
     protocol: Protocol = ACTIVITYNET,
     label_types: str | None = None,
     localization: bool = False,
+    box_tolerance: float | None = BOX_TOLERANCE,
+    time_offset_seconds: str | None = None,
 ) -> tuple[AvaResult, ...]:
     """`evaluate_at` on files. Raises what the readers and it raise.
 
@@ -388,16 +394,21 @@ def evaluate_files_at(
       protocol: the rules.
       label_types: path of a label map with `label_type`; None: the label map's own, if it has any.
       localization: whether the AP of people is computed, too.
+      box_tolerance: as of `tables.read_csv`.
+      time_offset_seconds: what the ground truth's times are ahead of the detections', as
+        `time_offsets.read` takes it.
     """
-    categories = csv_io.read_label_map(labelmap)
-    types = csv_io.read_label_types(label_types or labelmap, required=label_types is not None)
+    offsets = time_offsets.read(time_offset_seconds)
+    categories = label_maps.read_categories(labelmap)
+    types = label_maps.read_label_types(label_types or labelmap, required=label_types is not None)
     excluded = frozenset()
     if excluded_timestamps:
-        excluded = csv_io.read_excluded_timestamps(excluded_timestamps)
+        excluded = tables.read_excluded_timestamps(excluded_timestamps)
+    found = tables.read_csv(detections, report, box_tolerance=box_tolerance)
     return evaluate_at(
         iou_thresholds,
-        csv_io.read_csv(groundtruth, report),
-        csv_io.read_csv(detections, report),
+        tables.read_ground_truth(groundtruth, report, box_tolerance),
+        replace(found, frames=offsets.moved(found.frames)) if offsets else found,
         categories,
         protocol=protocol,
         excluded=excluded,
@@ -499,6 +510,28 @@ def format_result(result: AvaResult) -> str:
     return "\n".join([*lines, *format_classes(result), *_format_summary(result)])
 
 
+def _box_tolerance(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        value = float(text)
+        row_reader.check_tolerance(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be at least 0 and less than 1, or 'none' to take boxes as they are"
+        ) from None
+    return value
+
+
+# Of every command line that reads ground truth and detections with `argparse`.
+BOX_TOLERANCE_OPTION = {
+    "type": _box_tolerance,
+    "default": BOX_TOLERANCE,
+    "help": "how far outside of [0, 1] a box may reach to be cut off, as a part of the frame; "
+    "more is an error. 'none' takes boxes as they are, in any unit (default: %(default)s)",
+}
+
+
 def _iou_thresholds(text: str) -> tuple[float, ...]:
     """One or several thresholds, parted by commas."""
     try:
@@ -538,6 +571,13 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="label map (.pbtxt) whose label_type groups the classes (default: --labelmap, if it "
         "has any)",
     )
+    add("--box_tolerance", **BOX_TOLERANCE_OPTION)
+    add(
+        "--time_offset_seconds",
+        help="what the ground truth's times are ahead of the detections', as with films cut to "
+        "AVA's minutes 15 to 30 (900): seconds, or a CSV of video_id,seconds; not for detections "
+        "of detect_video --keyframes, which have the ground truth's times",
+    )
     add(
         "--json",
         action="store_true",
@@ -575,6 +615,8 @@ def _run(options: argparse.Namespace) -> int:
             protocol=protocols.by_name(options.protocol),
             label_types=options.label_types,
             localization=options.localization,
+            box_tolerance=options.box_tolerance,
+            time_offset_seconds=options.time_offset_seconds,
         )
     except (ValueError, OSError) as error:
         report(f"error: {error}")

@@ -19,8 +19,10 @@ from object_detection_ext import (
     errors,
     printable,
 )
-from object_detection_ext.evaluation import ava_ap, csv_io, frame_ap, person_boxes, protocols
-from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes
+from object_detection_ext.ava import row_reader
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import LabelledBoxes
+from object_detection_ext.evaluation import ava_ap, frame_ap, person_boxes, protocols
 from object_detection_ext.evaluation.match_log import MatchLog
 
 from object_detection.core import standard_fields  # isort: skip
@@ -128,12 +130,12 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
           errors.InputError: for a box whose area would not be a number.
         """
         boxes = _as_boxes(groundtruth_dict[_Input.groundtruth_boxes])
-        huge = (np.abs(boxes) > csv_io.MAX_CORNER).any(axis=1)
+        huge = (np.abs(boxes) > row_reader.MAX_CORNER).any(axis=1)
         if huge.any():
             raise errors.InputError(
                 f"image {printable.in_one_line(image_id)}: ground-truth box "
-                f"{boxes[huge][0].tolist()} has corners beyond {csv_io.MAX_CORNER:,.0f}; boxes in "
-                "records are normalized to [0, 1]."
+                f"{boxes[huge][0].tolist()} has corners beyond {row_reader.MAX_CORNER:,.0f}; boxes "
+                "in records are normalized to [0, 1]."
             )
         classes = np.asarray(groundtruth_dict[_Input.groundtruth_classes]).reshape(-1)
         _check_same_length(image_id, boxes=boxes, classes=classes)

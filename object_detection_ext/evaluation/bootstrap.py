@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from object_detection_ext.ava.tables import Report
 from object_detection_ext.errors import InputError
-from object_detection_ext.evaluation.csv_io import Report
 from object_detection_ext.evaluation.matching import Matching
 from object_detection_ext.progress import Progress
 

@@ -18,18 +18,21 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from object_detection_ext import command_line
+from object_detection_ext.ava import label_maps, tables
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.row_reader import BOX_TOLERANCE
+from object_detection_ext.ava.tables import AvaRows, Report
+from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.errors import InputError
 from object_detection_ext.evaluation import (
     ava_ap,
     bootstrap,
     breakdown_text,
-    csv_io,
     error_split,
     matching,
     protocols,
     subsets,
 )
-from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, Report
 
 _MOST_CONFUSED = 20
 
@@ -95,7 +98,7 @@ class Breakdowns:
         )
 
 
-def _training_counts(rows: csv_io.LabelledBoxes, categories: Sequence[Category]) -> dict[int, int]:
+def _training_counts(rows: tables.LabelledBoxes, categories: Sequence[Category]) -> dict[int, int]:
     ids, counts = np.unique(rows.classes, return_counts=True)
     known = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     return {category["id"]: known.get(category["id"], 0) for category in categories}
@@ -119,9 +122,9 @@ def break_down(
     """Computes all breakdowns.
 
     Args:
-      ground_truth: from `csv_io.read_csv`; boxes normalized.
-      detections: from `csv_io.read_csv`; boxes normalized.
-      categories: {"id", "name"} each, from `csv_io.read_label_map`.
+      ground_truth: from `tables.read_csv`; boxes normalized.
+      detections: from `tables.read_csv`; boxes normalized.
+      categories: {"id", "name"} each, from `label_maps.read_categories`.
       train_annotations: what classes are sorted by; without it, the ground truth.
       excluded: frames to leave out.
       iou_threshold: the least overlap of a right detection, more than 0.1 and at most 1.
@@ -209,18 +212,21 @@ def break_down_files(
     *,
     train_annotations: str | None = None,
     excluded_timestamps: str | None = None,
+    box_tolerance: float | None = BOX_TOLERANCE,
     report: Report | None = None,
     **options,
 ) -> Breakdowns:
     """`break_down` on files, with its other options. Raises what the readers and it raise."""
-    excluded = frozenset()
+    excluded, training = frozenset(), None
     if excluded_timestamps:
-        excluded = csv_io.read_excluded_timestamps(excluded_timestamps)
+        excluded = tables.read_excluded_timestamps(excluded_timestamps)
+    if train_annotations:
+        training = tables.read_ground_truth(train_annotations, report, box_tolerance)
     return break_down(
-        csv_io.read_csv(groundtruth, report),
-        csv_io.read_csv(detections, report),
-        csv_io.read_label_map(labelmap),
-        train_annotations=csv_io.read_csv(train_annotations, report) if train_annotations else None,
+        tables.read_ground_truth(groundtruth, report, box_tolerance),
+        tables.read_csv(detections, report, box_tolerance=box_tolerance),
+        label_maps.read_categories(labelmap),
+        train_annotations=training,
         excluded=excluded,
         report=report,
         **options,
@@ -287,6 +293,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--bootstrap", type=int, default=0, metavar="N", help="resamples for intervals; 0 for none"
     )
+    parser.add_argument("--box_tolerance", **ava_ap.BOX_TOLERANCE_OPTION)
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser.parse_args(arguments)
@@ -314,6 +321,7 @@ def _run(options: argparse.Namespace) -> int:
             area_bins=options.area_bins,
             resamples=options.bootstrap,
             seed=options.seed,
+            box_tolerance=options.box_tolerance,
             report=report,
         )
     except (ValueError, OSError) as error:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes, Report
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import LabelledBoxes, Report
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, RowOrder
 from object_detection_ext.progress import Progress
 

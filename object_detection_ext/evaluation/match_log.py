@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import LabelledBoxes
 from object_detection_ext.evaluation import frame_ap
-from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes
 from object_detection_ext.evaluation.frame_ap import ClassResult
 
 # Bits of the byte that says at which of them a detection is right.

@@ -14,8 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import LabelledBoxes, Report
 from object_detection_ext.evaluation import ava_ap, frame_ap
-from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes, Report
 from object_detection_ext.progress import Progress
 
 

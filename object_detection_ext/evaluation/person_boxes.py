@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from object_detection_ext.evaluation.csv_io import Category, LabelledBoxes, Report
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import LabelledBoxes, Report
 from object_detection_ext.evaluation.frame_ap import paired_iou
 from object_detection_ext.progress import Progress
 
@@ -67,14 +68,14 @@ def group_detections(
     progress = Progress("grouping people", len(order), "rows", report, tell_end=False)
     people, done = [], 0
     for chunk in chunks:
-        people.append(chunk[_leaders(rows.frame[chunk], rows.boxes[chunk], merge_iou)])
+        people.append(chunk[leaders(rows.frame[chunk], rows.boxes[chunk], merge_iou)])
         done += len(chunk)
         progress.update(done)
     kept = rows[np.concatenate(people)]
     return LabelledBoxes(kept.frame, kept.boxes, _person_ids(len(kept)), kept.scores)
 
 
-def _leaders(frame: np.ndarray, boxes: np.ndarray, merge_iou: float) -> np.ndarray:
+def leaders(frame: np.ndarray, boxes: np.ndarray, merge_iou: float) -> np.ndarray:
     """Which rows become people, int [G], in order.
 
     Args:

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.evaluation import frame_ap, person_boxes, protocols
-from object_detection_ext.evaluation.csv_io import AvaRows, Category, Frame, LabelledBoxes, Report
+from object_detection_ext.ava.exclusion import Exclusion
+from object_detection_ext.ava.label_maps import Category
+from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
+from object_detection_ext.ava.timestamps import Frame, Moments
+from object_detection_ext.evaluation import frame_ap, missed_moments, person_boxes, protocols
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
+# Boxes that reach further are taken for pixels.
+_PIXELS_FROM = 2
 NO_GROUND_TRUTH = "no class has ground truth"
 
 
@@ -88,17 +93,21 @@ def _check_ground_truth_boxes(name: str, rows: LabelledBoxes, lines: np.ndarray)
     ]
 
 
+def _box_text(box: np.ndarray) -> str:
+    """x1,y1,x2,y2 of a box [ymin, xmin, ymax, xmax]."""
+    return ",".join(f"{value:g}" for value in box[[1, 0, 3, 2]])
+
+
 def _range_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[str]:
     """Warnings for boxes that leave the frame and for scores that are none; both are accepted."""
     warnings = []
     outside = np.flatnonzero(((rows.boxes < 0) | (rows.boxes > 1)).any(axis=1))
     if len(outside):
-        ymin, xmin, ymax, xmax = rows.boxes[outside[0]].tolist()
         warnings.append(
             f"{name}: {len(outside)} of {len(rows)} boxes leave [0, 1] (first: line "
-            f"{lines[outside[0]]}, {xmin:g},{ymin:g},{xmax:g},{ymax:g})"
+            f"{lines[outside[0]]}, {_box_text(rows.boxes[outside[0]])})"
         )
-        if np.abs(rows.boxes).max() > 2:
+        if np.abs(rows.boxes).max() > _PIXELS_FROM:
             warnings[-1] += "; they look like pixels, AVA boxes are fractions of the frame's size"
     return warnings
 
@@ -122,6 +131,8 @@ class CountedFrames:
         the detections alone, if they count.
       keeps: bool [F], which of the ground truth's frames count.
       target: int64 [F], the number of each of the detections' frames; -1 where it does not count.
+      same: int64 [F], for each of the detections' frames the first that is the same moment.
+      unmet: what is to be said of excluded moments that meet no frame; None for nothing.
       excluded, unlisted, without_boxes: bool [F], why a detections' frame is not a ground truth's
         that counts; at most one is true.
     """
@@ -136,13 +147,16 @@ class CountedFrames:
         listed, found = ground_truth.frames, detections.frames
         self.frames = list(listed)
         has_boxes = np.bincount(ground_truth.rows.frame, minlength=len(listed)) > 0
-        self._listed_excluded = np.array([frame in excluded for frame in listed], bool)
-        self._empty = ~has_boxes & ~self._listed_excluded & (protocol.frames == "labelled")
-        self.keeps = ~self._listed_excluded & ~self._empty
+        self.unmet = Exclusion(excluded, (*listed, *found)).told()
         number = {frame: index for index, frame in enumerate(listed)}
         self.target = np.array([number.get(frame, -1) for frame in found], np.int64)
+        self._meet_nearly(listed, found, number)
         self._is_listed = self.target >= 0
-        self.excluded = np.array([frame in excluded for frame in found], bool)
+        self._listed_excluded = _are_in(Exclusion(excluded, listed).left_out, listed)
+        self._empty = ~has_boxes & ~self._listed_excluded & (protocol.frames == "labelled")
+        self.keeps = ~self._listed_excluded & ~self._empty
+        self.excluded = _are_in(Exclusion(excluded, found).left_out, found)
+        self.excluded[self._is_listed] |= self._listed_excluded[self.target[self._is_listed]]
         self.unlisted = ~self._is_listed & ~self.excluded
         self.without_boxes = np.zeros(len(found), bool)
         self.without_boxes[self._is_listed] = self._empty[self.target[self._is_listed]]
@@ -151,6 +165,22 @@ class CountedFrames:
             added = np.flatnonzero(self.unlisted)
             self.target[added] = len(listed) + np.arange(len(added))
             self.frames += [found[index] for index in added]
+
+    def _meet_nearly(self, listed: list[Frame], found: list[Frame], number: dict) -> None:
+        """Has detections' frames meet the listed ones that are the same moment, otherwise written.
+
+        Where two meet one, they are one.
+        """
+        alone = np.flatnonzero(self.target < 0).tolist()
+        moments = Moments(listed if alone else ())
+        for index in alone:
+            met = moments.met_by(found[index])
+            if met is not None:
+                self.target[index] = number[met]
+        self.same = np.arange(len(found))
+        met = np.flatnonzero(self.target >= 0)
+        _, first, of_met = np.unique(self.target[met], return_index=True, return_inverse=True)
+        self.same[met] = met[first[of_met]]
 
     def count(self, counts: AvaCounts) -> None:
         """Fills in the counts of frames, but for `frames_with_ground_truth`."""
@@ -167,6 +197,10 @@ class CountedFrames:
         )
 
 
+def _are_in(some: frozenset[Frame], frames: Sequence[Frame]) -> np.ndarray:
+    return np.array([frame in some for frame in frames], bool)
+
+
 class _Selecting:
     """The steps of `select`, which share counts and warnings."""
 
@@ -175,11 +209,15 @@ class _Selecting:
         self.counted = counted
         self.protocol = protocol
         self.counts, self.warnings = AvaCounts(), []
+        self._is_normalized = False
+        if counted.unmet:
+            self.warnings.append(counted.unmet)
         counted.count(self.counts)
 
     def select_ground_truth(self, source: AvaRows) -> LabelledBoxes:
         """Rows in the label map and on frames that count, in the protocol's order."""
         counts = self.counts
+        self.warnings += [f"{source.name}: {note}" for note in source.notes]
         in_map = np.isin(source.rows.classes, self.class_ids)
         keep = in_map & self.counted.keeps[source.rows.frame]
         rows, lines = source.rows[keep], source.lines[keep]
@@ -194,16 +232,19 @@ class _Selecting:
                 f"the label map and {counts.ground_truth_rows_excluded} are on excluded frames)"
             )
         self.warnings += _check_ground_truth_boxes(source.name, rows, lines)
+        self._is_normalized = bool((rows.boxes <= _PIXELS_FROM).all())
         self.warnings += _range_warnings(source.name, rows, lines)
         return frame_ap.order_ground_truth(rows, self.protocol.row_order)
 
     def select_detections(self, source: AvaRows) -> LabelledBoxes:
         """Rows that the rules leave, with the numbers of the frames that count."""
         counts, counted = self.counts, self.counted
+        self.warnings += [f"{source.name}: {note}" for note in source.notes]
         in_map = np.isin(source.rows.classes, self.class_ids)
         counts.detection_rows_not_in_label_map = int((~in_map).sum())
         self._warn_of_unknown_classes(source, in_map)
         rows, lines = source.rows[in_map], source.lines[in_map]
+        self._check_unit(source, rows, lines)
         self.warnings += _range_warnings(source.name, rows, lines)
         self.warnings += _score_warnings(source.name, rows, lines)
         counts.detection_rows_on_excluded_frames = int(counted.excluded[rows.frame].sum())
@@ -212,7 +253,7 @@ class _Selecting:
         counts.detection_rows_on_unlisted_frames = int(
             (counted.unlisted[rows.frame] & ~on_counted).sum()
         )
-        rows = rows[on_counted]
+        rows = dataclasses.replace(rows, frame=counted.same[rows.frame])[on_counted]
         kept = frame_ap.order_rows(rows, self.protocol.max_rows_per_frame, self.protocol.row_order)
         counts.detection_rows_dropped_by_cap = len(rows) - len(kept)
         valid, high = frame_ap.is_detection(kept.boxes, kept.scores, self.protocol.score_floor)
@@ -222,6 +263,16 @@ class _Selecting:
         counts.detection_rows_used = len(kept)
         self._warn_of_detections(source)
         return LabelledBoxes(counted.target[kept.frame], kept.boxes, kept.classes, kept.scores)
+
+    def _check_unit(self, source: AvaRows, rows: LabelledBoxes, lines: np.ndarray) -> None:
+        """Raises InputError for boxes in pixels where those of the ground truth are not."""
+        pixels = np.flatnonzero((rows.boxes > _PIXELS_FROM).any(axis=1))
+        if self._is_normalized and 2 * len(pixels) > len(rows):
+            raise errors.InputError(
+                f"{source.name}, line {lines[pixels[0]]}: {len(pixels)} of {len(rows)} boxes look "
+                f"like pixels ({_box_text(rows.boxes[pixels[0]])}), but those of the ground truth "
+                "are fractions of the frame's size; divide x by its width and y by its height."
+            )
 
     def _warn_of_unknown_classes(self, source: AvaRows, in_map: np.ndarray) -> None:
         unknown = np.flatnonzero(~in_map)
@@ -304,11 +355,11 @@ def select(
     """The rows that count by the rules of a protocol.
 
     Args:
-      ground_truth: from `csv_io.read_csv`; boxes in the unit of the detections.
-      detections: from `csv_io.read_csv`.
-      categories: {"id", "name"} each, as `csv_io.read_label_map` gives them.
+      ground_truth: from `tables.read_csv`; boxes in the unit of the detections.
+      detections: from `tables.read_csv`.
+      categories: {"id", "name"} each, as `label_maps.read_categories` gives them.
       max_rows_per_frame: how many rows of a frame count, 0 for all; None for the protocol's number.
-      excluded: frames to leave out, as `csv_io.read_excluded_timestamps` gives them.
+      excluded: frames to leave out, as `tables.read_excluded_timestamps` gives them.
       protocol: the rules.
 
     Raises:
@@ -325,6 +376,15 @@ def select(
     selecting = _Selecting(categories, counted, protocol)
     gt = selecting.select_ground_truth(ground_truth)
     found = selecting.select_detections(detections)
+    selecting.warnings += missed_moments.warnings(
+        ground_truth.name,
+        ground_truth.frames,
+        counted.keeps & (np.bincount(ground_truth.rows.frame, minlength=len(counted.keeps)) > 0),
+        detections.name,
+        detections.frames,
+        counted.target,
+        counted.unlisted,
+    )
     return Selection(
         counted.frames,
         gt,

@@ -4,13 +4,14 @@
 Shapes: H W pixels, h w cells of the feature map.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
 from object_detection_ext import errors, files, progress
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_probe, video_reader
 from object_detection_ext.inference.results import Keyframe, clearest, with_attention_map
 from object_detection_ext.visualization import attention, drawing
 
@@ -21,14 +22,19 @@ _REACH_SECONDS = 1.0
 _LEAST_TOP = 4.0
 
 
-def write(path: str, output: str, keyframes: Sequence[Keyframe], picture: str | None = None) -> int:
+def write(
+    video: video_reader.Video,
+    output: str,
+    keyframes: Sequence[Keyframe],
+    picture: str | None = None,
+) -> int:
     """Writes the video with each frame showing the people of the nearest keyframe within a second.
 
     Where people hold their attention, frames show that of the keyframe's people, as strong as the
     middle frame of the clip had it.
 
     Args:
-      path: the video file.
+      video: the video file, or what `video_probe.probe` says of a video.
       output: the mp4 file to write; replaced when the new one is complete.
       keyframes: at least one.
       picture: where to write the frame of the clearest keyframe, a PNG; None writes none.
@@ -40,20 +46,20 @@ def write(path: str, output: str, keyframes: Sequence[Keyframe], picture: str | 
       errors.InputError: if there is no keyframe, or the video cannot be read.
     """
     if not keyframes:
-        raise errors.InputError(f"{path}: no keyframe of the video could be read.")
-    info = video_reader.probe(path)
+        raise errors.InputError(f"{os.fspath(video)}: no keyframe of the video could be read.")
+    info = video_probe.known(video)
     fps = min(info.fps or 25.0, _MAX_FPS)
-    return drawing.write_video(output, _frames(path, fps, info, keyframes, picture), fps)
+    return drawing.write_video(output, _frames(info, fps, keyframes, picture), fps)
 
 
-def _frames(path, fps, info, keyframes, picture) -> Iterator[np.ndarray]:
+def _frames(info, fps, keyframes, picture) -> Iterator[np.ndarray]:
     times = np.array([keyframe.time for keyframe in keyframes])
     drawn = [drawn_people(keyframe) for keyframe in keyframes]
     maps = [with_attention_map(keyframe).attention_map for keyframe in keyframes]
     best = times[clearest(keyframes)]
     best_shown, best_distance = None, np.inf
     told = progress.Progress("video", info.duration or float(times[-1]), "s of video")
-    for seconds, frame in video_reader.resampled_frames(path, fps):
+    for seconds, frame in video_reader.resampled_frames(info, fps):
         nearest = int(np.argmin(np.abs(times - seconds)))
         is_near = abs(times[nearest] - seconds) <= _REACH_SECONDS
         if is_near and maps[nearest] is not None:

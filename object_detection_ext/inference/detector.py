@@ -10,16 +10,18 @@ Shapes: B clips, T frames of a clip, N frames of a source, H W pixels.
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_info, video_probe, video_reader
 from object_detection_ext.inference import (
     annotated_video,
     camera,
     given_boxes,
+    network_stream,
+    notices,
     results,
     shared_trunk,
     sources,
@@ -29,7 +31,7 @@ from object_detection_ext.inference import tracks as tracks_lib
 from object_detection_ext.inference.results import Keyframe, Person
 from object_detection_ext.visualization import people as people_lib
 
-Source = str | os.PathLike | np.ndarray | Iterable
+Source = str | os.PathLike | video_info.VideoInfo | np.ndarray | Iterable
 
 
 class ActionDetector:
@@ -45,7 +47,7 @@ class ActionDetector:
         *,
         score_threshold: float = 0.3,
         label_map: str | None = None,
-        person_boxes: str | os.PathLike | given_boxes.PersonDetector | None = None,
+        person_boxes: given_boxes.PersonBoxes | None = None,
         fps: float | None = None,
         num_frames: int | None = None,
         short_side: int | None = None,
@@ -65,9 +67,9 @@ class ActionDetector:
           label_map: path; None takes that of the model's assets.
           person_boxes: for a model of clip_and_boxes, whose boxes it classifies and refines. A
             function from a keyframe's picture, uint8 [H, W, 3] RGB (shrunk as `short_side` says),
-            to float [G, 4], normalized [ymin, xmin, ymax, xmax]. Or the path of a CSV (see
-            `given_boxes.BoxTable`), for video files: its keyframes are then those of the video,
-            and `every_seconds` does nothing.
+            to float [G, 4], normalized [ymin, xmin, ymax, xmax]. Or the path of a CSV, or what
+            was read of it (`given_boxes.BoxTable`), for video files: its keyframes are then those
+            of the video, and `every_seconds` does nothing.
           fps: frames per second of the clips; None takes what the model was trained at, or 25
             where it does not tell.
           num_frames: T, needed only where the model leaves it open.
@@ -92,6 +94,8 @@ class ActionDetector:
         _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stretch)
         if share_trunk and batch_size > 1:
             raise errors.InputError("batch_size and share_trunk exclude each other.")
+        # Before the model is loaded, which takes a minute.
+        person_boxes = given_boxes.opened(person_boxes)
         if isinstance(saved_model, model_lib.ClipModel):
             if (label_map, fps, num_frames) != (None, None, None):
                 raise errors.InputError(
@@ -103,7 +107,8 @@ class ActionDetector:
                 os.fspath(saved_model), label_map=label_map, fps=fps, num_frames=num_frames
             )
         self.model = saved_model
-        self._person_boxes = _checked_person_boxes(self.model, person_boxes)
+        _check_person_boxes(self.model, person_boxes)
+        self._person_boxes = person_boxes
         if share_trunk:
             shared_trunk.check(self.model)
         if keep_attention:
@@ -123,7 +128,7 @@ class ActionDetector:
         config_override: str | None = None,
         label_map: str | None = None,
         fps: float | None = None,
-        person_boxes: str | os.PathLike | given_boxes.PersonDetector | None = None,
+        person_boxes: given_boxes.PersonBoxes | None = None,
         **options,
     ) -> "ActionDetector":
         """A detector without an export.
@@ -141,6 +146,7 @@ class ActionDetector:
         Raises:
           errors.InputError: if one of them cannot be used.
         """
+        person_boxes = given_boxes.opened(person_boxes)
         model = model_lib.load_checkpoint(
             os.fspath(pipeline_config),
             os.fspath(checkpoint),
@@ -153,7 +159,7 @@ class ActionDetector:
 
     def annotate(
         self,
-        video: str | os.PathLike,
+        video: video_reader.Video,
         output: str | os.PathLike,
         every_seconds: float = 1.0,
         keyframes: Iterable[Keyframe] | None = None,
@@ -163,7 +169,7 @@ class ActionDetector:
         With `keep_attention`, frames also show what the people attend to.
 
         Args:
-          video: the video file.
+          video: the video file, or what `video_probe.probe` says of a video.
           output: the mp4 file to write.
           every_seconds: between two keyframes.
           keyframes: what was detected already; None detects.
@@ -178,26 +184,25 @@ class ActionDetector:
         if keyframes is None:
             keyframes = map(results.with_attention_map, self(video, every_seconds))
         keyframes = list(keyframes)
-        annotated_video.write(os.fspath(video), os.fspath(output), keyframes)
+        annotated_video.write(video, os.fspath(output), keyframes)
         return keyframes
 
     def keyframe_times(
-        self, video: str | os.PathLike, every_seconds: float = 1.0, name: str | None = None
+        self, video: video_reader.Video, every_seconds: float = 1.0, name: str | None = None
     ) -> list[float]:
         """When the keyframes of a video file are, in seconds, ascending.
 
         Args:
-          video: the video file.
+          video: the video file, or what `video_probe.probe` says of a video.
           every_seconds: between two keyframes.
           name: what the video is called, also in a file of boxes.
 
         Raises:
           errors.InputError: if the video cannot be read, or a file of boxes has none of it.
         """
-        path = os.fspath(video)
-        info = video_reader.probe(path)
+        info = video_probe.known(video)
         if isinstance(self._person_boxes, given_boxes.BoxTable):
-            return self._person_boxes.times(name or sources.names_of([path])[0])
+            return self._person_boxes.times(name or sources.names_of([info.path])[0])
         return sources.keyframe_times(info, every_seconds)
 
     @property
@@ -213,41 +218,63 @@ class ActionDetector:
         source_fps: float | None = None,
         name: str | None = None,
         start_seconds: float = 0.0,
+        times: Sequence[float] | None = None,
     ) -> Iterator[Keyframe]:
         """Yields the people of 0, `every_seconds`, 2 `every_seconds`, ... seconds.
 
         Args:
-          source: a video file; a folder of pictures, by name; the number of a camera; uint8
-            [N, H, W, 3] or any iterable of uint8 [H, W, 3], RGB, with `source_fps`; or an iterable
-            of (seconds, uint8 [H, W, 3]), which is read one frame at a time.
+          source: a video file, or what `video_probe.probe` says of a video file or a folder of
+            numbered frames; a folder of any pictures, by name; the number of a camera; the address
+            of a stream (`rtsp://...`, see `network_stream`); uint8 [N, H, W, 3] or any iterable of
+            uint8 [H, W, 3], RGB, with `source_fps`; or an iterable of (seconds,
+            uint8 [H, W, 3]), which is read one frame at a time.
           every_seconds: between two keyframes, more than 0.
           source_fps: frames per second of a source that has no times.
           name: what the source is called in results; by default a file's name without extension.
           start_seconds: of a video file, keyframes before it are left out.
+          times: of a video file, when its keyframes are, in seconds, ascending; None for those of
+            `every_seconds`.
 
         Yields:
-          Keyframes. Those in damaged parts of a video are left out, with a line that says so.
+          Keyframes. Those in damaged parts of a video are left out, with a line that says so; so
+          are `times` that are not in the video.
 
         Raises:
           errors.InputError: if the source cannot be read, or is none.
         """
         if not 0 < every_seconds < np.inf:
             raise errors.InputError(f"every_seconds must be more than 0, not {every_seconds:g}.")
-        keyframes = self._keyframes(source, every_seconds, source_fps, name, start_seconds)
+        keyframes = self._keyframes(source, every_seconds, source_fps, name, start_seconds, times)
         return map(tracks_lib.Tracker(), keyframes) if self._track else keyframes
 
-    def _keyframes(self, source, every_seconds, source_fps, name, start_seconds):
-        if isinstance(source, str | os.PathLike) and not os.path.isdir(source):
-            path = os.fspath(source)
-            name = name or sources.names_of([path])[0]
-            times = self.keyframe_times(path, every_seconds, name)
-            if self._clips_per_stretch:
-                return self._shared(path, times, name, start_seconds)
-            times = [time for time in times if time >= start_seconds]
-            reader = video_reader.ClipReader(
-                path, num_frames=self.model.num_frames, fps=self.model.fps, transform=self._shrunk
-            )
-            return self._clip_by_clip(reader.clips(times), name)
+    def _keyframes(self, source, every_seconds, source_fps, name, start_seconds, times):
+        wanted = {
+            "num_frames": self.model.num_frames, "fps": self.model.fps,
+            "every_seconds": every_seconds, "transform": self._shrunk,
+        }  # fmt: skip
+        is_stream = network_stream.is_address(source)
+        if sources.is_video(source) and not is_stream:
+            info = video_probe.known(source)
+            name = name or sources.names_of([info.path])[0]
+            is_asked_for = times is not None
+            if times is None:
+                times = self.keyframe_times(info, every_seconds, name)
+                is_asked_for = isinstance(self._person_boxes, given_boxes.BoxTable)
+            left_out = notices.LeftOut(name, tells_outside=is_asked_for)
+            return self._of_video(info, times, name, start_seconds, left_out)
+        self._check_is_no_stream()
+        # A batch would wait for keyframes that are yet to come.
+        if is_stream:
+            name = name or network_stream.name_of(source)
+            return self._clip_by_clip(network_stream.clips(source, **wanted), name, batch_size=1)
+        if isinstance(source, int) and not isinstance(source, bool):
+            clips = camera.clips_of_camera(source, **wanted)
+            return self._clip_by_clip(clips, name or f"camera_{source}", batch_size=1)
+        frames, default = sources.timed_frames(source, source_fps)
+        return self._clip_by_clip(sources.clips_of_frames(frames, **wanted), name or default)
+
+    def _check_is_no_stream(self) -> None:
+        """Raises errors.InputError if an option is for video files only."""
         if self._clips_per_stretch:
             raise errors.InputError("share_trunk is for video files; this source is none.")
         if isinstance(self._person_boxes, given_boxes.BoxTable):
@@ -255,21 +282,36 @@ class ActionDetector:
                 f"{self._person_boxes.path}: boxes of a file are for video files; this source is "
                 "none. Give a function as person_boxes."
             )
-        wanted = {
-            "num_frames": self.model.num_frames, "fps": self.model.fps,
-            "every_seconds": every_seconds, "transform": self._shrunk,
-        }  # fmt: skip
-        if isinstance(source, int) and not isinstance(source, bool):
-            clips = camera.clips_of_camera(source, **wanted)
-            # A batch would wait for keyframes that are yet to come.
-            return self._clip_by_clip(clips, name or f"camera_{source}", batch_size=1)
-        frames, default = _timed_frames(source, source_fps)
-        return self._clip_by_clip(sources.clips_of_frames(frames, **wanted), name or default)
+
+    def _of_video(
+        self,
+        info: video_info.VideoInfo,
+        times: Sequence[float],
+        name: str,
+        start_seconds: float,
+        left_out: notices.LeftOut,
+    ) -> Iterator[Keyframe]:
+        notices.tell_info(info, name)
+        if self._clips_per_stretch:
+            reader = video_reader.FrameReader(info, transform=self._shrunk)
+            yield from self._shared(reader, times, name, start_seconds, left_out)
+        else:
+            reader = video_reader.ClipReader(
+                info, num_frames=self.model.num_frames, fps=self.model.fps, transform=self._shrunk
+            )
+            times = [time for time in times if time >= start_seconds]
+            yield from self._clip_by_clip(reader.clips(times), name, left_out=left_out)
+        notices.tell_restarts(reader.stats, name)
+        notices.tell_size_changes(reader.stats, name)
 
     def _clip_by_clip(
-        self, clips: Iterable[video_reader.Clip], name: str, batch_size: int | None = None
+        self,
+        clips: Iterable[video_reader.Clip],
+        name: str,
+        batch_size: int | None = None,
+        left_out: notices.LeftOut | None = None,
     ) -> Iterator[Keyframe]:
-        left_out = _LeftOut(name)
+        left_out = left_out or notices.LeftOut(name)
         usable = (clip for clip in clips if not left_out.tell(clip.problem, clip.outside))
         while batch := list(itertools.islice(usable, batch_size or self._batch_size)):
             middle = self.model.num_frames // 2
@@ -288,9 +330,13 @@ class ActionDetector:
         return self._person_boxes(picture)
 
     def _shared(
-        self, path: str, times: Sequence[float], name: str, start_seconds: float
+        self,
+        reader: video_reader.FrameReader,
+        times: Sequence[float],
+        name: str,
+        start_seconds: float,
+        left_out: notices.LeftOut,
     ) -> Iterator[Keyframe]:
-        reader, left_out = video_reader.FrameReader(path, transform=self._shrunk), _LeftOut(name)
         for time, detections, picture, problem in shared_trunk.results(
             self.model, reader, times, self._clips_per_stretch, start_seconds
         ):
@@ -329,14 +375,10 @@ class ActionDetector:
         return sources.shrunk(frame, self._short_side, self.model.frame_size, self.model.short_side)
 
 
-def _checked_person_boxes(
-    model: model_lib.ClipModel, person_boxes: str | os.PathLike | Callable | None
-) -> given_boxes.BoxTable | given_boxes.PersonDetector | None:
-    """The boxes as they will be asked for.
-
-    Raises:
-      errors.InputError: if they do not fit the model.
-    """
+def _check_person_boxes(
+    model: model_lib.ClipModel, person_boxes: given_boxes.PersonBoxes | None
+) -> None:
+    """Raises errors.InputError if the boxes do not fit the model."""
     if model.takes_boxes and person_boxes is None:
         raise errors.InputError(
             f"{model.name} classifies boxes that it is given: give them as person_boxes "
@@ -348,8 +390,6 @@ def _checked_person_boxes(
             f"{model.name} has proposals of its own and takes no person_boxes; export it with "
             "--input_type=clip_and_boxes."
         )
-    is_path = isinstance(person_boxes, str | os.PathLike)
-    return given_boxes.BoxTable(person_boxes) if is_path else person_boxes
 
 
 def _check_attention(model: model_lib.ClipModel) -> None:
@@ -375,65 +415,3 @@ def _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stret
         problems.append(f"clips_per_stretch must be at least 1, not {clips_per_stretch}")
     if problems:
         raise errors.InputError("; ".join(problems) + ".")
-
-
-class _LeftOut:
-    """Tells of keyframes that cannot be used: the first with the reason, then how many more."""
-
-    _MOST_TOLD = 3
-
-    def __init__(self, name: str):
-        self._name, self._count = name, 0
-
-    def tell(self, problem: str | None, outside: bool) -> bool:
-        """Whether there is a problem; it is told unless the keyframe was outside of the video."""
-        if problem and not outside:
-            self._count += 1
-            if self._count <= self._MOST_TOLD:
-                print(f"detection: {self._name}: left out: {problem}", flush=True)
-        return bool(problem)
-
-    def tell_rest(self) -> None:
-        """At the end of the source."""
-        if self._count > self._MOST_TOLD:
-            more = self._count - self._MOST_TOLD
-            print(
-                f"detection: {self._name}: left out: {more} more keyframes ({self._count} in all)",
-                flush=True,
-            )
-
-
-def _timed_frames(source: Source, source_fps: float | None) -> tuple[Iterable, str]:
-    """The source as (seconds, frame), and what it is called."""
-    if isinstance(source, bool) or source is None:
-        raise errors.InputError(f"{source!r} is no video, folder, camera, array or iterable.")
-    default = "frames"
-    if isinstance(source, str | os.PathLike):
-        pictures = sources.pictures_of_folder(os.fspath(source))
-        if not pictures:
-            raise errors.InputError(
-                f"{os.fspath(source)}: no pictures in this folder; call the detector for each "
-                "video of a folder."
-            )
-        default = os.path.basename(os.path.normpath(source))
-        return sources.frames_of_folder(pictures, _needed(source_fps)), default
-    if isinstance(source, np.ndarray):
-        return sources.at_rate(source, _needed(source_fps)), default
-    if not isinstance(source, Iterable):
-        raise errors.InputError(f"{source!r} is no video, folder, camera, array or iterable.")
-    frames = iter(source)
-    first = next(frames, None)
-    if first is None:
-        raise errors.InputError("The source has no frames.")
-    frames = itertools.chain([first], frames)
-    if isinstance(first, tuple):
-        return frames, default
-    return sources.at_rate(frames, _needed(source_fps)), default
-
-
-def _needed(source_fps: float | None) -> float:
-    if source_fps is None or not 0 < source_fps <= 1000:
-        raise errors.InputError(
-            f"source_fps must be the source's frames per second, up to 1000, not {source_fps}."
-        )
-    return source_fps

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from object_detection_ext import devices, errors, files, input_types
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import label_maps
 
 _INPUT = input_types.INPUT
 _BOXES = input_types.BOXES
@@ -213,7 +213,7 @@ def load_saved_model(
 
     Raises:
       ModelError: if it is no SavedModel, does not take clips, or something needed is unknown.
-      annotations.AnnotationError: if the label map is not readable.
+      faults.AnnotationError: if the label map is not readable.
     """
     check_saved_model(path)
     description = input_types.ClipDescription.of_saved_model(path)
@@ -290,7 +290,7 @@ def _label_map(path: str, given: str | None) -> dict[int, str]:
         raise ModelError(
             f"{path} holds no label map; give one: label_map, or --label_map on the command line."
         )
-    return annotations.read_label_map(given or own)
+    return label_maps.read_label_map(given or own)
 
 
 def _input_spec(path: str, signature):
@@ -398,7 +398,7 @@ def load_checkpoint(
         fps=_clip_rate(pipeline_config, fps or description.fps),
         frame_size=description.frame_size,
         short_side=description.short_side,
-        label_map=annotations.read_label_map(names),
+        label_map=label_maps.read_label_map(names),
         outputs=module.__call__.get_concrete_function().structured_outputs,
         takes_batches=True,
         takes_boxes=takes_boxes,

@@ -5,7 +5,6 @@ Boxes are [ymin, xmin, ymax, xmax], normalized. Shapes: P people of a keyframe, 
 of Tx units, t h w cells of the feature map.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -13,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import errors, files, json_text
-from object_detection_ext.data import annotations
+from object_detection_ext import errors, json_text
+from object_detection_ext.ava import writer
 from object_detection_ext.visualization import attention as attention_lib
 
 _COLUMNS = (
@@ -124,21 +123,25 @@ def to_dataframe(keyframes: Iterable[Keyframe]):
     return frame.astype({"track": "Int64"})
 
 
-def write_ava_csv(path: str | os.PathLike, keyframes: Iterable[Keyframe]) -> int:
+def write_ava_csv(
+    path: str | os.PathLike, keyframes: Iterable[Keyframe], offset: float = 0.0
+) -> int:
     """Writes detections as `evaluation.ava_ap` reads them and returns the number of rows.
 
     Rows: video_id,timestamp,x1,y1,x2,y2,action_id,score. An existing file is replaced when the new
     one is complete.
+
+    Args:
+      path: of the file.
+      keyframes: what was detected.
+      offset: seconds that are added to the keyframes' times.
     """
-    count = 0
-    with files.replaced_when_complete(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with writer.writing(path) as ava_rows:
         for row in rows(keyframes):
-            time = annotations.format_timestamp(round(row["time"], 6))
-            box = (f"{row[side]:.4f}" for side in ("xmin", "ymin", "xmax", "ymax"))
-            writer.writerow([row["video"], time, *box, row["action_id"], f"{row['score']:.4f}"])
-            count += 1
-    return count
+            box = [row[side] for side in ("ymin", "xmin", "ymax", "xmax")]
+            time = row["time"] + offset
+            ava_rows.detection(row["video"], time, box, row["action_id"], row["score"])
+    return ava_rows.num_rows
 
 
 def to_json(keyframe: Keyframe) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_reader, video_windows
 from object_detection_ext.inference import model as model_lib
 
 DEFAULT_CLIPS_PER_STRETCH = 16
@@ -40,7 +40,7 @@ def check(model: model_lib.ClipModel) -> None:
 
 def plan(
     times: Sequence[float], num_frames: int, fps: float, clips_per_stretch: int
-) -> list[tuple[video_reader.Window, np.ndarray]]:
+) -> list[tuple[video_windows.Window, np.ndarray]]:
     """Groups keyframes into stretches.
 
     Args:
@@ -54,7 +54,7 @@ def plan(
       where the clip of each keyframe begins in it, in frames. Keyframes whose clips do not touch
       are not put together.
     """
-    offsets = video_reader.clip_offsets(num_frames, fps)
+    offsets = video_windows.clip_offsets(num_frames, fps)
     groups: list[list[float]] = []
     for time in times:
         is_near = groups and (time - groups[-1][-1]) * fps < num_frames
@@ -68,7 +68,7 @@ def plan(
         length = -(-(starts[-1] + num_frames) // _WHOLE_STRIDES) * _WHOLE_STRIDES
         grid = group[0] + offsets[0] + np.arange(length) / fps
         keyframes = tuple(int(start) + num_frames // 2 for start in starts)
-        stretches.append((video_reader.Window(grid, keyframes), starts))
+        stretches.append((video_windows.Window(grid, keyframes), starts))
     return stretches
 
 
@@ -101,7 +101,7 @@ def results(
     clips_per_stretch: int = DEFAULT_CLIPS_PER_STRETCH,
     start_seconds: float = 0.0,
 ) -> Iterator[
-    tuple[float, dict[str, np.ndarray] | None, np.ndarray | None, video_reader.Problem | None]
+    tuple[float, dict[str, np.ndarray] | None, np.ndarray | None, video_windows.Problem | None]
 ]:
     """Yields (time, detections, keyframe's picture, problem) of each keyframe.
 

@@ -8,9 +8,9 @@ Shapes: T frames of a clip, N frames of a source, H W pixels.
 
 import collections
 import glob
+import itertools
 import os
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +18,16 @@ import cv2
 import numpy as np
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import (
+    frame_folders,
+    timed_pictures,
+    video_files,
+    video_info,
+    video_probe,
+    video_reader,
+    video_times,
+    video_windows,
+)
 
 # The model's own resizer takes single pixels of frames that are larger than this, which flickers.
 _MUCH_LARGER = 1.5
@@ -30,13 +39,14 @@ _ARE_RESULTS = (
 
 TimedFrame = tuple[float, np.ndarray]
 
-PICTURE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
-
-def keyframe_times(info: video_reader.VideoInfo, every_seconds: float) -> list[float]:
+def keyframe_times(info: video_info.VideoInfo, every_seconds: float) -> list[float]:
     """Returns 0, `every_seconds`, 2 `every_seconds`, ... up to the end of the video."""
-    # Where the header does not tell, the packets do.
-    duration = info.duration or video_reader.last_picture_end(info) or 0.0
+    # What was lost with the end of a file is asked for, and so is what is there beyond the length
+    # that its header says.
+    duration, end = info.duration or 0.0, video_probe.extent(info).end or 0.0
+    if end > duration + (video_times.LENGTH_TOLERANCE if duration else 0.0):
+        duration = end
     return [
         index * every_seconds
         for index in range(max(1, int(np.ceil(duration / every_seconds - 1e-6))))
@@ -93,13 +103,13 @@ def clips_of_frames(
       errors.InputError: for a frame that is not uint8 [H, W, 3] of the first one's size, seconds
         that do not ascend, or no frame at all.
     """
-    offsets = video_reader.clip_offsets(num_frames, fps)
+    offsets = video_windows.clip_offsets(num_frames, fps)
     checked = _checked(frames)
     current = next(checked, None)
     if current is None:
         raise errors.InputError("The source has no frames.")
     first, interval, index = current.time, 0.0, 0
-    waiting: collections.deque[video_reader.PartialWindow] = collections.deque()
+    waiting: collections.deque[video_windows.PartialWindow] = collections.deque()
 
     def payload(frame):
         if frame.payload is None:
@@ -114,8 +124,8 @@ def clips_of_frames(
         # The last frame is shown for as long as the one before it; rounding adds no keyframe.
         end = np.inf if upcoming is not None else current.time + max(interval - 1e-6, 1e-9)
         while (keyframe := first + index * every_seconds) + offsets[0] <= limit and keyframe < end:
-            window = video_reader.Window(keyframe + offsets, (num_frames // 2,))
-            waiting.append(video_reader.PartialWindow(window))
+            window = video_windows.Window(keyframe + offsets, (num_frames // 2,))
+            waiting.append(video_windows.PartialWindow(window))
             index += 1
         for window in waiting:
             window.take(current, upcoming, limit, payload)
@@ -129,7 +139,7 @@ def clips_of_frames(
         current = upcoming
 
 
-def _checked(frames: Iterable[TimedFrame]) -> Iterator[video_reader.TimedPicture]:
+def _checked(frames: Iterable[TimedFrame]) -> Iterator[timed_pictures.TimedPicture]:
     shape, before = None, -np.inf
     for number, (seconds, frame) in enumerate(frames):
         frame = np.asarray(frame)
@@ -147,7 +157,7 @@ def _checked(frames: Iterable[TimedFrame]) -> Iterator[video_reader.TimedPicture
                 f"Frame {number} is at {seconds:g} s, which is not after {before:g} s."
             )
         before = seconds
-        yield video_reader.TimedPicture(float(seconds), frame, False)
+        yield timed_pictures.TimedPicture(float(seconds), frame, False)
 
 
 def at_rate(frames: Iterable[np.ndarray], fps: float) -> Iterator[TimedFrame]:
@@ -159,7 +169,7 @@ def at_rate(frames: Iterable[np.ndarray], fps: float) -> Iterator[TimedFrame]:
 def pictures_of_folder(folder: str) -> list[str]:
     """The pictures in a folder, by name, numbers as people count ("9" before "10")."""
     return sorted(
-        (entry.path for entry in os.scandir(folder) if _has(entry.name, PICTURE_EXTENSIONS)),
+        (entry.path for entry in os.scandir(folder) if frame_folders.is_picture(entry.name)),
         key=_natural,
     )
 
@@ -180,7 +190,7 @@ def frames_of_folder(paths: Sequence[str], fps: float) -> Iterator[TimedFrame]:
     last, missing, problem = None, 0, None
     for number, path in enumerate(paths):
         try:
-            frame = read_picture(path)
+            frame = frame_folders.read_picture(path)
         except errors.InputError as error:
             print(f"detection: left out: {error}", flush=True)
             missing, problem = missing + 1, problem or error
@@ -194,22 +204,61 @@ def frames_of_folder(paths: Sequence[str], fps: float) -> Iterator[TimedFrame]:
     yield from ((after / fps, last) for after in range(len(paths) - missing, len(paths)))
 
 
-def read_picture(path: str) -> np.ndarray:
-    """A picture file as uint8 [H, W, 3] RGB. Raises errors.InputError if it cannot be read."""
-    from PIL import Image
+def timed_frames(source: Any, source_fps: float | None) -> tuple[Iterable, str]:
+    """A source of frames as (seconds, frame), and what it is called.
 
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    # Pillow raises OSError, and what its decoders stumble over in a damaged file.
-    except (
-        OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError
-    ) as error:  # fmt: skip
-        raise errors.InputError(f"{path}: cannot be read as a picture ({error}).") from None
+    Args:
+      source: a folder of pictures, frames, or (seconds, frame) already.
+      source_fps: frames per second of a source that has no times.
+
+    Raises:
+      errors.InputError: if it is none of these, or has no frame.
+    """
+    if isinstance(source, bool) or source is None:
+        raise errors.InputError(f"{source!r} is no video, folder, camera, array or iterable.")
+    default = "frames"
+    if isinstance(source, str | os.PathLike):
+        pictures = pictures_of_folder(os.fspath(source))
+        if not pictures:
+            raise errors.InputError(
+                f"{os.fspath(source)}: no pictures in this folder; call the detector for each "
+                "video of a folder."
+            )
+        default = os.path.basename(os.path.normpath(source))
+        return frames_of_folder(pictures, _needed(source_fps)), default
+    if isinstance(source, np.ndarray):
+        return at_rate(source, _needed(source_fps)), default
+    if not isinstance(source, Iterable):
+        raise errors.InputError(f"{source!r} is no video, folder, camera, array or iterable.")
+    frames = iter(source)
+    first = next(frames, None)
+    if first is None:
+        raise errors.InputError("The source has no frames.")
+    frames = itertools.chain([first], frames)
+    if isinstance(first, tuple):
+        return frames, default
+    return at_rate(frames, _needed(source_fps)), default
 
 
-def find_videos(inputs: Sequence[str], excluded: str | None = None) -> list[str]:
-    """Video files by path, pattern or folder (all that are below it), each once, in order.
+def _needed(source_fps: float | None) -> float:
+    if source_fps is None or not 0 < source_fps <= 1000:
+        raise errors.InputError(
+            f"source_fps must be the source's frames per second, up to 1000, not {source_fps}."
+        )
+    return source_fps
+
+
+def is_video(source: Any) -> bool:
+    """Whether a source is a video: the path of a file, or what is known of a file or a folder."""
+    if isinstance(source, video_info.VideoInfo):
+        return True
+    return isinstance(source, str | os.PathLike) and not os.path.isdir(source)
+
+
+def find_videos(
+    inputs: Sequence[str], excluded: str | None = None, frames_fps: float = 0.0
+) -> list[str]:
+    """Videos by path, pattern or folder (all that are below it), each once, in order.
 
     Hidden files and folders below a folder are left out.
 
@@ -217,6 +266,7 @@ def find_videos(inputs: Sequence[str], excluded: str | None = None) -> list[str]
       inputs: paths and patterns.
       excluded: a folder whose videos are taken for results: folders are not searched below it, and
         patterns do not find what lies in it. A path finds its file in any case.
+      frames_fps: frames per second of folders of numbered frames; 0 where these are not videos.
 
     Raises:
       errors.InputError: for an input that gives no video.
@@ -224,38 +274,55 @@ def find_videos(inputs: Sequence[str], excluded: str | None = None) -> list[str]
     excluded = None if excluded is None else os.path.realpath(excluded)
     found: dict[str, str] = {}
     for each in inputs:
-        if os.path.isdir(each):
-            paths = _videos_below(each, excluded)
+        if os.path.isdir(each) and not (frames_fps and _holds_frames(each)):
+            paths = _videos_below(each, excluded, frames_fps)
         elif os.path.exists(each) or not glob.has_magic(each):
             # What is not there is told when its turn comes: the others are done all the same.
             paths = [each]
         else:
-            paths = _videos_of_pattern(each, excluded)
+            paths = _videos_of_pattern(each, excluded, frames_fps)
         for path in paths:
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
 
-def _videos_below(folder: str, excluded: str | None) -> list[str]:
-    if os.path.realpath(folder) == excluded:
+def _holds_frames(folder: str) -> bool:
+    return video_files.is_frame_folder(os.listdir(folder))
+
+
+def _videos_below(folder: str, excluded: str | None, frames_fps: float) -> list[str]:
+    real = os.path.realpath(folder)
+    if real == excluded:
         raise errors.InputError(f"{folder}: {_ARE_RESULTS}.")
-    paths = []
-    for below, folders, names in os.walk(folder):
-        # In place: `os.walk` goes on into what is left.
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(os.path.join(below, name)) != excluded
-        ]
-        paths += [os.path.join(below, name) for name in names if _has(name, video_files.EXTENSIONS)]
+    if not _is_within(excluded, real):
+        excluded = None
+    paths = [
+        path
+        for path, is_folder in video_files.found(folder)
+        if (frames_fps if is_folder else video_files.is_video_name(os.path.basename(path)))
+        and not _is_within(path, excluded)
+    ]
     if not paths:
         extensions = " ".join(sorted(video_files.EXTENSIONS))
-        raise errors.InputError(f"{folder}: no video in this folder ({extensions}).")
+        hint = "" if frames_fps else "; numbered frames are videos with --frames_fps"
+        raise errors.InputError(f"{folder}: no video in this folder ({extensions}{hint}).")
     return sorted(paths, key=_natural)
 
 
-def _videos_of_pattern(pattern: str, excluded: str | None) -> list[str]:
-    fitting = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+def _is_within(path: str | None, folder: str | None) -> bool:
+    return (
+        path is not None
+        and folder is not None
+        and (os.path.realpath(path) + os.sep).startswith(folder + os.sep)
+    )
+
+
+def _videos_of_pattern(pattern: str, excluded: str | None, frames_fps: float) -> list[str]:
+    fitting = [
+        path
+        for path in glob.glob(pattern, recursive=True)
+        if os.path.isfile(path) or (frames_fps and os.path.isdir(path) and _holds_frames(path))
+    ]
     if not fitting:
         raise errors.InputError(f"{pattern}: nothing fits this pattern.")
     paths = [path for path in fitting if os.path.realpath(os.path.dirname(path) or ".") != excluded]
@@ -283,7 +350,10 @@ def ids_of(paths: Sequence[str]) -> list[str]:
 
 def _told_apart(paths: Sequence[str]) -> list[tuple[list[str], str]]:
     """As many of the last folders and the name as are needed, and the extension if it is too."""
-    split = [os.path.splitext(os.path.normpath(path)) for path in paths]
+    split = [
+        (path, "") if os.path.isdir(path) else os.path.splitext(path)
+        for path in map(os.path.normpath, paths)
+    ]
     stems = collections.Counter(stem for stem, _ in split)
     # v1.mp4 beside v1.mov: only the extension differs, and no folder would tell them apart.
     endings = [extension if stems[stem] > 1 else "" for stem, extension in split]
@@ -307,10 +377,6 @@ def _told_apart(paths: Sequence[str]) -> list[tuple[list[str], str]]:
             ]
         for index in longer:
             used[index] += 1
-
-
-def _has(name: str, extensions: Iterable[str]) -> bool:
-    return name.lower().endswith(tuple(extensions)) and not name.startswith(".")
 
 
 def _natural(path: str) -> list:

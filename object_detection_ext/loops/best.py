@@ -19,14 +19,16 @@ import tensorflow as tf
 from google.protobuf import text_format
 
 from object_detection_ext import errors
-from object_detection_ext.checkpoints import files, holding
-from object_detection_ext.loops.messages import say
+from object_detection_ext import files as file_systems
+from object_detection_ext.checkpoints import class_names, files, holding
 from object_detection_ext.loops.metric_names import Metric, label
+from object_detection_ext.messages import say
 
 FOLDER = "best"
 RECORD = "best.json"
 _STATE = "checkpoint"
-_PIPELINE = "pipeline.config"
+# What says which model it is, and what its classes are called.
+_BESIDE = ("pipeline.config", class_names.KEPT_LABEL_MAP)
 _NUMBER = re.compile(r"\d+$")
 
 
@@ -188,7 +190,8 @@ class BestCheckpoint:
         if name is None:
             return f"{shown} (so none is kept as the best; --best_metric can name another scalar)"
         value, goal = float(metrics[name]), self._metric.goal_of(name)
-        if step == self._record.step:
+        # After going back from a divergence, a step may be another model than before.
+        if step == self._record.step and value == self._record.value:
             self._write(dataclasses.replace(self._record, last_evaluated_step=step))
         elif _is_better(value, self._record.value, goal):
             self._keep(checkpoint, step, name, metrics)
@@ -203,10 +206,11 @@ class BestCheckpoint:
         # Whoever is killed while the files come has said that they do not count.
         self._write(dataclasses.replace(old, to_remove=(*old.to_remove, name)))
         holding.link(checkpoint, os.path.join(self.folder, name))
-        pipeline = os.path.join(self._model_dir, _PIPELINE)
-        if tf.io.gfile.exists(pipeline):
-            with tf.io.gfile.GFile(pipeline) as file:
-                self._replace(_PIPELINE, file.read())
+        for beside in _BESIDE:
+            path = os.path.join(self._model_dir, beside)
+            if tf.io.gfile.exists(path):
+                with tf.io.gfile.GFile(path) as file:
+                    self._replace(beside, file.read())
         new = Record(
             evaluated_on=old.evaluated_on,
             metric=metric,
@@ -266,10 +270,7 @@ class BestCheckpoint:
 
     def _replace(self, name: str, text: str) -> None:
         """Writes a file beside its place and renames it."""
-        path = os.path.join(self.folder, name)
-        with tf.io.gfile.GFile(f"{path}.new", "w") as file:
-            file.write(text)
-        tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
+        file_systems.write_text(os.path.join(self.folder, name), text)
 
 
 def _has_state(folder: str) -> bool:

@@ -22,7 +22,7 @@ from object_detection_ext import errors
 from object_detection_ext.checkpoints import files, holding
 from object_detection_ext.loops import best as best_lib
 from object_detection_ext.loops import metric_names, stopping
-from object_detection_ext.loops.messages import heartbeat, info_logs, say
+from object_detection_ext.messages import heartbeat, info_logs, say
 from object_detection_ext.progress import format_seconds
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -307,7 +307,7 @@ class _Newest:
         self._folder = folder
         self._has_weights = has_weights
         self._seen: object = None
-        self._taken: str | None = None
+        self._taken: tuple[str, int] | None = None
         self._said: set[str] = set()
 
     def look(self) -> files.Contents | None:
@@ -322,9 +322,13 @@ class _Newest:
             self.damage = error
             self._say_once(f"WARNING: {error}")
             return None
-        if contents is None or contents.prefix == self._taken or not self._has_weights(contents):
+        if contents is None or not self._has_weights(contents):
             return None
-        self._taken = contents.prefix
+        # A training that has gone back writes other checkpoints under the names of earlier ones.
+        taken = (contents.prefix, _modified(contents.prefix))
+        if taken == self._taken:
+            return None
+        self._taken = taken
         return contents
 
     def _stamp(self):
@@ -378,3 +382,11 @@ def ended_by_signals(what: str, best_folder: str, hint: str = "") -> Iterator[No
 
     with listener.handler(end):
         yield
+
+
+def _modified(prefix: str) -> int:
+    """When a checkpoint was written, in ns; 0 if it is gone."""
+    try:
+        return tf.io.gfile.stat(f"{prefix}.index").mtime_nsec
+    except tf.errors.NotFoundError:
+        return 0

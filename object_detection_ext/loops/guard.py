@@ -29,7 +29,6 @@ _STEPS_AT_THE_END = 2
 # Root mean square of the trainable weights. Where activations are about 1, so are weights, and
 # mostly far less.
 _MAX_WEIGHTS = 1000.0
-_MAX_LISTED = 10
 
 
 class Step(NamedTuple):
@@ -189,9 +188,3 @@ def saved_variables(checkpoint: tf.train.Checkpoint) -> list[tf.Variable]:
     ]
     found = [item for item in objects if isinstance(item, tf.Variable)] + slots
     return list({id(variable): variable for variable in found}.values())
-
-
-def describe_variables(names: list[str]) -> str:
-    """The first names, and how many more."""
-    rest = len(names) - _MAX_LISTED
-    return ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")

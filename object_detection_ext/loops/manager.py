@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 from object_detection import model_lib_v2
 
-from object_detection_ext import errors
-
-_NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
+from object_detection_ext import errors, files
 
 
 class SaveError(errors.ReportedError):
@@ -88,16 +86,10 @@ def remove_unfinished(folder: str, prefix: str) -> None:
             tf.io.gfile.remove(path)
 
 
-def is_no_space(error: BaseException) -> bool:
-    """Whether an error says that a file could not be written for want of room."""
-    return any(text in str(error) for text in _NO_SPACE)
-
-
 def describe(error: Exception) -> str:
     """One line of an error of writing: without the op that failed and its Python traceback."""
-    for text in _NO_SPACE:
-        if text in str(error):
-            return text
+    if files.is_of_the_disk(error):
+        return files.words_of_the_disk(str(error))
     lines = str(getattr(error, "message", error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 

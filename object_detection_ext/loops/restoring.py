@@ -17,7 +17,8 @@ from object_detection import model_lib_v2
 from object_detection.protos import optimizer_pb2
 
 from object_detection_ext import errors
-from object_detection_ext.checkpoints import files
+from object_detection_ext import files as file_systems
+from object_detection_ext.checkpoints import files, model_variables
 
 NOTE = "restored_after_divergence.json"
 FACTOR = 0.5
@@ -38,7 +39,10 @@ def last_good(model_dir: str, last_healthy: int) -> str | None:
     """
     for prefix in files.listed(model_dir):
         contents = _read(prefix)
-        if contents and files.step_of(prefix) < last_healthy and not contents.non_finite:
+        # At step 0 a model may have no variables yet: going back there would be a new start.
+        if contents is None or contents.non_finite or not model_variables.of_contents(contents):
+            continue
+        if files.step_of(prefix) < last_healthy:
             return prefix
     return None
 
@@ -74,10 +78,7 @@ def note(model_dir: str, diverged_at: int, restored_step: int) -> None:
         "restored_step": restored_step,
         "learning_rate_factor": FACTOR,
     }
-    path = os.path.join(model_dir, NOTE)
-    with tf.io.gfile.GFile(f"{path}.new", "w") as file:
-        file.write(json.dumps(facts, indent=2) + "\n")
-    tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
+    file_systems.write_text(os.path.join(model_dir, NOTE), json.dumps(facts, indent=2) + "\n")
 
 
 def halve_learning_rate(optimizer: optimizer_pb2.Optimizer) -> None:

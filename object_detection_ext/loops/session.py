@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from object_detection_ext import errors
+from object_detection_ext import errors, files, listing
 from object_detection_ext.loops import (
     guard,
     instruments,
@@ -21,7 +21,7 @@ from object_detection_ext.loops import (
     stopping,
     train_progress,
 )
-from object_detection_ext.loops.messages import heartbeat, say
+from object_detection_ext.messages import heartbeat, say
 
 # After a signal no batch reaches the model any more. So long after the last step's end, nothing
 # changes the variables.
@@ -101,6 +101,8 @@ class Session:
         self._manager: manager.Manager | None = None
         self._log = train_progress.StockLog()
         self._save_is_due = self._evaluation_is_due = self._is_evaluating = False
+        # After the last step everything is saved; the stock loop takes seconds to end.
+        self._is_over = False
         self._stop_heartbeat: Callable[[], None] = lambda: None
         # Who has it decides what is saved: the main thread between calls, or who handles a signal.
         self._decision = threading.Lock()
@@ -133,7 +135,7 @@ class Session:
                 yield
             except tf.errors.OpError as error:
                 # The stock loop's event files are on the same disk.
-                if not manager.is_no_space(error):
+                if not files.is_of_the_disk(error):
                     raise
                 raise manager.SaveError(
                     f"Training cannot write its files: {manager.describe(error)}. "
@@ -159,7 +161,9 @@ class Session:
                 self._after_steps(step, self.clock.end_call())
         elif of_run.latest_checkpoint is None:
             self._save(step)
-        self.clock.begin_call()
+        self._is_over = step >= self._plan.total
+        if not self._is_over:
+            self.clock.begin_call()
 
     def _after_steps(self, step: int, times: step_clock.CallTimes | None) -> None:
         self._stop_heartbeat()
@@ -172,7 +176,8 @@ class Session:
         finally:
             last = self.guard.last
             loss = self._log.loss if last is None else last.losses[guard.TOTAL]
-            self._progress.update(step, loss, times)
+            # What steps do not report, such as the wait for input, is not known.
+            self._progress.update(step, loss, times if self._plan.reports_steps else None)
         is_signalled = self._received() is not None
         self._save_is_due |= self._plan.is_saved(step) or is_signalled
         self._evaluation_is_due |= self._plan.is_evaluated(step)
@@ -187,19 +192,23 @@ class Session:
         self._check_variables(step)
         prefix = self._manager.write()
         self._save_is_due = False
-        if self._evaluation_is_due and self._received() is None:
-            self._evaluation_is_due, self._is_evaluating = False, True
-            try:
+        if not self._evaluation_is_due:
+            return
+        # Before the look at the signal: one that comes after it ends the evaluation.
+        self._is_evaluating = True
+        try:
+            if self._received() is None:
+                self._evaluation_is_due = False
                 with self._time.pause():
                     self._plan.on_checkpoint(prefix, step)
-            finally:
-                self._is_evaluating = False
+        finally:
+            self._is_evaluating = False
 
     def _check_variables(self, step: int) -> None:
         bad = guard.non_finite_variables(self._manager.checkpoint)
         if not bad:
             return
-        names = guard.describe_variables(bad)
+        names = listing.in_line(bad)
         if step == self._plan.done:
             raise errors.InputError(
                 f"Not all variables that training starts from are finite: {names}. "
@@ -217,7 +226,8 @@ class Session:
     def _on_signal(self, number: int) -> None:
         """Handles the first signal, in a thread of its own."""
         listener = stopping.active()
-        if self._is_evaluating or not self.clock.has_begun or not self._plan.can_save_alone:
+        has_nothing_to_save = self._is_evaluating or self._is_over or not self.clock.has_begun
+        if has_nothing_to_save or not self._plan.can_save_alone:
             listener.end_process(number, self._resume(number))
         name = signal.Signals(number).name
         say(f"training: {name}: this step ends, and a checkpoint is written; again: at once")

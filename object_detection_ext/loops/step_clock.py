@@ -62,7 +62,9 @@ class StepClock:
 
     def arrive(self, replica: int) -> None:
         """A batch has arrived at a replica; it passes when this returns."""
-        with self._gate:
+        # Replicas that have passed wait for this one: it must not wait for the gate.
+        is_awaited = self._arrived[replica] < max(self._arrived.values(), default=0)
+        with contextlib.nullcontext() if is_awaited else self._gate:
             # The first batch of all comes when the graph is built, which is not a wait for input.
             if replica == 0 and self._arrived and self._step_began is not None:
                 self._wait += max(0.0, self._now() - self._step_began)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from object_detection_ext import errors
-from object_detection_ext.loops.messages import say
+from object_detection_ext.messages import say
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # What ends the listening thread; no signal has this number.

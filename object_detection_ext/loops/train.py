@@ -15,9 +15,9 @@ from object_detection import model_lib_v2
 from object_detection.protos import pipeline_pb2
 
 from object_detection_ext import errors
-from object_detection_ext.checkpoints import files, matching
+from object_detection_ext.checkpoints import files, matching, model_variables
 from object_detection_ext.loops import batch_clips, guard, restoring, session, stopping
-from object_detection_ext.loops.messages import say
+from object_detection_ext.messages import say
 
 # Steps in one call of the stock loop's tf.function; it logs and writes scalars after each call. One
 # step a call traces the step once, more trace it twice, and a trace takes half a minute; many steps
@@ -45,7 +45,7 @@ def wrap_train_loop(
     is_video_pipeline: Callable,
     check_checkpoint: Callable,
 ) -> Callable:
-    """Surrounds `model_lib_v2.train_loop`; its arguments and some more.
+    """Surrounds `model_lib_v2.train_loop`; its arguments, by keyword after `use_tpu`, and more.
 
     Args:
         stock_train_loop: the stock function.
@@ -62,10 +62,10 @@ def wrap_train_loop(
         config_override=None,
         train_steps=None,
         use_tpu=False,
+        *,
         checkpoint_every_n=1000,
         checkpoint_max_to_keep=7,
         record_summaries=True,
-        *,
         keep_checkpoint_every_n_hours: float | None = None,
         on_nan: str = STOP,
         find_explosions: bool = True,
@@ -105,10 +105,13 @@ def wrap_train_loop(
         if is_video and (use_tpu or not record_summaries):
             # The pictures are drawn in Python, which a TPU cannot call.
             config_override = _without_pictures(config_override)
-        if tf.train.latest_checkpoint(model_dir) is None:
+        # Not what the `checkpoint` file says: where that is cut off, or names what is gone,
+        # training would start again and overwrite what is there.
+        newest = files.newest_whole(model_dir, say)
+        if newest is None:
             check_checkpoint(pipeline, pipeline_config_path)
         else:
-            _check_resumed(pipeline, pipeline_config_path, model_dir)
+            _check_resumed(pipeline, pipeline_config_path, model_dir, newest)
         strategy = tf.distribute.get_strategy()
         plan = session.Plan(
             done=files.step_of_newest(model_dir),
@@ -149,12 +152,14 @@ def wrap_train_loop(
 
 
 def _check_resumed(
-    pipeline: pipeline_pb2.TrainEvalPipelineConfig, path: str, model_dir: str
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig,
+    path: str,
+    model_dir: str,
+    contents: files.Contents,
 ) -> None:
-    """Has the stock loop resume from the newest whole checkpoint, if it belongs to the model."""
-    contents = files.newest_whole(model_dir, say)
+    """Has the stock loop resume from this checkpoint, if it belongs to the model."""
     # At step 0 the model has no variables yet, but where moving averages are kept.
-    if files.step_of(contents.prefix) > 0 or matching.of_contents(contents):
+    if files.step_of(contents.prefix) > 0 or model_variables.of_contents(contents):
         files.check_finite(contents)
         matching.check(pipeline, contents, path)
     files.make_newest(model_dir, contents.prefix, say)
@@ -190,8 +195,9 @@ def _train(
     step = files.step_of(good)
     say(f"training: {text}")
     say(f"training: back to '{good}' (step {step}), with half the learning rate")
-    restoring.note(model_dir, diverged.step.number, step)
     files.make_newest(model_dir, good, say)
+    # After that: a run that is killed in between has not gone back yet, and may.
+    restoring.note(model_dir, diverged.step.number, step)
     try:
         _run(run, dataclasses.replace(plan, done=step), is_halved=True)
     except guard.Diverged as error:

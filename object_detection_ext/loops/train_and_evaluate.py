@@ -11,13 +11,15 @@ import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 
 import tensorflow as tf
+from object_detection.protos import pipeline_pb2
 
 from object_detection_ext.checkpoints import files, holding
 from object_detection_ext.loops import best as best_lib
 from object_detection_ext.loops import evaluate, stopping
-from object_detection_ext.loops.messages import say
+from object_detection_ext.messages import say
 
 _SECONDS_TO_END = 30.0
 
@@ -29,6 +31,7 @@ def wrap_train_loop(
     read_pipeline: Callable,
     check_checkpoint: Callable,
     has_weights: Callable[[files.Contents], bool],
+    check_input: Callable[[pipeline_pb2.TrainEvalPipelineConfig, str], None],
 ) -> Callable:
     """Lets a train loop evaluate too; same arguments and a few more.
 
@@ -38,6 +41,7 @@ def wrap_train_loop(
         read_pipeline: see there.
         check_checkpoint: see `evaluate.wrap_eval_continuously`.
         has_weights: see there.
+        check_input: takes a pipeline and its path; raises if it cannot be evaluated on its data.
     """
 
     @functools.wraps(train_loop)
@@ -60,6 +64,9 @@ def wrap_train_loop(
             return train_loop(*arguments, **kwargs)
         every = eval_every_n or kwargs.get("checkpoint_every_n", 1000)
         pipeline = read_pipeline(pipeline_config_path, config_override)
+        # In a thread, as evaluation will be: it has the strategy of evaluation, not of training.
+        with futures.ThreadPoolExecutor(1) as thread:
+            thread.submit(check_input, pipeline, pipeline_config_path).result()
         best = evaluate.open_best(pipeline, model_dir, best_metric, best_metric_goal)
         paused = PausedEvaluation(
             functools.partial(
@@ -166,7 +173,8 @@ class PausedEvaluation:
             evaluations = "1 evaluation" if count == 1 else f"{count} evaluations in a row"
             raise stopping.StopTraining(
                 f"{evaluations} without gain (--stop_after_evals_without_gain="
-                f"{self._stop_after}); best: {self._best.describe()}, kept in {self._best.folder}"
+                f"{self._stop_after}); best: {self._best.describe() or 'none'}, kept in "
+                f"{self._best.folder}"
             )
 
     def close(self) -> None:

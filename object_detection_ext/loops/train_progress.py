@@ -11,7 +11,7 @@ import tensorflow as tf
 from object_detection import model_lib_v2
 
 from object_detection_ext.loops import step_clock
-from object_detection_ext.loops.messages import info_logs, say
+from object_detection_ext.messages import info_logs, say
 from object_detection_ext.progress import format_seconds
 
 _REPORT_SECONDS = 5.0
@@ -126,13 +126,13 @@ class Progress:
             loss: of the last one; None if it is not known.
             times: of the call; None if it was not measured, as the first one.
         """
+        now = self._clock.monotonic()
         if times is not None:
-            self._write_scalars(step, times)
+            self._write_scalars(step, times, now)
             self._since_report = step_clock.CallTimes(
                 self._since_report.seconds + times.seconds,
                 self._since_report.input_wait + times.input_wait,
             )
-        now = self._clock.monotonic()
         if self._first is None:
             # The first steps hold the compilation: no measure of what comes.
             self._first = (step, now)
@@ -142,7 +142,7 @@ class Progress:
         self._last_step = step
         if now - self._last_report < _REPORT_SECONDS and step < self._total:
             return
-        seconds = (now - self._first[1]) / max(1, step - self._first[0])
+        seconds = self._seconds_a_step(step, now)
         left = format_seconds(seconds * (self._total - step))
         say(
             f"training: step {step} of {self._total}{_loss(loss)}, {seconds:.2f} s a step"
@@ -150,6 +150,11 @@ class Progress:
         )
         self._last_report, self._reported_step = now, step
         self._since_report = step_clock.CallTimes(0.0, 0.0)
+
+    def _seconds_a_step(self, step: int, now: float) -> float:
+        """The mean since the first step."""
+        first_step, first_time = self._first
+        return (now - first_time) / max(1, step - first_step)
 
     def _rates(self, step: int) -> str:
         """Clips per second and the wait for input, since the line before."""
@@ -159,11 +164,14 @@ class Progress:
         clips = (step - self._reported_step) * self._batch_size
         return f", {clips / seconds:.3g} clips/s, {wait / seconds:.0%} waiting for input"
 
-    def _write_scalars(self, step: int, times: step_clock.CallTimes) -> None:
+    def _write_scalars(self, step: int, times: step_clock.CallTimes, now: float) -> None:
         clips = (step - self._last_step) * self._batch_size
         seconds = max(times.seconds, 1e-9)
         tf.summary.scalar("clips_per_sec", clips / seconds, step=step)
         tf.summary.scalar("input_wait_share", min(1.0, times.input_wait / seconds), step=step)
+        if self._first is not None:
+            left = self._seconds_a_step(step, now) * (self._total - step)
+            tf.summary.scalar("seconds_left", left, step=step)
 
 
 def _loss(loss: float | None) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.ava import time_offsets
+from object_detection_ext.data import video_files, video_info, video_reader, video_windows
 from object_detection_ext.report.examples import Example
 from object_detection_ext.visualization import drawing
 
@@ -40,24 +41,38 @@ class Pictures:
     notes: list[str] = field(default_factory=list)
 
 
-def cut(examples: Iterable[Example], folder: str, report: Report | None = None) -> Pictures:
+def cut(
+    examples: Iterable[Example],
+    folder: str,
+    report: Report | None = None,
+    frames_fps: float = 0.0,
+    offsets: time_offsets.TimeOffsets | None = None,
+) -> Pictures:
     """Cuts the examples' frames from the videos of a folder, with the boxes drawn.
 
     A video that is missing or unreadable, and a frame that is not in its video, are notes.
+
+    Args:
+      examples: what to show.
+      folder: of the videos.
+      report: takes lines of progress.
+      frames_fps: frames per second of folders of numbered frames; 0 where these are not videos.
+      offsets: what the examples' times are ahead of times in the videos.
     """
+    offsets = offsets or time_offsets.TimeOffsets()
     by_video: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         by_video[example.video].append(example)
     pictures, problems = Pictures(), []
-    index = video_files.index_videos(folder)
+    index = video_files.VideoIndex(folder, frames_fps or None)
     progress = progress_lib.Progress("pictures", len(by_video), "videos", report, tell_end=False)
     for done, (video, wanted) in enumerate(sorted(by_video.items()), start=1):
         try:
-            path = video_files.find_video(video, index, folder).path
-            for times_examples, frame in _frames(path, wanted, problems):
+            info = video_files.find_video(video, index)
+            for times_examples, frame in _frames(info, wanted, offsets.of(video), problems):
                 for example in times_examples:
                     pictures.jpegs[example] = _jpeg(draw(frame, example))
-        except video_reader.VideoError as error:
+        except video_info.VideoError as error:
             problems.append(str(error))
         progress.update(done)
     missing = sum(map(len, by_video.values())) - len(pictures.jpegs)
@@ -67,18 +82,18 @@ def cut(examples: Iterable[Example], folder: str, report: Report | None = None) 
 
 
 def _frames(
-    path: str, wanted: Sequence[Example], problems: list[str]
+    info: video_info.VideoInfo, wanted: Sequence[Example], offset: float, problems: list[str]
 ) -> Iterator[tuple[list[Example], np.ndarray]]:
     """Yields (examples of a time, the frame, uint8 [H, W, 3]) in one pass over the video."""
     by_time: dict[float, list[Example]] = defaultdict(list)
     for example in wanted:
-        by_time[float(example.seconds)].append(example)
+        by_time[float(example.seconds) - offset].append(example)
     times = sorted(by_time)
-    windows = [video_reader.Window(np.array([time]), (0,)) for time in times]
-    reader = video_reader.FrameReader(path, transform=_shrunk)
+    windows = [video_windows.Window(np.array([time]), (0,)) for time in times]
+    reader = video_reader.FrameReader(info, transform=_shrunk)
     for time, found in zip(times, reader.windows(windows), strict=True):
         if found.problems:
-            problems.append(f"{path}: {found.problems[0].text}")
+            problems.append(f"{info.path}: {found.problems[0].text}")
         else:
             yield by_time[time], found.frames[0]
 

@@ -127,7 +127,7 @@ def _require(name: str, is_right: np.ndarray, values: np.ndarray, wanted: str) -
 
 
 def tensor_info(name: str, dtype: object, sizes: Sequence[int]) -> TensorInfo:
-    """An input of a signature as a server tells it.
+    """An input of a signature as a server reports it.
 
     Args:
         name: of the input.

@@ -119,7 +119,7 @@ class Question:
         raise problem
 
     def _places(self, host: str, port: int) -> list[tuple]:
-        """What `getaddrinfo` finds, which cannot be told how long it may take."""
+        """What `getaddrinfo` finds, which takes no time limit."""
         found: list[Any] = []
 
         def look_up():
@@ -153,7 +153,7 @@ def _read(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """TF Serving never sends elsewhere; what does is another server, and is told by its status."""
+    """TF Serving never sends elsewhere; what does is another server: its status is reported."""
 
     def redirect_request(self, *_) -> None:
         """Returns no other request."""

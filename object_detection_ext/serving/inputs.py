@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from object_detection_ext import errors, input_types
+from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import jpeg
-from object_detection_ext.data import annotations, clip_features
+from object_detection_ext.data import clip_features
 
 # As the converter's records have.
 JPEG_QUALITY = 92

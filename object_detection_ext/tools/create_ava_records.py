@@ -64,6 +64,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "jpeg_quality": "Of the stored frames, 1 to 100.",
         "seconds_per_record": "Keyframes within so many seconds share a record where their clips "
         "overlap, which stores the frames once; 0 gives each keyframe its own.",
+        "frames_fps": "Frames per second of videos that are folders of numbered frames "
+        "(ID/000001.jpg); 0: only files are videos.",
+        "box_tolerance": "How far outside of [0, 1] a box may reach to be cut off, as a part of "
+        "the frame; more is an error.",
+        "every": "Keep one keyframe per so many seconds of densely annotated videos; 0 keeps all.",
     }
     for name, text in numbers.items():
         default = getattr(Options, name)
@@ -73,6 +78,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "excluded_timestamps",
         Options.excluded_timestamps,
         "CSV of keyframes to leave out: video_id,timestamp.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "time_offset_seconds",
+        Options.time_offset_seconds,
+        "What annotation times are ahead of times in the video files, as with films cut to AVA's "
+        "minutes 15 to 30 (900): seconds, or a CSV of video_id,seconds.",
         flag_values=values,
     )
     switches = {

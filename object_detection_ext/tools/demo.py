@@ -8,7 +8,6 @@ finished by an earlier run with the same options is not run again, and an interr
 on from its last checkpoint.
 """
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -22,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from absl import app, flags
 
 from object_detection_ext import files
+from object_detection_ext.ava import tables
 from object_detection_ext.progress import format_seconds
 
 _CONFIG = pathlib.Path(__file__).parents[2] / "pipeline_configs" / "demo_toy_tx.config"
@@ -179,10 +179,10 @@ def _stages_with_the_model(output: pathlib.Path) -> Iterator[Stage]:
 
 
 def _liveliest_video(annotations: pathlib.Path) -> str:
-    actions: dict[str, set[str]] = {}
-    with annotations.open(newline="") as file:
-        for row in csv.reader(file):
-            actions.setdefault(row[0], set()).add(row[6])
+    actions: dict[str, set[int]] = {}
+    table = tables.read_ground_truth(annotations)
+    for frame, action in zip(table.rows.frame, table.rows.classes, strict=True):
+        actions.setdefault(table.frames[frame][0], set()).add(int(action))
     return max(sorted(actions), key=lambda video: len(actions[video]))
 
 

@@ -4,40 +4,54 @@ r"""Finds people and their actions in videos with an exported model.
     python -m object_detection_ext.tools.detect_video --saved_model exported/saved_model \
         street.mp4 'phone/*.mov' archive/ --output DIR
 
-Inputs are video files, patterns, folders (all videos below them), or the number of a camera. For
-each video DIR then holds
+Inputs are video files, patterns, folders (all videos below them), the number of a camera, or the
+address of a stream (rtsp://..., http://..., udp://...). For each video DIR then holds
 
     NAME.jsonl             a line of JSON for each keyframe
     NAME_detections.csv    AVA-style rows, which evaluation.ava_ap reads; for evaluation use a low
-                           --score_threshold such as 0.01
+                           --score_threshold such as 0.01, and --keyframes GROUND_TRUTH.csv
     NAME_detections.mp4    the annotated video
     NAME_detections.png    the keyframe with the clearest detections
 
 and detections.csv the rows of all of them. A video that cannot be read does not stop the others. A
-run that was stopped goes on where it was. Of a camera there are lines of JSON and the CSV, named by
-the time of the start, until it ends or Ctrl-C.
+run that was stopped goes on where it was. For a camera or a stream there are lines of JSON and the
+CSV, named by the time of the start, until it ends or Ctrl-C; a stream whose connection is lost is
+connected again. Names that begin with a dash come after --.
 
-Ends with 0; with 1 if videos could not be used, or the disk is full; with 2 if nothing could be
-used; with 130 after Ctrl-C.
+Ends with 0; with 1 if videos could not be used, a stream was lost, or the disk is full; with 2 if
+nothing could be used; with 130 after Ctrl-C.
 """
 
 import dataclasses
-import json
 import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, json_text, printable, progress
+from object_detection_ext import command_line, errors, printable, progress
 from object_detection_ext import files as file_systems
-from object_detection_ext.inference import annotated_video, results, shared_trunk, sources, tracks
+from object_detection_ext.ava import row_reader, time_offsets, writer
+from object_detection_ext.data import video_info, video_probe
+from object_detection_ext.inference import (
+    given_boxes,
+    network_stream,
+    result_files,
+    results,
+    shared_trunk,
+    sources,
+    tracks,
+)
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference.detector import ActionDetector
+from object_detection_ext.inference.result_files import VideoResults
 from object_detection_ext.inference.results import Keyframe
+from object_detection_ext.inference.wanted_keyframes import WantedKeyframes
+
+_FOR_VIDEOS = ("share_trunk", "person_boxes", "keyframes", "frames_fps", "attention")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,24 +74,48 @@ class Options:
     tracks: bool = False
     attention: bool = False
     video: bool = True
+    keyframes: str | None = None
+    time_offset_seconds: str | None = None
+    frames_fps: float = 0.0
+    box_tolerance: float = row_reader.BOX_TOLERANCE
 
     def check(self) -> None:
         """Raises errors.InputError for what can be told wrong without TensorFlow."""
         if not self.inputs:
-            raise errors.InputError("Give at least one video, pattern, folder or camera number.")
+            raise errors.InputError(
+                "Give at least one video, pattern, folder, camera number or stream."
+            )
         if not 0 < self.every < float("inf"):
             raise errors.InputError(f"--every must be more than 0 seconds, not {self.every:g}.")
+        if not 0 <= self.frames_fps <= 1000:
+            raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        row_reader.check_tolerance(self.box_tolerance)
         model_lib.check_saved_model(self.saved_model)
-        if self.person_boxes is not None and not os.path.isfile(self.person_boxes):
-            raise errors.InputError(f"--person_boxes: {self.person_boxes}: there is no such file.")
+        for name in ("person_boxes", "keyframes"):
+            path = getattr(self, name)
+            if path is not None and not os.path.isfile(path):
+                raise errors.InputError(f"--{name}: {path}: there is no such file.")
+        if self.keyframes and self.person_boxes:
+            raise errors.InputError(
+                "--keyframes and --person_boxes exclude each other: with boxes of a file, its "
+                "keyframes are those of the videos."
+            )
+        if self.time_offset_seconds and not self.keyframes:
+            raise errors.InputError(
+                "--time_offset_seconds is for --keyframes. Without it timestamps count from the "
+                "start of each file; the evaluator's --time_offset_seconds moves them."
+            )
 
     def detector(self) -> ActionDetector:
         """The detector of these options."""
+        boxes = self.person_boxes
+        if boxes is not None:
+            boxes = given_boxes.BoxTable(boxes, self.box_tolerance)
         return ActionDetector(
             self.saved_model,
             score_threshold=self.score_threshold,
             label_map=self.label_map,
-            person_boxes=self.person_boxes,
+            person_boxes=boxes,
             fps=self.fps,
             num_frames=self.num_frames,
             short_side=self.short_side,
@@ -88,162 +126,52 @@ class Options:
         )
 
 
-class VideoResults:
-    """The files of one video: what is finished, and where an interrupted run goes on."""
-
-    def __init__(self, options: Options, path: str, name: str, video_id: str):
-        """Looks at what an earlier run left.
-
-        Args:
-          options: of this run; files of a run with others are not used.
-          path: the video.
-          name: what the files of its results are called.
-          video_id: what it is called in them.
-        """
-        base = os.path.join(options.output, name)
-        self.path, self.name, self.video_id = path, name, video_id
-        self.lines, self.unfinished = f"{base}.jsonl", f"{base}.jsonl.incomplete"
-        self.csv, self.mp4 = f"{base}_detections.csv", f"{base}_detections.mp4"
-        self.picture, self._settings_file = f"{base}_detections.png", f"{base}.settings.json"
-        self._wants_video = options.video
-        self._settings = _settings(options, path)
-
-    @property
-    def finished(self) -> bool:
-        """Whether an earlier run with the same options finished this video."""
-        return self.detected and (not self._wants_video or os.path.exists(self.mp4))
-
-    @property
-    def detected(self) -> bool:
-        """Whether all keyframes are there; only the annotated video may be missing."""
-        is_whole = os.path.exists(self.lines) and os.path.exists(self.csv)
-        return is_whole and self._same_settings()
-
-    def begin(self) -> list[Keyframe]:
-        """Makes ready to detect and returns the keyframes that are there already.
-
-        A line that was being written when the run was stopped is cut off.
-
-        Raises:
-          errors.InputError: if the files are another video's.
-        """
-        if not self._same_settings():
-            self._check_same_video()
-            for path in (self.csv, self.lines, self.unfinished, self.mp4, self.picture):
-                if os.path.exists(path):
-                    os.remove(path)
-            file_systems.write_text(
-                self._settings_file, json.dumps(self._settings, indent=2) + "\n"
-            )
-        if self.detected:
-            with open(self.lines, encoding="utf-8") as file:
-                return [results.from_json(line) for line in file]
-        keyframes = _readable_keyframes(self.unfinished)
-        file_systems.write_text(self.unfinished, _lines(keyframes))
-        return keyframes
-
-    def recorded(self, keyframes: Iterator[Keyframe]) -> Iterator[Keyframe]:
-        """Passes keyframes on, each written down before the next is asked for."""
-        with file_systems.journal(self.unfinished) as file:
-            for keyframe in keyframes:
-                file.write(results.to_json(keyframe) + "\n")
-                file.flush()
-                yield keyframe
-
-    def finish(self, keyframes: Sequence[Keyframe]) -> int:
-        """Writes the results and returns the number of rows.
-
-        The annotated video comes last: whatever happens to it, what was detected is there.
-        """
-        rows = results.write_ava_csv(self.csv, keyframes)
-        if not self.detected:
-            file_systems.write_text(self.lines, _lines(keyframes))
-            os.remove(self.unfinished)
-        if self._wants_video:
-            annotated_video.write(self.path, self.mp4, keyframes, self.picture)
-        return rows
-
-    def _earlier_settings(self) -> dict:
-        try:
-            with open(self._settings_file, encoding="utf-8") as file:
-                settings = json_text.parsed(file.read())
-        except (OSError, ValueError):
-            return {}
-        return settings if isinstance(settings, dict) else {}
-
-    def _same_settings(self) -> bool:
-        # Not by path: a file that was moved is the same.
-        return {**self._earlier_settings(), "video_path": ""} == {
-            **self._settings,
-            "video_path": "",
-        }
-
-    def _check_same_video(self) -> None:
-        """Results of another video of this name, which is still there, are not thrown away."""
-        earlier = self._earlier_settings().get("video_path")
-        path = self._settings["video_path"]
-        if earlier and earlier != path and os.path.exists(earlier):
-            raise errors.InputError(
-                f"{path}: {self.lines} and the files beside it are the results of {earlier}; give "
-                "another --output, or both videos at once."
-            )
-
-
-def _lines(keyframes: Sequence[Keyframe]) -> str:
-    return "".join(results.to_json(keyframe) + "\n" for keyframe in keyframes)
-
-
-def _readable_keyframes(path: str) -> list[Keyframe]:
-    """The keyframes of a file of lines that may be missing, cut off or damaged, up to there."""
-    keyframes = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    keyframes.append(results.from_json(line))
-                except errors.InputError:
-                    break
-    return keyframes
-
-
-def _settings(options: Options, path: str) -> dict:
+def _settings(options: Options, path: str, video_id: str, offset: float) -> dict:
     """What decides the results: the options, and which files they were."""
     values = dataclasses.asdict(options)
     for name in ("inputs", "output", "batch_size", "saved_model", "video"):
         del values[name]
-    files = {
+    for name in ("label_map", "person_boxes", "keyframes", "time_offset_seconds"):
+        del values[name]
+    if not options.frames_fps:
+        del values["frames_fps"]
+    if not options.person_boxes:
+        del values["box_tolerance"]
+    if options.keyframes:
+        values |= {"video_id": video_id, "time_offset": offset}
+    paths = {
         "model": os.path.join(options.saved_model, "saved_model.pb"),
         "weights": os.path.join(options.saved_model, "variables", "variables.index"),
         "label_map": options.label_map,
         "person_boxes": options.person_boxes,
+        "keyframes": options.keyframes,
         "video": path,
     }
-    for name in ("label_map", "person_boxes"):
-        del values[name]
-    stamps = {
-        f"{name}_file": file_systems.system_of(file).stamp(file)
-        for name, file in files.items()
-        if file and os.path.exists(file)
-    }
-    return {**values, **stamps, "video_path": os.path.realpath(path)}
+    return {**values, **result_files.stamps(paths)}
 
 
-def detect_video(detector: ActionDetector, options: Options, files: VideoResults) -> str:
+def detect_video(
+    detector: ActionDetector,
+    options: Options,
+    files: VideoResults,
+    wanted: WantedKeyframes | None = None,
+) -> str:
     """Detects in one video, writes its results, and returns what to say of it.
 
     Raises:
       errors.InputError: if the video cannot be read.
     """
     _check_name(files.path)
-    times = detector.keyframe_times(files.path, options.every, files.video_id)
+    video = video_probe.probe(files.path, options.frames_fps or None)
+    times = None if wanted is None else wanted.times(files.video_id)
     keyframes = files.begin()
     if not files.detected:
-        _detect_rest(detector, options, files, times, keyframes)
+        _detect_rest(detector, options, files, video, times, keyframes)
         if not keyframes:
             raise errors.InputError(f"{files.path}: no clip of the video could be read.")
         if options.tracks:
             keyframes = list(map(tracks.Tracker(), keyframes))
-    rows = files.finish(keyframes)
+    rows = files.finish(video, keyframes)
     people = sum(len(keyframe.people) for keyframe in keyframes)
     return (
         f"{files.name}: {people} people with {rows} actions on {len(keyframes)} keyframes "
@@ -255,16 +183,18 @@ def _detect_rest(
     detector: ActionDetector,
     options: Options,
     files: VideoResults,
-    times: Sequence[float],
+    video: video_info.VideoInfo,
+    times: Sequence[float] | None,
     keyframes: list[Keyframe],
 ) -> None:
-    """Adds the keyframes that are not there yet."""
-    start = math.nextafter(keyframes[-1].time, math.inf) if keyframes else 0.0
+    """Adds the keyframes that are not there yet; `times` are those that were asked for."""
+    start = math.nextafter(keyframes[-1].time, math.inf) if keyframes else -math.inf
     if keyframes:
         print(f"detection: {files.name}: going on after {start:.1f} s", flush=True)
     before = len(keyframes)
-    told = progress.Progress("detection", sum(time >= start for time in times), "keyframes")
-    found = detector(files.path, options.every, name=files.video_id, start_seconds=start)
+    all_times = times or detector.keyframe_times(video, options.every, files.video_id)
+    told = progress.Progress("detection", sum(time >= start for time in all_times), "keyframes")
+    found = detector(video, options.every, name=files.video_id, start_seconds=start, times=times)
     # Only what will be drawn is kept of attention: hours of it would not fit into memory.
     for keyframe in files.recorded(map(results.with_attention_map, found)):
         keyframes.append(keyframe)
@@ -292,18 +222,18 @@ def run(options: Options) -> int:
       errors.InputError: if an option or the model cannot be used, or an input gives no video.
     """
     options.check()
-    if all(each.isdecimal() and not os.path.exists(each) for each in options.inputs):
+    if _are_cameras(options.inputs):
         return _watch(options)
-    paths = sources.find_videos(options.inputs, excluded=options.output)
+    wanted = None
+    if options.keyframes is not None:
+        offsets = time_offsets.read(options.time_offset_seconds)
+        wanted = WantedKeyframes(options.keyframes, offsets)
+    files = _files(options, wanted)
     os.makedirs(options.output, exist_ok=True)
-    files = [
-        VideoResults(options, *each)
-        for each in zip(paths, sources.names_of(paths), sources.ids_of(paths), strict=True)
-    ]
     waiting = [each for each in files if not each.finished]
     if len(waiting) < len(files):
         print(f"detection: {len(files) - len(waiting)} videos were finished by an earlier run")
-    failures = _detect_all(options, waiting) if waiting else []
+    failures = _detect_all(options, waiting, wanted) if waiting else []
     _write_together(os.path.join(options.output, "detections.csv"), files)
     print(f"Results: {options.output}", flush=True)
     if failures:
@@ -315,7 +245,28 @@ def run(options: Options) -> int:
     return len(failures)
 
 
-def _detect_all(options: Options, waiting: Sequence[VideoResults]) -> list[str]:
+def _files(options: Options, wanted: WantedKeyframes | None) -> list[VideoResults]:
+    """The files of the results of all videos."""
+    paths = sources.find_videos(options.inputs, options.output, options.frames_fps)
+    ids = dict(zip(paths, sources.ids_of(paths), strict=True))
+    names = dict(zip(paths, sources.names_of(paths), strict=True))
+    if wanted is not None:
+        ids = wanted.chosen(paths)
+    found = []
+    for path, video_id in ids.items():
+        offset = wanted.offsets.of(video_id) if wanted is not None else 0.0
+        settings = _settings(options, path, video_id, offset)
+        found.append(
+            VideoResults(
+                options.output, path, names[path], video_id, settings, options.video, offset
+            )
+        )
+    return found
+
+
+def _detect_all(
+    options: Options, waiting: Sequence[VideoResults], wanted: WantedKeyframes | None
+) -> list[str]:
     """Detects in these videos and returns what is wrong with those that could not be used.
 
     Raises:
@@ -325,7 +276,7 @@ def _detect_all(options: Options, waiting: Sequence[VideoResults]) -> list[str]:
     told, failures = progress.Progress("detection", len(waiting), "videos"), []
     for number, each in enumerate(waiting, start=1):
         try:
-            print(detect_video(detector, options, each), flush=True)
+            print(detect_video(detector, options, each, wanted), flush=True)
         except Exception as error:  # whatever one video does, the others are done
             if file_systems.is_of_the_disk(error):
                 raise
@@ -346,27 +297,38 @@ def _fault(files: VideoResults, error: Exception) -> str:
 
 def _write_together(path: str, files: Sequence[VideoResults]) -> None:
     """Puts the rows of all videos that were done into one file."""
-    texts = []
-    for each in files:
-        if each.detected:
-            with open(each.csv, encoding="utf-8") as file:
-                texts.append(file.read())
-    file_systems.write_text(path, "".join(texts))
+    writer.join(path, [each.csv for each in files if each.detected])
+
+
+def _are_cameras(inputs: Sequence[str]) -> bool:
+    """Whether all are numbers of cameras, or any is the address of a stream."""
+    return any(map(network_stream.is_address, inputs)) or all(
+        each.isdecimal() and not os.path.exists(each) for each in inputs
+    )
 
 
 def _watch(options: Options) -> int:
-    """Tells what a camera sees until it ends or the user stops it; writes lines of JSON and CSV."""
+    """Tells what a camera or a stream shows until it ends or the user stops it.
+
+    Writes lines of JSON and CSV.
+
+    Raises:
+      errors.OutsideError: if a stream is lost; what was seen is written.
+    """
     if len(options.inputs) > 1:
-        raise errors.InputError("One camera at a time; give a single number.")
-    for name in ("share_trunk", "person_boxes", "attention"):
+        raise errors.InputError("One camera at a time, or one stream; give a single one.")
+    for name in _FOR_VIDEOS:
         if getattr(options, name):
-            raise errors.InputError(f"--{name} is for video files, not for cameras.")
+            raise errors.InputError(f"--{name} is for video files, not for cameras or streams.")
+    (source,) = options.inputs
+    is_stream = network_stream.is_address(source)
     detector = options.detector()
-    os.makedirs(options.output, exist_ok=True)
     # Each run has files of its own: what was seen once cannot be seen again.
-    name = f"camera_{options.inputs[0]}_{time.strftime('%Y%m%d_%H%M%S')}"
+    begins = network_stream.name_of(source) if is_stream else f"camera_{source}"
+    name = f"{begins}_{time.strftime('%Y%m%d_%H%M%S')}"
+    found = detector(source if is_stream else int(source), options.every, name=name)
+    os.makedirs(options.output, exist_ok=True)
     path = os.path.join(options.output, f"{name}.jsonl")
-    found = detector(int(options.inputs[0]), options.every, name=name)
     tracker = tracks.Tracker() if options.tracks else lambda keyframe: keyframe
     try:
         for keyframe in map(tracker, found):
@@ -375,9 +337,10 @@ def _watch(options: Options) -> int:
             print(_told(keyframe), flush=True)
     except KeyboardInterrupt:
         pass
-    csv = os.path.join(options.output, f"{name}_detections.csv")
-    results.write_ava_csv(csv, _readable_keyframes(path))
-    print(f"Results: {path}, {csv}", flush=True)
+    finally:
+        csv = os.path.join(options.output, f"{name}_detections.csv")
+        results.write_ava_csv(csv, result_files.readable_keyframes(path))
+        print(f"Results: {path}, {csv}", flush=True)
     return 0
 
 
@@ -400,8 +363,18 @@ def define_flags(values: flags.FlagValues) -> None:
         (string, "label_map", None, "Label map (pbtxt); by default the model's own.", {}),
         (string, "person_boxes", None, "CSV of people's boxes, video_id,timestamp,x1,y1,x2,y2, for "
          "a model of clip_and_boxes; its keyframes are those of the videos.", {}),
+        (number, "box_tolerance", Options.box_tolerance, "How far boxes of --person_boxes may "
+         "stick out of the frame, as a fraction of it, to be cut off; more is an error.", {}),
+        (string, "keyframes", None, "CSV of the moments to detect at, video_id,timestamp and "
+         "whatever follows: for evaluation, that of the ground truth. Videos that it does not list "
+         "are left out.", {}),
+        (string, "time_offset_seconds", None, "What the times of --keyframes are ahead of times in "
+         "the video files, as with films cut to AVA's minutes 15 to 30 (900): seconds, or a CSV of "
+         "video_id,seconds. The CSVs of results have the times of --keyframes.", {}),
+        (number, "frames_fps", Options.frames_fps, "Frames per second of videos that are folders "
+         "of numbered frames (ID/000001.jpg); 0: only files are videos.", {}),
         (number, "every", Options.every, "Seconds from one keyframe to the next; not used with "
-         "--person_boxes.", {}),
+         "--keyframes and --person_boxes.", {}),
         (number, "score_threshold", Options.score_threshold, "Lowest score of an action.", {}),
         (number, "fps", None, "Frames per second of the clips; by default the model's own.", {}),
         (whole, "num_frames", None, "Frames of a clip, if the model does not tell.", {}),
@@ -426,11 +399,24 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         try:
             failures = run(Options(tuple(argv[1:]), **{name: values[name].value for name in names}))
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print("Interrupted. Run the same command again to resume.", file=sys.stderr)
             sys.exit(130)
         sys.exit(1 if failures else 0)
 
 
+def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parses the command line; says of files whose names begin with a dash how to give them."""
+    try:
+        return values(argv)
+    except flags.Error as error:
+        dashed = [each for each in argv[1:] if each.startswith("-") and os.path.exists(each)]
+        hint = ""
+        if dashed:
+            hint = f" {dashed[0]} begins with a dash: write ./{dashed[0]}, or -- before it."
+        command_line.print_error(f"{error}.{hint}")
+        sys.exit(2)
+
+
 if __name__ == "__main__":
     define_flags(flags.FLAGS)
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

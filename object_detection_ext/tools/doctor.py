@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors
+from object_detection_ext import command_line, errors, messages
 from object_detection_ext.doctor import system
 
 try:
@@ -38,15 +38,11 @@ except ImportError as error:
     if __name__ != "__main__":
         raise
     # Data cannot be looked at; the installation can.
-    command_line.tell(f"a library that the doctor needs is broken: {error}")
+    command_line.print_error(f"a library that the doctor needs is broken: {error}")
     system.run("--json" in sys.argv)
     sys.exit(1)
 
 _DEFAULT_CLIP = ClipOptions(Converter.num_frames, Converter.fps, Converter.short_side)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _check_sheet(path: str | None, count: int, inputs: Inputs) -> None:
@@ -84,8 +80,8 @@ def examine(inputs: Inputs, sheet: str | None = None, sheet_keyframes: int = 12)
     # Here, so that wrong options are told before TensorFlow is imported.
     from object_detection_ext.doctor import checks, report
 
-    exam, found = gathering.gather(inputs, _DEFAULT_CLIP, _say)
-    _say("checking")
+    exam, found = gathering.gather(inputs, _DEFAULT_CLIP, messages.say)
+    messages.say("checking")
     found += checks.run(exam)
     measured, shown = {}, None
     if exam.videos is not None and exam.splits:
@@ -127,11 +123,35 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     integer("short_side", help="Of the records' frames; default: of create_ava_records.")
+    flags.DEFINE_float(
+        "box_tolerance",
+        Inputs.box_tolerance,
+        "How far outside of [0, 1] a box may reach to be cut off, as create_ava_records does.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "sample_keyframes",
         Inputs.sample_keyframes,
         "Keyframes to decode of each video, to see that they can be.",
         flag_values=values,
+    )
+    flags.DEFINE_float(
+        "every",
+        None,
+        "Seconds from one keyframe to the next that the converter's --every is to keep.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "frames_fps",
+        Inputs.frames_fps,
+        "Frames per second of videos that are folders of numbered frames (ID/000001.jpg); 0: only "
+        "files are videos.",
+        flag_values=values,
+    )
+    string(
+        "time_offset_seconds",
+        help="What annotation times are ahead of times in the video files, as with films cut to "
+        "AVA's minutes 15 to 30 (900): seconds, or a CSV of video_id,seconds.",
     )
     string("contact_sheet", help="PNG to write: keyframes with their boxes and actions.")
     flags.DEFINE_integer(
@@ -171,7 +191,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        command_line.tell(error)
+        command_line.print_error(error)
         sys.exit(2)
 
 

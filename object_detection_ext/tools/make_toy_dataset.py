@@ -18,6 +18,7 @@ to the right and y down from the top left corner.
 
 import concurrent.futures
 import dataclasses
+import itertools
 import math
 import multiprocessing
 import os
@@ -29,8 +30,9 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageDraw
 
-from object_detection_ext import command_line, files
+from object_detection_ext import command_line
 from object_detection_ext import progress as progress_lib
+from object_detection_ext.ava import writer
 from object_detection_ext.visualization import drawing
 
 ACTIONS = {
@@ -470,8 +472,12 @@ class VideoTask:
     fps: int
 
 
-def make_video(task: VideoTask) -> list[str]:
-    """Writes the video and returns the CSV rows of its keyframes (one per whole second inside)."""
+# Arguments of `writer.RowWriter.annotation`.
+Row = tuple[str, float, np.ndarray, int, int]
+
+
+def make_video(task: VideoTask) -> list[Row]:
+    """Writes the video and returns the rows of its keyframes (one per whole second inside)."""
     scene = make_scene(task.company, np.random.default_rng(task.seed), task.size)
     num_frames = round(task.seconds * task.fps)
     drawing.write_video(
@@ -480,10 +486,9 @@ def make_video(task: VideoTask) -> list[str]:
     rows = []
     for second in range(1, math.ceil(num_frames / task.fps)):
         _, boxes = render(scene, float(second))
-        for index, (ymin, xmin, ymax, xmax) in enumerate(boxes):
-            box = f"{xmin:.4f},{ymin:.4f},{xmax:.4f},{ymax:.4f}"
+        for index, box in enumerate(boxes):
             for action in person_actions(scene.people, index):
-                rows.append(f"{task.path.stem},{second:04d},{box},{action},{index}")
+                rows.append((task.path.stem, second, box, action, index))
     return rows
 
 
@@ -540,11 +545,11 @@ def make_dataset(output: str | os.PathLike, *, num_train: int, num_eval: int, se
             progress.update(len(results))
     counts = {}
     for split, part in (("train", results[:num_train]), ("eval", results[num_train:])):
-        rows = [row for video_rows in part for row in video_rows]
-        files.write_text(output / f"{split}.csv", "".join(row + "\n" for row in rows))
-        counts[split] = len(rows)
-    items = [f'item {{\n  name: "{name}"\n  id: {i}\n}}\n' for i, name in ACTIONS.items()]
-    files.write_text(output / "label_map.pbtxt", "".join(items))
+        with writer.writing(output / f"{split}.csv") as rows:
+            for row in itertools.chain.from_iterable(part):
+                rows.annotation(*row)
+        counts[split] = rows.num_rows
+    writer.write_label_map(output / "label_map.pbtxt", ACTIONS)
     return counts
 
 

@@ -3,12 +3,12 @@ r"""Writes one HTML file about an evaluation, which needs no network and no othe
 
     python -m object_detection_ext.tools.report --groundtruth G.csv --detections D.csv \
         --labelmap L.pbtxt --output report.html [--train_annotations T.csv] [--videos DIR] \
-        [--attention DIR] [--pipeline_config_path C] [--bootstrap 1000]
+        [--attention DIR] [--pipeline_config_path C] [--bootstrap 1000] [--tubes general]
 
 It has the figures with the rules they were computed by, the breakdowns of
 `evaluation.breakdowns` as plots and tables, each class's surest right and wrong detections with
-pictures from the videos, pictures of attention, the pipeline.config and the model summary. All but
-the first three files and the output may be left out.
+pictures from the videos, pictures of attention, the pipeline.config and the model summary, with
+--tubes also video-AP of action tubes. All but the first three files and the output may be left out.
 """
 
 import dataclasses
@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from object_detection_ext import command_line, errors, files
-from object_detection_ext.evaluation import breakdowns, protocols
-from object_detection_ext.report import examples, page, pictures, sections
+from object_detection_ext.ava import row_reader, time_offsets
+from object_detection_ext.evaluation import breakdowns, protocols, tube_protocols, video_ap
+from object_detection_ext.report import examples, page, pictures, sections, tube_section
 
 _MOST_ATTENTION_PICTURES = 40
 _FILES = (
@@ -50,11 +51,19 @@ class Options:
     bootstrap: int = 0
     seed: int = 0
     examples: int = 3
+    tubes: str = ""
+    box_tolerance: float = row_reader.BOX_TOLERANCE
+    frames_fps: float = 0.0
+    time_offset_seconds: str = ""
 
     def check(self) -> None:
         """Raises InputError for numbers out of range, and files and folders that are none."""
         if self.examples < 0:
             raise errors.InputError(f"--examples must be at least 0, not {self.examples}.")
+        row_reader.check_tolerance(self.box_tolerance)
+        if not 0 <= self.frames_fps <= 1000:
+            raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        time_offsets.read(self.time_offset_seconds)
         for name in ("videos", "attention"):
             folder = getattr(self, name)
             if folder and not os.path.isdir(folder):
@@ -73,6 +82,7 @@ def make(options: Options) -> str:
       OSError: where a file cannot be opened.
     """
     options.check()
+    tubes = _tubes(options)
     result = breakdowns.break_down_files(
         options.labelmap,
         options.groundtruth,
@@ -82,6 +92,7 @@ def make(options: Options) -> str:
         protocol=protocols.by_name(options.protocol),
         resamples=options.bootstrap,
         seed=options.seed,
+        box_tolerance=options.box_tolerance,
         report=_say,
     )
     parts = [
@@ -89,13 +100,30 @@ def make(options: Options) -> str:
         sections.bins(result),
         sections.errors(result),
         sections.confusion(result),
+        *([tube_section.tubes(tubes)] if tubes else []),
         *_example_sections(result, options),
         *_attention_section(options),
         *_model_section(options),
         sections.rules(result),
     ]
-    top = [sections.tiles(result), sections.warnings(result.warnings)]
+    # Both evaluations look at the same files; what they say alike is said once.
+    warnings = dict.fromkeys((*result.warnings, *(tubes.warnings if tubes else ())))
+    top = [sections.tiles(result), sections.warnings(tuple(warnings))]
     return page.render(options.title, _sources(options), top, parts)
+
+
+def _tubes(options: Options) -> video_ap.TubeResult | None:
+    if not options.tubes:
+        return None
+    return video_ap.evaluate_files(
+        options.labelmap,
+        options.groundtruth,
+        options.detections,
+        options.excluded_timestamps or None,
+        _say,
+        protocol=tube_protocols.by_name(options.tubes),
+        box_tolerance=options.box_tolerance,
+    )
 
 
 def _say(line: str) -> None:
@@ -121,7 +149,9 @@ def _example_sections(result: breakdowns.Breakdowns, options: Options) -> list[s
     made = None
     if options.videos:
         wanted = [example for _, right, wrong in chosen for example in (*right, *wrong)]
-        made = pictures.cut(wanted, options.videos, _say)
+        offsets = time_offsets.read(options.time_offset_seconds)
+        offsets.check(example.video for example in wanted)
+        made = pictures.cut(wanted, options.videos, _say, options.frames_fps, offsets)
         for note in made.notes:
             _say(f"warning: {note}")
     return [sections.top_predictions(chosen, made), sections.confident_errors(chosen, made)]
@@ -177,6 +207,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "attention": "Folder of PNGs that tools.visualize wrote.",
         "pipeline_config_path": "The model's pipeline.config.",
         "title": "Title of the page.",
+        "time_offset_seconds": "What the ground truth's times are ahead of times in the video "
+        "files, as with films cut to AVA's minutes 15 to 30 (900): seconds, or a CSV of "
+        "video_id,seconds. For pictures; the detections have the ground truth's times, as "
+        "detect_video --keyframes writes them.",
     }
     defaults = {field.name: field.default for field in dataclasses.fields(Options)}
     for name, text in texts.items():
@@ -187,10 +221,31 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "protocol", Options.protocol, list(protocols.PROTOCOLS), "Whose rules.", flag_values=values
     )
+    flags.DEFINE_enum(
+        "tubes",
+        Options.tubes,
+        ["", *tube_protocols.TUBE_PROTOCOLS],
+        "Link detections to tubes and evaluate them by these rules; the ground truth needs person "
+        "ids. By default there are no tubes.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "bootstrap", Options.bootstrap, "Resamples for intervals; 0: none.", flag_values=values
     )
     flags.DEFINE_integer("seed", Options.seed, "Of the bootstrap.", flag_values=values)
+    flags.DEFINE_float(
+        "box_tolerance",
+        Options.box_tolerance,
+        "How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "frames_fps",
+        Options.frames_fps,
+        "Frames per second of videos that are folders of numbered frames (ID/000001.jpg); 0: only "
+        "files are videos.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "examples", Options.examples, "Right and wrong ones of each class.", flag_values=values
     )

@@ -11,7 +11,6 @@ evaluation use a low --score_threshold such as 0.01. docs/serving.md has the ser
 Shapes: B clips of a request, T frames of a clip, N detections of a clip (one per box and action).
 """
 
-import csv
 import dataclasses
 import os
 import warnings
@@ -20,9 +19,11 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, files, input_types
+from object_detection_ext import command_line, errors, input_types
 from object_detection_ext import progress as progress_lib
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import label_maps
+from object_detection_ext.ava import writer as ava_writer
+from object_detection_ext.data import video_info, video_probe, video_reader
 from object_detection_ext.inference import sources
 from object_detection_ext.serving import client as client_lib
 from object_detection_ext.serving import inputs as inputs_lib
@@ -73,12 +74,12 @@ class Options:
     timeout: float = client_lib.DEFAULT_TIMEOUT
     max_answer_mb: int = client_lib.DEFAULT_MAX_ANSWER_BYTES // 2**20
 
-    def check(self) -> video_reader.VideoInfo:
+    def check(self) -> video_info.VideoInfo:
         """Checks all that can be checked here and returns what the video is.
 
         Raises:
           errors.InputError: if an option is out of range or a file is missing.
-          video_reader.VideoError: if the video is missing or unreadable.
+          video_info.VideoError: if the video is missing or unreadable.
         """
         problems = [*self._address_problems(), *self._number_problems()]
         if not self.model_name:
@@ -94,7 +95,7 @@ class Options:
             problems.append(f"--label_map {self.label_map!r}: there is no such file")
         if problems:
             raise errors.InputError("; ".join(problems) + ".")
-        return video_reader.probe(self.video)
+        return video_probe.probe(self.video)
 
     def _address_problems(self) -> Iterator[str]:
         if bool(self.server) == bool(self.rest):
@@ -190,7 +191,7 @@ def action_ids(options: Options) -> Collection[int] | None:
     if not path and options.saved_model:
         path = input_types.asset(options.saved_model, input_types.LABEL_MAP_ASSET)
         path = path if os.path.isfile(path) else ""
-    return annotations.read_label_map(path) if path else None
+    return label_maps.read_label_map(path) if path else None
 
 
 def rows(
@@ -200,8 +201,8 @@ def rows(
     *,
     score_threshold: float,
     known_ids: Collection[int] | None,
-) -> list[list]:
-    """Returns the rows of a clip for the CSV, the surest first.
+) -> list[tuple]:
+    """Returns the rows of a clip, the surest first, as `ava.writer.RowWriter.detection` has them.
 
     Args:
       video_id: the video's.
@@ -219,14 +220,11 @@ def rows(
     kept = (scores >= score_threshold) & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     if known_ids is not None:
         kept &= np.isin(ids, list(known_ids))
-    timestamp = annotations.format_timestamp(round(seconds, 6))
-    found = []
-    for index in np.argsort(-scores, kind="stable"):
-        if kept[index]:
-            ymin, xmin, ymax, xmax = (f"{value:.4f}" for value in boxes[index])
-            score = f"{scores[index]:.4f}"
-            found.append([video_id, timestamp, xmin, ymin, xmax, ymax, ids[index], score])
-    return found
+    return [
+        (video_id, seconds, boxes[index], ids[index], scores[index])
+        for index in np.argsort(-scores, kind="stable")
+        if kept[index]
+    ]
 
 
 def detect(
@@ -275,8 +273,8 @@ def run(options: Options) -> str:
     Raises:
       errors.InputError: if an option is not usable, or does not fit the model.
       ServingError: if the server or its model is not usable.
-      annotations.AnnotationError: if the label map is not readable.
-      video_reader.VideoError: if the video is not readable.
+      faults.AnnotationError: if the label map is not readable.
+      video_info.VideoError: if the video is not readable.
     """
     info, known_ids = options.check(), action_ids(options)
     path = os.path.join(options.output, f"{_video_id(options)}_detections.csv")
@@ -301,19 +299,19 @@ def _video_id(options: Options) -> str:
 
 def _write(path: str, options: Options, found, known_ids) -> tuple[int, int]:
     """Writes what `detect` yields as it comes; returns the numbers of rows and of keyframes."""
-    num_rows = num_keyframes = 0
-    with files.replaced_when_complete(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    num_keyframes = 0
+    with ava_writer.writing(path) as writer:
         for seconds, detections in found:
             of_keyframe = rows(
                 _video_id(options), seconds, detections,
                 score_threshold=options.score_threshold, known_ids=known_ids,
             )  # fmt: skip
-            writer.writerows(of_keyframe)
-            num_rows, num_keyframes = num_rows + len(of_keyframe), num_keyframes + 1
+            for row in of_keyframe:
+                writer.detection(*row)
+            num_keyframes += 1
         if not num_keyframes:
             raise errors.InputError(f"{options.video}: no clip of the video could be read.")
-    return num_rows, num_keyframes
+    return writer.num_rows, num_keyframes
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -30,7 +30,8 @@ from absl import app, flags
 from PIL import Image
 
 from object_detection_ext import command_line, errors, files, input_types, progress
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.ava import timestamps
+from object_detection_ext.data import video_info, video_probe, video_reader
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.inference import sources
 from object_detection_ext.visualization import attention, drawing, embeddings
@@ -77,13 +78,13 @@ class Options:
     num_frames: int | None = None
     short_side: int | None = None
 
-    def check(self) -> video_reader.VideoInfo | None:
+    def check(self) -> video_info.VideoInfo | None:
         """Checks all that can be checked without TensorFlow; returns what the video is, if any.
 
         Raises:
           VisualizationError: if an option is out of range, contradicts another, or the model is
             missing.
-          video_reader.VideoError: if the video is missing or unreadable.
+          video_info.VideoError: if the video is missing or unreadable.
         """
         model_lib.check_saved_model(self.saved_model)
         problems = []
@@ -105,7 +106,7 @@ class Options:
             problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
         if problems:
             raise VisualizationError("; ".join(problems) + ".")
-        return None if self.video is None else video_reader.probe(self.video)
+        return None if self.video is None else video_probe.probe(self.video)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Clip:
     @property
     def name(self) -> str:
         """What its files begin with."""
-        time = annotations.format_timestamp(round(self.seconds, 6))
+        time = timestamps.format_timestamp(self.seconds)
         return f"{self.video_id.replace(os.sep, '_')}_{time}"
 
 
@@ -310,7 +311,7 @@ def record_clips(options: Options, model: model_lib.ClipModel, pipeline) -> Iter
 def _record_clip(fields, label_map: Mapping[int, str], fps: float | None) -> Clip:
     packed = fields["image"].numpy()  # [H, W, 3 T]
     frames = packed.reshape(*packed.shape[:2], -1, 3).transpose(2, 0, 1, 3)
-    video_id, seconds = fields["source_id"].numpy().decode().rsplit(",", 1)
+    video_id, seconds = timestamps.read_frame(fields["source_id"].numpy().decode())
     people: dict[tuple, list[tuple[str, None]]] = {}
     rows = zip(
         fields["groundtruth_boxes"].numpy().tolist(),
@@ -437,8 +438,8 @@ def run(options: Options) -> str:
 
     Raises:
       VisualizationError, model_lib.ModelError: if an option or the model is not usable.
-      annotations.AnnotationError: if the label map is not readable.
-      video_reader.VideoError, record_files.RecordFileError: if video or records are not readable.
+      faults.AnnotationError: if the label map is not readable.
+      video_info.VideoError, record_files.RecordFileError: if video or records are not readable.
     """
     info = options.check()
     if options.records is not None:

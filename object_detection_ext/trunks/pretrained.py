@@ -13,7 +13,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
 
 # What the stock `fine_tune_checkpoint_type: 'classification'` calls the root.
 _ROOT = "feature_extractor"
@@ -45,7 +45,9 @@ class PretrainedVariables(tf.Module):
             variables = part.variables_by_path()
             twice = sorted(by_path.keys() & variables.keys())
             if twice:
-                raise ValueError(f"Variables of two parts have the same path: {_shortened(twice)}.")
+                raise ValueError(
+                    f"Variables of two parts have the same path: {listing.in_line(twice)}."
+                )
             by_path |= variables
         self.by_path = by_path
 
@@ -150,7 +152,7 @@ def _raise_if_any(differences: Mapping[str, list[str]], source: str, num_wanted:
         raise errors.InputError(
             f"{source}: not the weights of this network, which has {num_wanted} variables."
             + "".join(
-                f"\n{len(entries)} {what}:\n  " + _shortened(entries, separator="\n  ")
+                "\n".join([f"\n{len(entries)} {what}:", *listing.in_lines(entries, _MAX_LISTED)])
                 for what, entries in differences.items()
                 if entries
             )
@@ -160,13 +162,6 @@ def _raise_if_any(differences: Mapping[str, list[str]], source: str, num_wanted:
 def _finite(value: tf.types.experimental.TensorLike) -> bool:
     value = tf.convert_to_tensor(value)
     return value.dtype.is_floating and bool(tf.reduce_all(tf.math.is_finite(value)))
-
-
-def _shortened(entries: Sequence[str], separator: str = ", ") -> str:
-    shown = list(entries[:_MAX_LISTED])
-    if len(entries) > len(shown):
-        shown.append(f"and {len(entries) - len(shown)} more")
-    return separator.join(shown)
 
 
 def checkpoint_prefix(directory: str) -> str:

@@ -180,17 +180,6 @@ def test_left_over_ones_are_refused_too(tmp_path):
     assert "missing" not in text and "another shape" not in text
 
 
-def test_one_variable_is_one():
-    found = matching.differences(
-        {"a": (1,), "b": (2,), "d": (4,)}, {"b": (3,), "c": (4,), "d": (4,)}
-    )
-    assert found == matching.Differences(missing=("a",), reshaped=("b",), left_over=("c",))
-    assert list(matching._listed(["a [1]"], "of the model {is_are} missing")) == [
-        "1 variable of the model is missing:",
-        "  a [1]",
-    ]
-
-
 @pytest.mark.parametrize("place", ["model", "model/best", "export/checkpoint"])
 def test_pipeline_config_beside_the_checkpoint_or_above_is_compared(tmp_path, contents, place):
     folder = tmp_path / place

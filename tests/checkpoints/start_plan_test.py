@@ -104,26 +104,43 @@ def test_everything_goes_by_id_if_names_are_not_known(new, old):
     [
         (
             {"num_classes": 4},
-            "model.faster_rcnn.num_classes is 4 here and 3 in it",
-            ["2 of another shape:", f"{_CLASS}/kernel [8, 4] instead of [8, 5]"],
+            "num_classes is 4 here and 3 in it",
+            [
+                "2 variables have another shape:",
+                f"{_CLASS}/kernel: [8, 5] in the model, [8, 4] in the",
+            ],
         ),
         (
             {"num_layers": 3},
             "num_layers is 3 here and 2 in it",
-            ["4 missing in it:", f"{_HEAD}/units/2/0/ffn_hidden/bias [5]"],
+            [
+                "4 variables of the model are missing",
+                f"{_HEAD}/units/2/0/ffn_hidden/bias [5]",
+            ],
         ),
         (
             {"num_layers": 1},
             "num_layers is 1 here and 2 in it",
-            ["4 left over in it:", f"{_HEAD}/units/1/0/ffn_hidden/bias [5]"],
+            [
+                "4 variables of the checkpoint are not",
+                f"{_HEAD}/units/1/0/ffn_hidden/bias [5]",
+            ],
         ),
         (
             {"head": "i3d", "num_classes": 2},
-            "num_classes is 2 here and 3 in it; its head is the Tx head, here it is the I3D head",
-            ["left over in it:", "missing in it:", "of another shape:"],
+            "head is i3d_head here and tx_head in it, num_classes is 2 here and 3 in it",
+            ["are not in the model:", "is missing in the", "another shape:"],
         ),
-        ({"head": "both"}, "here it is the Tx head and I3D head", ["missing in it:"]),
-        ({"ffn_size": 6}, "it is of another model, but", ["4 of another shape:"]),
+        (
+            {"head": "both"},
+            "head is tx_i3d_head here and tx_head in it",
+            ["missing in the"],
+        ),
+        (
+            {"ffn_size": 6},
+            "it is of another model (tx_head.ffn_size is 6 here and 5 in it), but",
+            ["4 variables have another shape:"],
+        ),
     ],
 )
 def test_everything_is_refused_of_another_model(override, cause, listed):
@@ -137,7 +154,7 @@ def test_long_lists_are_cut():
     with pytest.raises(errors.InputError) as caught:
         start_plan.of_everything(_model(num_layers=12), _model(), _OLD, _OLD)
     message = str(caught.value)
-    assert "40 missing in it:" in message and "and 20 more" in message
+    assert "40 variables of the model are missing" in message and "... and 20 more" in message
     assert message.count("units/") == 20
 
 
@@ -260,7 +277,9 @@ def test_other_trunk_is_refused(override):
     with pytest.raises(errors.InputError) as caught:
         start_plan.of_what_fits(_model(**override), _model(), _OLD, _OLD)
     assert "its trunk is of another network" in str(caught.value)
-    assert "4 of another shape:" in str(caught.value) or "4 missing" in str(caught.value)
+    assert "4 variables have another shape:" in str(
+        caught.value
+    ) or "4 variables of the model are missing" in str(caught.value)
 
 
 def test_pretrained_trunk_and_its_tail():

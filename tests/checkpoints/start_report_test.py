@@ -79,8 +79,8 @@ def test_unknown_classes_are_reported_with_what_is_done_and_what_would_help():
 def test_long_lists_of_names_and_layers_are_cut():
     new = _names("new.pbtxt", *(f"class {number}" for number in range(12)))
     report = _report(_model(12, 7), _model(3), new, _OLD)
-    assert "'class 8', 'class 9', and 2 more)" in report and "class 10" not in report
-    assert "units/4/0/query_projection, and 2 more (not in the checkpoint)." in report
+    assert "'class 8', 'class 9' and 2 more)" in report and "class 10" not in report
+    assert "units/4/0/query_projection and 2 more (not in the checkpoint)." in report
 
 
 def test_names_cannot_control_the_terminal():

@@ -375,8 +375,11 @@ def test_another_head_takes_over_what_fits(old):
 @pytest.mark.parametrize(
     ("override", "cause"),
     [
-        (_FOUR_CLASSES, "model.faster_rcnn.num_classes is 4 here and 3 in it"),
-        (f"{_EXTENSION} {{ tx_head {{ num_layers: 3 }} }}", "num_layers is 3 here and 2 in it"),
+        (_FOUR_CLASSES, "num_classes is 4 here and 3 in it"),
+        (
+            f"{_EXTENSION} {{ tx_head {{ num_layers: 3 }} }}",
+            "tx_head.num_layers is 3 here and 2 in it",
+        ),
     ],
 )
 def test_full_refuses_another_model(old, override, cause):
@@ -389,7 +392,9 @@ def test_full_refuses_another_model(old, override, cause):
 def test_detection_refuses_another_trunk(old):
     override = f"{_TX_OPTIONS} {_EXTENSION} {{ trunk {{ depth_multiplier: 0.3 }} }}"
     fault = _fault(_own_pipeline(override, old.label_map, old.path, "detection"))
-    assert "its trunk is of another network" in fault and "12 of another shape:" in fault
+    assert (
+        "its trunk is of another network" in fault and "12 variables have another shape:" in fault
+    )
 
 
 def _copied(old: _Old, folder: pathlib.Path) -> str:
@@ -522,10 +527,19 @@ def test_training_that_starts_keeps_its_label_map(tmp_path, old):
         "config_override": "a",
         "train_steps": 3,
         "is_checked": True,
+        "save_final_config": True,
     }
     kept = tmp_path / "model" / class_names.KEPT_LABEL_MAP
     assert kept.read_bytes() == old.label_map.read_bytes()
     assert not start._is_checked.get()
+
+
+def test_config_that_the_user_keeps_in_the_folder_is_left_alone(tmp_path, old):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "pipeline.config").write_text("# mine")
+    loop = _StockLoop()
+    _train(tmp_path, _own_pipeline("", old.label_map, old.path, "full"), loop)
+    assert "save_final_config" not in loop.calls[0]
 
 
 def test_training_that_resumes_starts_from_nothing_else(tmp_path, old):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from object_detection_ext.ava import annotations, faults, label_maps
 from object_detection_ext.conversion import beam_pipeline, plan
 from object_detection_ext.conversion import convert as convert_lib
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
-from object_detection_ext.data import annotations, clip_features
+from object_detection_ext.data import clip_features
 from object_detection_ext.tools import make_toy_dataset
 from object_detection_ext.visualization import drawing
 from tests import toy_records
@@ -42,7 +43,7 @@ def test_toy_videos_end_to_end(toy, tmp_path):
         toy_records.options(toy, tmp_path / "new" / "train", strict=True)
     )
     records = toy_records.read(tmp_path / "new" / "train")
-    label_map = annotations.read_label_map(toy / "label_map.pbtxt")
+    label_map = label_maps.read_label_map(toy / "label_map.pbtxt")
     labels = annotations.read_annotations(toy / "train.csv", label_map)
     assert len(records) == len(labels.keyframes) == 4
     assert {fields["shard"] for fields in records.values()} == {0, 1}
@@ -253,7 +254,7 @@ def test_unknown_labels(toy, tmp_path):
         "train_0000,1,0.1,0.1,0.5,0.5,1,0\ntrain_0000,1,0.1,0.1,0.5,0.5,9,0\n"
         "train_0000,2,0.1,0.1,0.5,0.5,9,0\n"
     )
-    with pytest.raises(annotations.AnnotationError, match="action_id 9 is not in the label map"):
+    with pytest.raises(faults.AnnotationError, match="action_id 9 is not in the label map"):
         toy_records.convert(toy_records.options(toy, tmp_path / "a", annotations=path))
     options = toy_records.options(
         toy, tmp_path / "a", annotations=path, skip_unknown_labels=True, strict=True

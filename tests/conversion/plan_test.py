@@ -4,9 +4,10 @@
 import numpy as np
 import pytest
 
+from object_detection_ext.ava import annotations
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.conversion import plan
-from object_detection_ext.data import annotations, video_reader
+from object_detection_ext.data import video_info
 
 
 def _keyframes(times, video_id="v"):
@@ -67,7 +68,7 @@ def test_keyframes_between_the_frames_of_a_record_get_another():
 
 
 def _job(video_id, count, stamp="1"):
-    info = video_reader.VideoInfo(f"/videos/{video_id}.mp4", 48, 64, 25.0, 100.0, "h264")
+    info = video_info.VideoInfo(f"/videos/{video_id}.mp4", 48, 64, 25.0, 100.0, "h264")
     keyframes = tuple(_keyframes(range(count), video_id))
     return plan.VideoJob(info, f"{video_id}.mp4", stamp, keyframes)
 
@@ -128,7 +129,7 @@ def test_fingerprint_changes_with_the_input():
 
 
 def test_size_of_a_record_is_estimated_by_the_header():
-    info = video_reader.VideoInfo("/videos/a.mp4", 1080, 1920, 25.0, 3600.0, "h264")
+    info = video_info.VideoInfo("/videos/a.mp4", 1080, 1920, 25.0, 3600.0, "h264")
     video = plan.VideoJob(info, "a.mp4", "1", tuple(_keyframes(range(900), "a")))
     plan.check_record_sizes([video], _options(seconds_per_record=60.0))
     plan.check_record_sizes([video], _options(seconds_per_record=900.0, short_side=400))

@@ -215,7 +215,7 @@ class _FullDisk:
 
 
 @pytest.mark.parametrize("takes", [".problem", ".progress"])
-def test_a_disk_without_a_byte_left(toy, reference, tmp_path, monkeypatch, takes):
+def test_a_disk_without_a_byte_left(toy, reference, tmp_path, monkeypatch, capsys, takes):
     stock = files.LocalFiles.open
 
     def open_file(path, mode):
@@ -230,9 +230,11 @@ def test_a_disk_without_a_byte_left(toy, reference, tmp_path, monkeypatch, takes
     create_ava_records.define_flags(values)
     with pytest.raises(SystemExit) as caught:
         create_ava_records.main(create_ava_records.parse_flags(["_", *arguments], values), values)
-    message = caught.value.code
-    assert isinstance(message, str)  # Python prints it and ends with status 1
-    assert re.search(r"^error: .*While converting train_000\d \(.*mp4\): .*No space left", message)
+    assert caught.value.code == 1
+    message = capsys.readouterr().err
+    assert re.search(
+        r"(?m)^error: .*While converting train_000\d \(.*mp4\): .*No space left", message
+    )
     assert "Finished parts are kept" in message
     assert not _files(tmp_path)
     monkeypatch.undo()

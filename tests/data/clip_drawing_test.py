@@ -119,9 +119,14 @@ def _both_ways(transform, encoded) -> tf.data.Dataset:
     "resizer",
     [
         "fixed_shape_resizer { height: 64 width: 48 }",
-        "fixed_shape_resizer { height: 200 width: 240 }",
-        "fixed_shape_resizer { height: 96 width: 96 resize_method: BICUBIC }",
-        "fixed_shape_resizer { height: 80 width: 80 resize_method: AREA }",
+        *(
+            pytest.param(f"fixed_shape_resizer {{ {size} }}", marks=pytest.mark.slow)
+            for size in (
+                "height: 200 width: 240",
+                "height: 96 width: 96 resize_method: BICUBIC",
+                "height: 80 width: 80 resize_method: AREA",
+            )
+        ),
         "keep_aspect_ratio_resizer { min_dimension: 60 max_dimension: 100 }",
     ],
 )

@@ -11,7 +11,8 @@ from object_detection.data_decoders import tf_sequence_example_decoder
 from object_detection.dataset_tools import seq_example_util
 from PIL import Image
 
-from object_detection_ext.data import annotations, clip_features
+from object_detection_ext.ava import annotations
+from object_detection_ext.data import clip_features
 
 _LABELS = {1: "stand", 80: "watch (a person)"}
 _Fields = standard_fields.InputDataFields

@@ -297,6 +297,7 @@ def test_which_steps_draw_sizes(project, steps, expected):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_frames_that_differ_from_what_their_header_says_end_reading_with_advice(project):
     """The header says one size for all; the frames of one record have another."""
     wide = tiny_pipeline.encode_jpeg(tf.zeros([48, 96, 3], tf.uint8).numpy())

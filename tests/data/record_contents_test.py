@@ -6,7 +6,8 @@ import io
 import pytest
 import tensorflow as tf
 
-from object_detection_ext.data import annotations, clip_features, record_contents
+from object_detection_ext.ava import annotations
+from object_detection_ext.data import clip_features, record_contents
 from tests import tiny_pipeline
 
 _BOX = [0.1, 0.2, 0.5, 0.6]

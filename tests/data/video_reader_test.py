@@ -11,8 +11,17 @@ import av
 import numpy as np
 import pytest
 from av import stream as av_stream
+from PIL import Image, ImageOps
 
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import (
+    time_line,
+    timed_pictures,
+    upright,
+    video_decoder,
+    video_info,
+    video_probe,
+    video_reader,
+)
 from tests import numbered_videos
 
 
@@ -71,8 +80,8 @@ def test_pictures_out_of_order_in_a_file_without_presentation_times(tmp_path, co
     reader = _check(tmp_path / "v.avi", stored, [0.0, 0.4, 1.0, 1.52, 2.36], 16, 25.0)
     assert (reader.stats.decoded, reader.stats.damaged) == (60, 0)
     assert reader.stats.end == pytest.approx(2.4)
-    info = video_reader.probe(tmp_path / "v.avi")
-    assert video_reader.last_picture_end(info) == pytest.approx(2.4)
+    info = video_probe.probe(tmp_path / "v.avi")
+    assert video_probe.extent(info).end == pytest.approx(2.4)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
@@ -91,21 +100,60 @@ def test_raw_stream_without_timestamps_has_its_own_frame_rate(tmp_path):
         assert all(packet.pts is None for packet in container.demux(video=0))
     reader = _check(path, stored, [0.0, 0.5, 1.0, 1.9], 16, 25.0)
     assert reader.stats.end == pytest.approx(2.0)
-    info = video_reader.probe(path)
+    info = video_probe.probe(path)
     assert (info.fps, info.duration) == (30.0, None)
-    assert video_reader.last_picture_end(info) == pytest.approx(2.0)
+    assert video_probe.extent(info).end == pytest.approx(2.0)
 
 
-def test_frames_whose_time_runs_backwards_are_counted(tmp_path):
-    path = tmp_path / "v.ts"
-    stored = numbered_videos.write(path, [i / 25 for i in range(50)])
+@pytest.mark.parametrize(("name", "parts"), [("v.ts", 3), ("v.mkv", 2)])
+def test_timestamps_that_start_over_go_on_after_what_came_before(tmp_path, name, parts):
+    path = tmp_path / name
+    numbered_videos.write(path, [i / 25 for i in range(50)])
     # As a camera writes that begins anew: the times start over in the middle of the file.
-    path.write_bytes(2 * path.read_bytes())
-    _check(path, stored, [0.0, 1.0, 1.9], 1, 25.0)
+    path.write_bytes(parts * path.read_bytes())
     reader = video_reader.ClipReader(path, num_frames=1, fps=25)
-    (clip,) = reader.clips([2.5])
-    assert (reader.stats.decoded, reader.stats.damaged) == (50, 50)
-    assert "with 50 damaged packets or frames before" in clip.problem
+    times = [0.0, 1.92, 2.0, 3.0, 3.6, 2 * parts - 0.04]
+    clips = list(reader.clips(times))
+    assert [clip.problem for clip in clips] == [None] * 6
+    numbers = [numbered_videos.read_number(clip.frames[0]) for clip in clips]
+    assert numbers == [round(25 * time) % 50 for time in times]
+    np.testing.assert_allclose([clip.frame_times[0] for clip in clips], times, atol=0.01)
+    # In a transport stream the last packet before a joint is marked: its counter does not go on.
+    assert reader.stats.damaged == (parts - 1 if name == "v.ts" else 0)
+    assert (reader.stats.decoded, reader.stats.restarts) == (50 * parts, parts - 1)
+    assert reader.stats.end == pytest.approx(2.0 * parts, abs=0.01)
+    extent = video_probe.extent(video_probe.probe(path))
+    assert (extent.end, extent.restarts) == (pytest.approx(2.0 * parts, abs=0.01), parts - 1)
+    (clip,) = video_reader.ClipReader(path, num_frames=1, fps=25).clips([2 * parts + 0.5])
+    assert "is beyond the video's end" in clip.problem
+
+
+@pytest.mark.parametrize("name", ["v.ts", "v.mkv"])
+def test_jumps_in_a_file_whose_timestamps_start_over_give_the_same_frames(tmp_path, name):
+    path = tmp_path / name
+    numbered_videos.write(path, [i / 10 for i in range(300)], gop=10)
+    path.write_bytes(2 * path.read_bytes())
+    times = [1.0, 20.0, 31.0, 45.0, 59.0]
+    clips = list(video_reader.ClipReader(path, num_frames=1, fps=10).clips(times))
+    numbers = [numbered_videos.read_number(clip.frames[0]) for clip in clips]
+    assert numbers == [round(10 * time) % 300 for time in times]
+
+
+def test_one_timestamp_that_goes_back_is_a_fault_of_its_frame_alone():
+    line = time_line.TimeLine(period=0.04)
+    times = [0.0, 1.0, 2.0, 0.5, 3.0, 4.0]
+    assert [shift for shift, _ in line.joined((t, t) for t in times)] == [0.0] * 6
+    assert line.restarts == 0
+
+
+def test_times_that_start_over_twice_and_frames_without_one():
+    line = time_line.TimeLine(period=0.5)
+    times = [0.0, 1.0, 2.0, None, 0.0, 1.0, 2.0, -7.0, -6.5, -6.0]
+    shifts = [shift for shift, _ in line.joined((t, t) for t in times)]
+    joined = [t + s for t, s in zip(times, shifts, strict=True) if t is not None]
+    # After a second's interval the next part begins as late as frames are apart on average.
+    assert joined == pytest.approx([0, 1, 2, 2.5, 3.5, 4.5, 5, 5.5, 6])
+    assert line.restarts == 2
 
 
 def _write_from_within_a_group(path, seconds) -> np.ndarray:
@@ -187,34 +235,94 @@ def test_odd_sizes(tmp_path):
     assert [numbered_videos.read_number(frame) for frame in clip.frames] == [13, 14, 15, 16]
 
 
-def _rotate_header(path, degrees):
-    """Writes a rotation into the mp4's track header, as phones do."""
-    matrices = {
-        90: (0, 1, -1, 0),
-        180: (-1, 0, 0, -1),
-        270: (0, -1, 1, 0),
-    }
-    data = bytearray(path.read_bytes())
-    # The track header's 3x3 matrix in fixed point: a b u c d v x y w; identity as written.
-    identity = b"".join(
-        int(v).to_bytes(4, "big") for v in (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
-    )
-    start = data.index(identity, data.index(b"tkhd"))
-    a, b, c, d = (v * 65536 for v in matrices[degrees])
-    values = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    data[start : start + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in values)
-    path.write_bytes(data)
+def _write_with_matrix(path, corners) -> None:
+    """Writes frames with a display matrix: what becomes of (1, 0) and (0, 1), in x and y."""
+    (a, b), (c, d) = corners
+    matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "15"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_matrix(matrix)
+        for number in range(10):
+            pixels = numbered_videos.draw_number(0x9A3 + number)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize(("degrees", "turns"), [(90, -1), (180, 2), (270, 1)])
-def test_frames_are_upright_as_players_show_them(tmp_path, degrees, turns):
-    # A header that says "turn clockwise by 90 degrees to show" must give just that.
-    numbered_videos.write(tmp_path / "v.mp4", [i / 25 for i in range(10)])
-    _rotate_header(tmp_path / "v.mp4", degrees)
-    (clip,) = video_reader.ClipReader(tmp_path / "v.mp4", num_frames=1, fps=25).clips([0.2])
-    expected = np.rot90(numbered_videos.draw_number(5), turns)
+# As the EXIF standard numbers what is done with a picture, and where x and y of a pixel go.
+_ORIENTATIONS = {
+    1: ((1, 0), (0, 1)),
+    2: ((-1, 0), (0, 1)),
+    3: ((-1, 0), (0, -1)),
+    4: ((1, 0), (0, -1)),
+    5: ((0, 1), (1, 0)),
+    6: ((0, 1), (-1, 0)),
+    7: ((0, -1), (-1, 0)),
+    8: ((0, -1), (1, 0)),
+}
+
+
+@pytest.mark.parametrize("orientation", _ORIENTATIONS)
+@pytest.mark.parametrize("name", ["v.mp4", "v.mov"])
+def test_frames_are_turned_and_mirrored_as_players_show_them(tmp_path, orientation, name):
+    path = tmp_path / name
+    _write_with_matrix(path, _ORIENTATIONS[orientation])
+    (clip,) = video_reader.ClipReader(path, num_frames=1, fps=25).clips([0.2])
+    # Pillow knows the same eight, by what is done with the picture.
+    picture = Image.fromarray(numbered_videos.draw_number(0x9A3 + 5))
+    picture.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(picture))
     assert clip.frames[0].shape == expected.shape
     assert np.mean(np.abs(clip.frames[0].astype(int) - expected)) < 20
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+def test_all_that_pyav_writes_is_shown_as_it_says(tmp_path, turns, mirrored):
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "15"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(90 * turns, hflip=mirrored)
+        picture = av.VideoFrame.from_ndarray(numbered_videos.draw_number(0x9A3), "rgb24")
+        container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    (clip,) = video_reader.ClipReader(path, num_frames=1, fps=25).clips([0.0])
+    # Its documentation: turned counter-clockwise, then mirrored.
+    expected = np.rot90(numbered_videos.draw_number(0x9A3), turns)
+    expected = expected[:, ::-1] if mirrored else expected
+    assert clip.frames[0].shape == expected.shape
+    assert np.mean(np.abs(clip.frames[0].astype(int) - expected)) < 20
+
+
+def test_orientation_of_a_turn_by_no_right_angle_is_the_nearest():
+    def turned(degrees):
+        radians = np.deg2rad(degrees)
+        a, b = np.cos(radians), np.sin(radians)
+        values = np.array([a, b, 0, -b, a, 0, 0, 0, 1]) * 65536
+        return upright.orientation_of(values.astype(np.int32))
+
+    assert [turned(d) for d in (10, 80, 185, 260)] == [turned(d) for d in (0, 90, 180, 270)]
+    assert len({turned(d) for d in (0, 90, 180, 270)}) == 4
+
+
+def test_pictures_without_a_time_base(tmp_path, monkeypatch):
+    # Some of FFmpeg's decoders leave it out; the stream has it.
+    stored = numbered_videos.write(tmp_path / "v.mkv", [i / 25 for i in range(50)])
+
+    decode = video_decoder.FileFrames._decode
+
+    def without_time_base(self, packets):
+        for picture, damaged in decode(self, packets):
+            assert picture.duration
+            yield _Proxy(picture, time_base=None), damaged
+
+    monkeypatch.setattr(video_decoder.FileFrames, "_decode", without_time_base)
+    source = video_decoder.FileFrames(tmp_path / "v.mkv", timed_pictures.DecodeStats())
+    times = [source.next().time for _ in range(50)]
+    np.testing.assert_allclose(times, stored, atol=1e-3)
+    assert source.next() is None
+    source.close()
 
 
 def _packet_spans(path):
@@ -269,7 +377,7 @@ class _Proxy:
 
 def test_frames_that_the_decoder_calls_corrupt_are_left_out(tmp_path, monkeypatch):
     stored = numbered_videos.write(tmp_path / "v.mp4", [i / 25 for i in range(50)])
-    real_open = video_reader._open
+    real_open = video_probe.open_file
 
     def open_with_flags(path):
         container = real_open(path)
@@ -283,7 +391,7 @@ def test_frames_that_the_decoder_calls_corrupt_are_left_out(tmp_path, monkeypatc
         streams = _Proxy(container.streams, video=[_Proxy(stream, decode=decode)])
         return _Proxy(container, streams=streams, demux=lambda _: container.demux(stream))
 
-    monkeypatch.setattr(video_reader, "_open", open_with_flags)
+    monkeypatch.setattr(video_probe, "open_file", open_with_flags)
     reader = video_reader.ClipReader(tmp_path / "v.mp4", num_frames=4, fps=25)
     before, inside, after = reader.clips([0.2, 0.8, 1.6])
     assert reader.stats.damaged == 20
@@ -297,7 +405,7 @@ def test_frames_that_the_decoder_calls_corrupt_are_left_out(tmp_path, monkeypatc
 def test_a_file_that_cannot_be_searched_gives_the_same_frames(tmp_path, monkeypatch, error):
     # The search lands far too early, after the wanted time, or nowhere.
     stored = numbered_videos.write(tmp_path / "v.mp4", [i / 10 for i in range(900)], gop=10)
-    real_open = video_reader._open
+    real_open = video_probe.open_file
 
     def open_with_bad_seek(path):
         container = real_open(path)
@@ -307,7 +415,7 @@ def test_a_file_that_cannot_be_searched_gives_the_same_frames(tmp_path, monkeypa
 
         return _Proxy(container, seek=seek)
 
-    monkeypatch.setattr(video_reader, "_open", open_with_bad_seek)
+    monkeypatch.setattr(video_probe, "open_file", open_with_bad_seek)
     _check(tmp_path / "v.mp4", stored, [15.0, 41.3, 88.0], 8, 10.0)
 
 
@@ -328,7 +436,7 @@ def test_truncated_file_gives_what_is_whole(tmp_path, name, options):
     assert "damaged or cut off, its header says " in lost.problem
     # Only what the whole video would not have either was wrongly asked for.
     assert (lost.outside, never.outside) == (False, True)
-    end = video_reader.last_picture_end(video_reader.probe(path))
+    end = video_probe.extent(video_probe.probe(path)).end
     # The last packets may be of pictures that need others, which are lost.
     assert end == pytest.approx(reader.stats.end, abs=0.3)
 
@@ -355,14 +463,14 @@ def test_length_is_that_of_the_picture_where_the_sound_is_longer(tmp_path, has_t
         path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIXX"))
     with av.open(str(path)) as container:
         assert container.duration / av.time_base > 3.9
-    info = video_reader.probe(path)
+    info = video_probe.probe(path)
     assert info.duration == pytest.approx(2.0, abs=0.01)
-    assert video_reader.last_picture_end(info) == pytest.approx(2.0, abs=0.01)
+    assert video_probe.extent(info).end == pytest.approx(2.0, abs=0.01)
     last, behind = video_reader.ClipReader(path, num_frames=4, fps=25).clips([1.96, 3.0])
     assert last.problem is None and behind.outside
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    cut = video_reader.probe(path)
-    assert video_reader.last_picture_end(cut) < 1.5
+    cut = video_probe.probe(path)
+    assert video_probe.extent(cut).end < 1.5
     # All that the header of a file without the tag says is how long the longest track was.
     assert cut.duration == pytest.approx(2.0 if has_tag else 4.0, abs=0.3)
 
@@ -371,10 +479,10 @@ def test_end_of_a_video_whose_header_does_not_say_it(tmp_path, monkeypatch):
     path = tmp_path / "v.mkv"
     # As browsers record.
     numbered_videos.write(path, [i / 25 for i in range(90)], container_options={"live": "1"})
-    info = video_reader.probe(path)
+    info = video_probe.probe(path)
     assert info.duration is None
-    monkeypatch.delattr(video_reader, "_FrameSource")  # nothing is decoded
-    assert video_reader.last_picture_end(info) == pytest.approx(3.6)
+    monkeypatch.delattr(video_decoder, "FileFrames")  # nothing is decoded
+    assert video_probe.extent(info).end == pytest.approx(3.6)
 
 
 def test_cover_pictures_are_no_videos(tmp_path):
@@ -387,17 +495,17 @@ def test_cover_pictures_are_no_videos(tmp_path):
         container.mux(picture.encode(av.VideoFrame.from_ndarray(cover, "rgb24")))
         container.mux(picture.encode(None))
         numbered_videos.write_silence(container, sound, 1.0)
-    with pytest.raises(video_reader.VideoError, match="no video stream, only a cover picture"):
-        video_reader.probe(tmp_path / "song.m4a")
+    with pytest.raises(video_info.VideoError, match="no video stream, only a cover picture"):
+        video_probe.probe(tmp_path / "song.m4a")
 
 
 def test_unusable_files_name_the_file_and_the_reason(tmp_path):
     def error(path):
-        with pytest.raises(video_reader.VideoError) as caught:
+        with pytest.raises(video_info.VideoError) as caught:
             list(video_reader.ClipReader(path, num_frames=4, fps=25).clips([1.0]))
         assert str(path) in str(caught.value)
-        with pytest.raises(video_reader.VideoError):
-            video_reader.probe(path)
+        with pytest.raises(video_info.VideoError):
+            video_probe.probe(path)
         return str(caught.value)
 
     assert "no such video" in error(tmp_path / "none.mp4")
@@ -421,7 +529,7 @@ def test_unusable_files_name_the_file_and_the_reason(tmp_path):
 
 def test_probe(tmp_path):
     numbered_videos.write(tmp_path / "v.mp4", [i / 25 for i in range(50)])
-    info = video_reader.probe(tmp_path / "v.mp4")
+    info = video_probe.probe(tmp_path / "v.mp4")
     assert (info.height, info.width, info.codec) == (48, 64, "h264")
     assert info.duration == pytest.approx(2.0, abs=0.05)
 

@@ -290,7 +290,14 @@ def test_boxes_for_each_class():
     assert kernel.shape[1] == 4 * tiny_pipeline.NUM_CLASSES
 
 
-@pytest.mark.parametrize("kind", _TRUNKS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        # What the plain residual network has, the one with non-local blocks has too.
+        pytest.param(kind, marks=[pytest.mark.slow] if kind == "r3d50" else [])
+        for kind in _TRUNKS
+    ],
+)
 @pytest.mark.parametrize("head", ["tx_head { }", "i3d_head { }"])
 def test_every_trunk_goes_with_every_head(kind, head):
     override = (

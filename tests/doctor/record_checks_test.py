@@ -7,7 +7,8 @@ import re
 import pytest
 
 from object_detection_ext import progress
-from object_detection_ext.data import annotations, clip_features
+from object_detection_ext.ava import annotations
+from object_detection_ext.data import clip_features
 from object_detection_ext.doctor.findings import ERROR, WARNING
 from tests import tiny_pipeline
 from tests.doctor.small_data import TRAIN, the_only, write_csv

@@ -192,7 +192,11 @@ def test_timestamp_at_the_end_is_left_to_the_conversion(data):
 
 @pytest.mark.parametrize(
     ("factor", "start", "unit"),
-    [(1000, 0, "milliseconds"), (25, 0, "frame numbers"), (1, 900, "subtract 900")],
+    [
+        (1000, 0, "milliseconds"),
+        (25, 0, "frame numbers"),
+        (1, 900, "give --time_offset_seconds 900"),
+    ],
 )
 def test_timestamps_in_another_unit(data, factor, start, unit):
     lines = []

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from object_detection_ext import compat  # noqa: F401  (must come before object_detection)
-from object_detection_ext.evaluation import ava_ap, csv_io
+from object_detection_ext.ava import tables
+from object_detection_ext.evaluation import ava_ap
 from tests.evaluation.tie_breaking import distinct_scores
 
 from object_detection.core import standard_fields  # isort: skip
@@ -235,7 +236,7 @@ def test_of_two_boxes_with_equal_overlap_a_detection_meets_the_one_the_program_t
     ground_truth = halves if is_left_first else halves[::-1]
     detections = [["v", 902, 0, 0, 1, 1, 1, 0.9], ["v", 902, 0, 0, 0.5, 1, 1, 0.8]]
     paths = [_write(tmp_path / "g.csv", ground_truth), _write(tmp_path / "d.csv", detections)]
-    result = ava_ap.evaluate(*map(csv_io.read_csv, paths), CATEGORIES)
+    result = ava_ap.evaluate(*map(tables.read_csv, paths), CATEGORIES)
     assert result.average_precision[1] == 0.5
     _assert_as_program(result, _program(*paths, break_ties=False))
 
@@ -299,8 +300,8 @@ def test_average_precision_is_the_stock_one(count):
 
 def _evaluate(tmp_path, ground_truth, detections, **options):
     return ava_ap.evaluate(
-        csv_io.read_csv(_write(tmp_path / "g.csv", ground_truth)),
-        csv_io.read_csv(_write(tmp_path / "d.csv", detections)),
+        tables.read_csv(_write(tmp_path / "g.csv", ground_truth)),
+        tables.read_csv(_write(tmp_path / "d.csv", detections)),
         CATEGORIES,
         **options,
     )
@@ -433,7 +434,7 @@ def test_accepted_but_odd_input_is_warned_of(tmp_path):
     ],
 )
 def test_rules_out_of_range_are_errors(tmp_path, iou_threshold, max_rows, categories, message):
-    rows = csv_io.read_csv(_write(tmp_path / "g.csv", [["v", "1", *LEFT, 1]]))
+    rows = tables.read_csv(_write(tmp_path / "g.csv", [["v", "1", *LEFT, 1]]))
     with pytest.raises(ValueError, match=message):
         ava_ap.evaluate(rows, rows, categories, iou_threshold, max_rows)
 
@@ -480,7 +481,7 @@ def test_command_names_the_fault_and_fails(tmp_path, capsys):
     assert ava_ap.main([*arguments, "--json"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "d.csv, line 1: score is 'nan'" in printed.err
+    assert "d.csv:1: score is 'nan'" in printed.err
     assert ava_ap.main([*arguments[:2], "--detections=none.csv"]) == 2
     assert "none.csv" in capsys.readouterr().err
 

@@ -11,7 +11,8 @@ from object_detection_ext import (
     compat,  # noqa: F401  (must come before object_detection)
     errors,
 )
-from object_detection_ext.evaluation import ava_ap, csv_io, frame_ap, protocols
+from object_detection_ext.ava import tables
+from object_detection_ext.evaluation import ava_ap, frame_ap, protocols
 from object_detection_ext.evaluation.ava_evaluator import AvaDetectionEvaluator
 from tests.evaluation.tie_breaking import distinct_scores
 
@@ -132,8 +133,8 @@ def _csv_core(frames, tmp_path, **options):
                     f"video,{index},{xmin},{ymin},{xmax},{ymax},{class_id},{score}\n"
                 )
     return ava_ap.evaluate(
-        csv_io.read_csv(str(tmp_path / "g.csv")),
-        csv_io.read_csv(str(tmp_path / "d.csv")),
+        tables.read_csv(str(tmp_path / "g.csv")),
+        tables.read_csv(str(tmp_path / "d.csv")),
         CATEGORIES,
         **options,
     )

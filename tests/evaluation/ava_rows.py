@@ -3,26 +3,27 @@
 
 import numpy as np
 
-from object_detection_ext.evaluation import ava_ap, csv_io, matching
+from object_detection_ext.ava import tables
+from object_detection_ext.evaluation import ava_ap, matching
 
 CATEGORIES = [{"id": 2, "name": "sit"}, {"id": 5, "name": "talk"}, {"id": 9, "name": "run"}]
 SIT, TALK, RUN = 2, 5, 9
 
 
-def ava_rows(entries, frames=()) -> csv_io.AvaRows:
+def ava_rows(entries, frames=()) -> tables.AvaRows:
     """Entries are (video, seconds, box, class id, score); `frames` are listed without boxes."""
     listed = list(dict.fromkeys([*frames, *((e[0], e[1]) for e in entries)]))
     number = {frame: index for index, frame in enumerate(listed)}
-    rows = csv_io.LabelledBoxes(
+    rows = tables.LabelledBoxes(
         np.array([number[e[0], e[1]] for e in entries], np.int64),
         np.array([e[2] for e in entries], np.float64).reshape(-1, 4),
         np.array([e[3] for e in entries], np.int64),
         np.array([e[4] for e in entries], np.float64),
     )
-    return csv_io.AvaRows("rows", listed, rows, np.arange(len(rows)) + 1, len(rows))
+    return tables.AvaRows("rows", listed, rows, np.arange(len(rows)) + 1, len(rows))
 
 
-def ground_truth_rows(entries, frames=()) -> csv_io.AvaRows:
+def ground_truth_rows(entries, frames=()) -> tables.AvaRows:
     """As `ava_rows`, of entries without scores."""
     return ava_rows([(*entry, 1.0) for entry in entries], frames)
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from object_detection_ext.evaluation import ava_ap
+from object_detection_ext.evaluation import ava_ap, breakdowns
 
 LABEL_MAP = 'item { name: "stand" id: 1 }\nitem { name: "walk" id: 3 }\n'
 BOX = "0.1,0.1,0.4,0.9"
@@ -13,13 +13,13 @@ GROUND_TRUTH = f"v,0902,{BOX},1\n"
 GOOD = f"v,0902,{BOX},1,0.9\n"
 
 
-def _run(tmp_path, capsys, *, ground_truth=GROUND_TRUTH, detections=GOOD, flags=()):
+def _run(tmp_path, capsys, *, ground_truth=GROUND_TRUTH, detections=GOOD, flags=(), program=ava_ap):
     """(status, what is printed, what is said)."""
     for name, text in (("l.pbtxt", LABEL_MAP), ("g.csv", ground_truth), ("d.csv", detections)):
         (tmp_path / name).write_text(text)
     paths = [str(tmp_path / name) for name in ("l.pbtxt", "g.csv", "d.csv")]
     labelmap, gt, found = paths
-    status = ava_ap.main(["-l", labelmap, "-g", gt, "-d", found, *flags])
+    status = program.main(["-l", labelmap, "-g", gt, "-d", found, *flags])
     printed = capsys.readouterr()
     return status, printed.out, printed.err
 
@@ -27,12 +27,12 @@ def _run(tmp_path, capsys, *, ground_truth=GROUND_TRUTH, detections=GOOD, flags=
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("v,0902,0.1,0.1,0.4,1,0.5\nv,0902,1\n", "d.csv, line 3: 3 columns, but an AVA row has 7"),
-        ("v,0902,0.1,x,0.4,0.9,1,0.5\n", "d.csv, line 2: y1 is 'x', but must be a finite number"),
-        ("v,0902,0.1,inf,0.4,0.9,1,0.5\n", "d.csv, line 2: y1 is 'inf', but must be a finite"),
-        ("v,noon,0.1,0.1,0.4,0.9,1,0.5\n", "d.csv, line 2: timestamp 'noon' is not a number"),
-        (f"v,0902,{BOX},1.5,0.5\n", "d.csv, line 2: action_id is '1.5', but must be a whole"),
-        (f"v,0902,{BOX},1,nan\n", "d.csv, line 2: score is 'nan', but must be a number, not NaN"),
+        (f"{GOOD}v,0902,1\n", "d.csv:3: 3 columns; it must be video_id,"),
+        ("v,0902,0.1,x,0.4,0.9,1,0.5\n", "d.csv:2: y1 is 'x'; it must be a number"),
+        ("v,0902,0.1,inf,0.4,0.9,1,0.5\n", "d.csv:2: y1 is 'inf'; it must be a number"),
+        ("v,noon,0.1,0.1,0.4,0.9,1,0.5\n", "d.csv:2: timestamp is 'noon'; it must be a number"),
+        (f"v,0902,{BOX},1.5,0.5\n", "d.csv:2: action_id is '1.5'; it must be a whole"),
+        (f"v,0902,{BOX},1,nan\n", "d.csv:2: score is 'nan'; it must be a number, not NaN"),
     ],
 )
 def test_an_unreadable_row_is_an_error(tmp_path, capsys, row, message):
@@ -71,6 +71,43 @@ def test_an_odd_row_is_a_counted_warning(tmp_path, capsys, row, message, flags):
     status, printed, said = _run(tmp_path, capsys, detections=GOOD + row, flags=flags)
     assert status == 0
     assert f"d.csv: {message}" in (said if flags else printed)
+
+
+@pytest.mark.parametrize("program", [ava_ap, breakdowns], ids=["ava_ap", "breakdowns"])
+def test_what_was_changed_in_reading_is_a_counted_warning(tmp_path, capsys, program):
+    detections = GOOD + f"v,00:15:02,0.1,-0.001,0.4,0.9,1.0,0.5\nv,0902,{BOX},1,0.4,,\n"
+    files = {"ground_truth": GROUND_TRUTH.replace(",", ";"), "detections": detections}
+    status, printed, _ = _run(tmp_path, capsys, program=program, **files)
+    assert status == 0
+    for told in (
+        "g.csv: semicolons stand between the columns, and are read as commas",
+        "d.csv: 1 row with a box up to 0.01 outside of [0, 1], which is cut off at the frame's "
+        "edge (first: line 2, 0.1,-0.001,0.4,0.9)",
+        "d.csv: 1 row with empty fields at the end (first: line 3)",
+        "d.csv: 1 row with hours, minutes and seconds for a timestamp (first: line 2, 00:15:02)",
+        "d.csv: 1 row with whole numbers written as fractions (first: line 2, 1.0)",
+    ):
+        assert told in printed
+
+
+def test_ground_truth_and_most_detections_in_pixels_are_errors(tmp_path, capsys):
+    pixels = "v,0902,32,48,128,432,1"
+    status, _, said = _run(tmp_path, capsys, ground_truth=f"{pixels}\n")
+    assert status == 2 and "g.csv:1: x1 is 32; boxes are normalized" in said
+    status, _, said = _run(tmp_path, capsys, detections=GOOD + f"{pixels},0.5\n" * 2)
+    assert status == 2
+    assert "d.csv, line 2: 2 of 3 boxes look like pixels (32,48,128,432), but those of" in said
+    files = {"ground_truth": f"{pixels}\n", "detections": f"{pixels},0.5\n"}
+    status, printed, _ = _run(tmp_path, capsys, **files, flags=["--box_tolerance", "none"])
+    assert status == 0 and "mAP@0.5IOU: 1.000000" in printed
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1", "much", "nan"])
+def test_a_tolerance_that_is_none_is_an_error(tmp_path, capsys, value):
+    with pytest.raises(SystemExit) as caught:
+        _run(tmp_path, capsys, flags=["--box_tolerance", value])
+    assert caught.value.code == 2
+    assert "must be at least 0 and less than 1" in capsys.readouterr().err
 
 
 def test_a_detections_file_without_a_row_is_said(tmp_path, capsys):

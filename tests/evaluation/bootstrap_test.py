@@ -6,8 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from object_detection_ext.ava import tables
 from object_detection_ext.errors import InputError
-from object_detection_ext.evaluation import ava_ap, bootstrap, csv_io
+from object_detection_ext.evaluation import ava_ap, bootstrap
 from tests.evaluation.ava_rows import (
     CATEGORIES,
     SIT,
@@ -21,7 +22,7 @@ BOX = (0.0, 0.0, 1.0, 0.4)
 ELSEWHERE = (0.0, 0.5, 1.0, 0.9)
 
 
-def _repeated(rows: csv_io.AvaRows, weights: dict[str, int]) -> csv_io.AvaRows:
+def _repeated(rows: tables.AvaRows, weights: dict[str, int]) -> tables.AvaRows:
     """Rows in which each video occurs under `weights[video]` names."""
     frames, parts = [], []
     for copy in range(max(weights.values())):
@@ -30,8 +31,8 @@ def _repeated(rows: csv_io.AvaRows, weights: dict[str, int]) -> csv_io.AvaRows:
                 own = rows.rows[rows.rows.frame == index]
                 parts.append(dataclasses.replace(own, frame=np.full(len(own), len(frames))))
                 frames.append((f"{video} copy {copy}", second))
-    merged = csv_io.concatenate(parts)
-    return csv_io.AvaRows(rows.name, frames, merged, np.arange(len(merged)), len(merged))
+    merged = tables.concatenate(parts)
+    return tables.AvaRows(rows.name, frames, merged, np.arange(len(merged)), len(merged))
 
 
 def _class_values(matched, weights):

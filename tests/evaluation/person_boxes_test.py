@@ -4,8 +4,9 @@
 import numpy as np
 import pytest
 
-from object_detection_ext.evaluation import ava_ap, csv_io, person_boxes, protocols
-from object_detection_ext.evaluation.csv_io import LabelledBoxes
+from object_detection_ext.ava import tables
+from object_detection_ext.ava.tables import LabelledBoxes
+from object_detection_ext.evaluation import ava_ap, person_boxes, protocols
 
 CATEGORIES = [{"id": 1, "name": "stand"}, {"id": 2, "name": "talk"}]
 A, B = [0.1, 0.1, 0.5, 0.9], [0.5, 0.1, 0.9, 0.9]  # y1, x1, y2, x2; nothing in common
@@ -83,7 +84,7 @@ def test_random_rows_group_as_the_definition_says(monkeypatch, merge_iou, chunk_
 def _read(tmp_path, name, text):
     path = tmp_path / name
     path.write_text(text)
-    return csv_io.read_csv(str(path))
+    return tables.read_csv(str(path))
 
 
 def _evaluate(tmp_path, ground_truth, detections, **options):

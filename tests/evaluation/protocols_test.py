@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from object_detection_ext import compat, errors  # noqa: F401  (before object_detection)
-from object_detection_ext.evaluation import ava_ap, csv_io, protocols
+from object_detection_ext.ava import tables
+from object_detection_ext.evaluation import ava_ap, protocols
 from tests.evaluation.tie_breaking import distinct_scores
 
 from object_detection.utils import metrics as stock_metrics  # isort: skip
@@ -91,7 +92,7 @@ def _random_rows(rng, frames, most, scored):
 
 def _write(path, rows):
     path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
-    return csv_io.read_csv(str(path))
+    return tables.read_csv(str(path))
 
 
 @pytest.mark.parametrize("seed", range(8))

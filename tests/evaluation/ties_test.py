@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy._core import _multiarray_umath
 
-from object_detection_ext.evaluation import ava_ap, breakdowns, csv_io, frame_ap, protocols
+from object_detection_ext.ava import tables
+from object_detection_ext.evaluation import ava_ap, breakdowns, frame_ap, protocols
 
 CLASS_IDS = (1, 3, 7)
 CATEGORIES = [{"id": class_id, "name": f"action {class_id}"} for class_id in CLASS_IDS]
@@ -28,8 +29,8 @@ def _write(path, rows):
 
 def _rows(tmp_path, ground_truth, detections):
     return (
-        csv_io.read_csv(_write(tmp_path / "g.csv", ground_truth)),
-        csv_io.read_csv(_write(tmp_path / "d.csv", detections)),
+        tables.read_csv(_write(tmp_path / "g.csv", ground_truth)),
+        tables.read_csv(_write(tmp_path / "d.csv", detections)),
     )
 
 

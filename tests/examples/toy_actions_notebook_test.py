@@ -26,7 +26,7 @@ from PIL import Image
 import object_detection_ext
 from object_detection_ext import registration
 from object_detection_ext.checkpoints import files
-from object_detection_ext.data import video_reader
+from object_detection_ext.data import video_probe
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _NOTEBOOK = _ROOT / "examples" / "toy_actions.ipynb"
@@ -195,8 +195,8 @@ def test_a_run_makes_every_file(run):
     assert len(list((results / "data").glob("*.record-?????-of-00004"))) == 8
     assert files.step_of_newest(str(results / "model")) == _STEPS
     assert tf.saved_model.contains_saved_model(str(results / "exported" / "saved_model"))
-    source = video_reader.probe(results / "data" / "videos" / "eval_0000.mp4")
-    made = video_reader.probe(results / "annotated.mp4")
+    source = video_probe.probe(results / "data" / "videos" / "eval_0000.mp4")
+    made = video_probe.probe(results / "annotated.mp4")
     assert made.duration == pytest.approx(source.duration, abs=0.1)
 
 

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import faults
 from object_detection_ext.inference.given_boxes import BoxTable
 
 
@@ -34,10 +34,10 @@ def test_annotations_and_detections_will_do(tmp_path):
         ("v,1,0,0,1,1\nv,2,10,20,50,80\n", r"boxes.csv:2: x1 is 10; .*must be in \[0, 1\]"),
         ("v,1,0.5,0,0.4,1\n", "x1 must be less than x2"),
         ("v,one,0.5,0,0.6,1\n", "boxes.csv:1: timestamp is 'one'; it must be a number"),
-        ("video,time,x1,y1,x2,y2,score\nv,1,0,0,1,1\n", "the first row names columns"),
+        ("wer,wann,links,oben,rechts,unten\nv,1,0,0,1,1\n", "the first row names columns"),
         ("", "has no rows; each row is video_id,timestamp,x1,y1,x2,y2"),
     ],
 )
 def test_files_that_are_none(tmp_path, text, message):
-    with pytest.raises(annotations.AnnotationError, match=message):
+    with pytest.raises(faults.AnnotationError, match=message):
         _table(tmp_path, text)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from object_detection_ext import devices, errors, registration
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import faults
 from object_detection_ext.inference import model as model_lib
 from tests import tiny_pipeline
 from tests.inference import fake_models
@@ -97,7 +97,7 @@ def test_label_map_is_needed_and_read(tmp_path, capsys):
     with pytest.raises(model_lib.ModelError, match="holds no label map; give one: label_map"):
         model_lib.load_saved_model(path)
     (tmp_path / "bad.pbtxt").write_text("hello")
-    with pytest.raises(annotations.AnnotationError, match="not a label map"):
+    with pytest.raises(faults.AnnotationError, match="not a label map"):
         model_lib.load_saved_model(path, label_map=str(tmp_path / "bad.pbtxt"))
     given = model_lib.load_saved_model(
         path, label_map=fake_models.write_label_map(tmp_path / "l.pbtxt")

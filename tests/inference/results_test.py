@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from object_detection_ext import errors
-from object_detection_ext.evaluation import csv_io
+from object_detection_ext.ava import tables
 from object_detection_ext.inference import results
 
 _NAMES = {1: "stand", 3: "hand wave"}
@@ -40,7 +40,7 @@ def test_csv_is_what_the_evaluator_reads(tmp_path):
     assert (tmp_path / "d.csv").read_text().splitlines()[0] == (
         "street,1.5,0.3000,0.2000,0.6000,0.8000,3,0.7500"
     )
-    read = csv_io.read_csv(str(tmp_path / "d.csv"))
+    read = tables.read_csv(str(tmp_path / "d.csv"))
     assert read.frames == [("street", 1.5)]
     np.testing.assert_allclose(read.rows.boxes[2], [0.1, 0.7, 0.5, 0.95])
     assert read.rows.classes.tolist() == [3, 1, 1]

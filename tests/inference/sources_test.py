@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from object_detection_ext import errors
-from object_detection_ext.data import video_files, video_reader
+from object_detection_ext.data import (
+    frame_folders,
+    video_decoder,
+    video_files,
+    video_probe,
+    video_reader,
+)
 from object_detection_ext.inference import sources
 from tests import numbered_videos
 from tests.inference import fake_models
@@ -26,7 +32,7 @@ def _clips(frames, **options):
 
 def test_stream_gives_the_clips_of_the_same_video(tmp_path):
     path = fake_models.write_video(tmp_path / "v.mp4", 50)
-    info = video_reader.probe(path)
+    info = video_probe.probe(path)
     for every in (0.3, 1.0):
         times = sources.keyframe_times(info, every)
         reader = video_reader.ClipReader(path, num_frames=4, fps=10.0)
@@ -45,9 +51,9 @@ def test_keyframes_of_a_video_whose_header_has_no_length(tmp_path, monkeypatch):
     # As browsers record. Packets tell its end; decoding all of it would take minutes.
     times = [i / 25 for i in range(50)]
     numbered_videos.write(tmp_path / "v.mkv", times, container_options={"live": "1"})
-    info = video_reader.probe(tmp_path / "v.mkv")
+    info = video_probe.probe(tmp_path / "v.mkv")
     assert info.duration is None
-    monkeypatch.delattr(video_reader, "_FrameSource")
+    monkeypatch.delattr(video_decoder, "FileFrames")
     assert sources.keyframe_times(info, 0.5) == [0.0, 0.5, 1.0, 1.5]
 
 
@@ -178,8 +184,8 @@ def test_ids_are_those_that_annotations_would_use(tmp_path):
         path.touch()
     ids = sources.ids_of(list(map(str, paths)))
     assert ids == ["a/x", "b/x", "y.mp4", "y.mov", "z"]
-    index = video_files.index_videos(tmp_path)
-    assert [index[video_id] for video_id in ids] == [[str(path)] for path in paths]
+    index = video_files.VideoIndex(tmp_path)
+    assert [index.candidates(video_id) for video_id in ids] == [[str(path)] for path in paths]
 
 
 def _picture(path, level: int) -> str:
@@ -210,10 +216,10 @@ def test_pictures_of_a_folder(tmp_path):
 def test_damaged_picture_is_told(tmp_path, extension):
     path = tmp_path / f"frame3.{extension}"
     _picture(path, 30)
-    assert sources.read_picture(str(path)).shape == (24, 24, 3)
+    assert frame_folders.read_picture(str(path)).shape == (24, 24, 3)
     _damaged(path)
     with pytest.raises(errors.InputError, match=rf"frame3.{extension}: cannot be read as a pict"):
-        sources.read_picture(str(path))
+        frame_folders.read_picture(str(path))
 
 
 def test_picture_that_claims_to_be_huge_is_told(tmp_path):
@@ -223,7 +229,7 @@ def test_picture_that_claims_to_be_huge_is_told(tmp_path):
     content[18:26] = struct.pack("<ii", 60_000, 60_000)
     path.write_bytes(bytes(content))
     with pytest.raises(errors.InputError, match="frame3.bmp: cannot be read as a picture"):
-        sources.read_picture(str(path))
+        frame_folders.read_picture(str(path))
 
 
 def test_damaged_pictures_are_left_out_and_the_rest_goes_on(tmp_path, capsys):

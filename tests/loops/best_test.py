@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from object_detection_ext import errors
+from object_detection_ext import files as file_systems
 from object_detection_ext.checkpoints import files, holding
 from object_detection_ext.loops import best as best_lib
 from object_detection_ext.loops.metric_names import Metric
@@ -214,6 +215,8 @@ def test_at_every_moment_there_is_the_old_best_or_the_new_one(tmp_path, monkeypa
             for name in operations:
                 patch.setattr(tf.io.gfile, name, counting(getattr(tf.io.gfile, name)))
             patch.setattr(holding.os, "link", counting(holding.os.link))
+            rename = staticmethod(counting(file_systems.LocalFiles.rename))
+            patch.setattr(file_systems.LocalFiles, "rename", rename)
             try:
                 best.offer(prefix, 2, {_MEAN_AP: 0.6})
                 was_killed = False

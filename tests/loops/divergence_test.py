@@ -63,6 +63,14 @@ def test_the_exact_step_and_batch_are_found(tmp_path, monkeypatch, per_call):
     assert _keys_of_non_finite(tmp_path / "model") == []
 
 
+def test_an_explosion_at_the_end_is_seen_before_the_last_checkpoint(tmp_path, monkeypatch):
+    """By its losses: two steps are too few for the rule, but no third one comes."""
+    monkeypatch.setattr(guard, "_MAX_WEIGHTS", math.inf)
+    with pytest.raises(train.DivergedError, match="step 2: the loss has exploded"):
+        run(tmp_path, optimizer=tiny_training.ADAM % 1e4, steps=3)
+    assert saved_steps(tmp_path / "model") == [0]
+
+
 def test_explosions_can_be_let_be(tmp_path):
     model_dir = run(tmp_path, optimizer=tiny_training.ADAM % 1e4, find_explosions=False)
     assert saved_steps(model_dir) == [0, 6]
@@ -99,6 +107,15 @@ def test_a_second_divergence_ends_training(tmp_path, capsys):
         run(tmp_path, optimizer=tiny_training.SGD % 1e9, on_nan=train.RESTORE)
     assert ended.value.exit_status == 4
     assert capsys.readouterr().err.count("training: back to") == 1
+
+
+def test_a_training_goes_back_once_however_often_it_is_started(tmp_path, capsys):
+    run(tmp_path, steps=5, checkpoint_every_n=1, dataset={"poison": 3}, on_nan=train.RESTORE)
+    capsys.readouterr()
+    with pytest.raises(train.DivergedError, match="It had gone back once already"):
+        run(tmp_path, steps=9, checkpoint_every_n=1, dataset={"poison": 1}, on_nan=train.RESTORE)
+    said = capsys.readouterr().err
+    assert "the learning rate is half of the config's" in said and "back to" not in said
 
 
 def test_without_a_good_checkpoint_there_is_no_way_back(tmp_path):

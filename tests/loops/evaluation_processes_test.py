@@ -112,6 +112,7 @@ def test_training_pauses_and_ends_early_and_what_was_stopped_is_evaluated_first(
     assert any(key.startswith("model/_hidden") for key in best.shapes)
 
 
+@pytest.mark.slow
 def test_evaluation_beside_training_ends_by_signal_or_timeout(config, tmp_path):
     model_dir = tmp_path / "model"
     model_dir.mkdir()

@@ -68,13 +68,21 @@ def test_an_optimizer_without_learning_rate_cannot_be_halved():
 def _save(folder, values) -> None:
     """A checkpoint for each (step, weight)."""
     step, weight = tf.Variable(0, dtype=tf.int64), tf.Variable(0.0)
+    model = tf.train.Checkpoint(weight=weight)
     manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(step=step, weight=weight), str(folder), max_to_keep=None
+        tf.train.Checkpoint(step=step, model=model), str(folder), max_to_keep=None
     )
     for number, value in values:
         step.assign(number)
         weight.assign(value)
         manager.save()
+
+
+def test_a_checkpoint_without_weights_is_no_place_to_go_back_to(tmp_path):
+    """The one before the first step, of a model that starts from random weights."""
+    step = tf.train.Checkpoint(step=tf.Variable(0, dtype=tf.int64))
+    tf.train.CheckpointManager(step, str(tmp_path), max_to_keep=None).save()
+    assert restoring.last_good(str(tmp_path), 1) is None
 
 
 def test_a_good_checkpoint_is_finite_whole_and_was_followed_by_a_good_loss(tmp_path):

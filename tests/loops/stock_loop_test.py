@@ -51,6 +51,32 @@ def test_checkpoints_at_multiples_and_at_the_last_step_in_onerun(tmp_path, capsy
     assert "training: from step 7 to 10" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", ["no index", "cut data", "cut state", "no state"])
+def test_resumes_from_the_newest_whole_checkpoint(tmp_path, capsys, damage):
+    model_dir = run(tmp_path, steps=6, checkpoint_every_n=2)
+    newest = sorted(model_dir.glob("ckpt-*.index"))[-1]
+    first = (model_dir / "ckpt-1.index").read_bytes()
+    data = newest.with_name(f"{newest.stem}.data-00000-of-00001")
+    state = model_dir / "checkpoint"
+    if damage == "no index":
+        newest.unlink()
+    elif damage == "cut data":
+        data.write_bytes(data.read_bytes()[:-20])
+    elif damage == "cut state":
+        state.write_bytes(state.read_bytes()[:30])
+    else:
+        state.unlink()
+    capsys.readouterr()
+    run(tmp_path, steps=8, checkpoint_every_n=2)
+    said = capsys.readouterr().err
+    step = 6 if "state" in damage else 4
+    assert f"training: from step {step} to 8" in said
+    if damage != "no state":
+        assert "WARNING" in said
+    assert (model_dir / "ckpt-1.index").read_bytes() == first
+    assert saved_steps(model_dir)[-1] == 8
+
+
 def test_number_of_checkpoints_and_those_kept_for_ever(tmp_path):
     model_dir = run(tmp_path / "a", checkpoint_every_n=1, checkpoint_max_to_keep=2)
     assert saved_steps(model_dir) == [5, 6]
@@ -74,28 +100,34 @@ def test_scalars_of_progress_are_beside_the_stock_ones(tmp_path):
     # The first call holds the compilation.
     assert [step for step, _ in scalars["clips_per_sec"]] == list(range(2, 9))
     assert [step for step, _ in scalars["input_wait_share"]] == list(range(2, 9))
-    speeds = [value for _, value in scalars["clips_per_sec"]][2:]
-    assert np.median(speeds) < 1.05 * tiny_training.BATCH_SIZE / 0.2
+    # What the numbers are, train_progress_test shows on a clock of its own.
+    left = [value for _, value in scalars["seconds_left"]]
+    assert len(left) == 7 and left[-1] == 0 and min(left[:-1]) > 0
+    assert min(value for _, value in scalars["clips_per_sec"]) > 0
 
 
-@pytest.mark.parametrize("per_call", [1, 4])
-@pytest.mark.parametrize(
-    ("input_seconds", "step_seconds", "expected"), [(0.3, 0.0, (0.85, 1.0)), (0.0, 0.3, (0.0, 0.1))]
-)
-def test_wait_for_input_is_what_the_step_waits(
-    tmp_path, capsys, monkeypatch, per_call, input_seconds, step_seconds, expected
-):
+def _wait_shares(folder, capsys, input_seconds: float, step_seconds: float) -> list[float]:
+    """Shares of time that steps waited for input, after a look at the printed one."""
+    dataset = {"input_seconds": input_seconds, "step_seconds": step_seconds}
+    model_dir = run(folder, dataset=dataset, steps=12, checkpoint_every_n=12)
+    scalars = tiny_pipeline.read_events(model_dir / "train").scalars["input_wait_share"]
+    shares = [share for _, share in scalars]
+    last = re.search(r"step 12 of 12.* (\d+)% waiting for input, 0 s left", capsys.readouterr().err)
+    assert last and min(shares) - 0.01 <= int(last[1]) / 100 <= max(shares) + 0.01
+    # The first steps take what was read while the graph was built.
+    return [share for step, share in scalars if step > 4]
+
+
+@pytest.mark.parametrize("per_call", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_wait_for_input_is_what_the_step_waits(tmp_path, capsys, monkeypatch, per_call):
     """Slow input, fast step, and the other way round; one step a call, and four."""
     monkeypatch.setattr(train, "_LONG_RUN_STEPS", 0 if per_call > 1 else 100)
     monkeypatch.setattr(train, "_STEPS_PER_CALL_OF_LONG_RUN", per_call)
-    dataset = {"input_seconds": input_seconds, "step_seconds": step_seconds}
-    model_dir = run(tmp_path, dataset=dataset, steps=16, checkpoint_every_n=16)
-    shares = tiny_pipeline.read_events(model_dir / "train").scalars["input_wait_share"]
-    # The first steps take what was read while the graph was built.
-    median = np.median([share for step, share in shares if step > 4])
-    assert expected[0] <= median <= expected[1]
-    last = re.search(r"step 16 of 16.* (\d+)% waiting for input, 0 s left", capsys.readouterr().err)
-    assert last and abs(int(last[1]) / 100 - np.mean([s for _, s in shares])) < 0.35
+    slow_input = _wait_shares(tmp_path / "input", capsys, 0.4, 0.0)
+    slow_step = _wait_shares(tmp_path / "step", capsys, 0.0, 0.4)
+    # Compared with each other: on a busy machine everything takes long.
+    assert np.median(slow_input) > np.median(slow_step) + 0.2
+    assert 0.0 <= min(slow_step) and max(slow_input) <= 1.0
 
 
 def test_evaluations_run_at_their_steps_and_do_not_count_as_training(tmp_path, capsys):

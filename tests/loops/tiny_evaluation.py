@@ -62,7 +62,7 @@ def substituted(values: Sequence[float]) -> Iterator[None]:
     with (
         mock.patch.dict(model_builders, names),
         mock.patch.object(model_lib_v2, "eager_eval_loop", eager_eval_loop),
-        mock.patch.object(inputs, "eval_input", lambda **kwargs: tf.data.Dataset.range(1)),
+        mock.patch.object(inputs, "eval_input", lambda *args, **kwargs: tf.data.Dataset.range(1)),
     ):
         yield
 

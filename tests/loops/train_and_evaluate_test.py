@@ -58,7 +58,15 @@ def trained(tmp_path, monkeypatch):
     """Runs the wrapped loop on fakes in `tmp_path / 'model'`."""
     pipeline = tiny_pipeline.make_pipeline(evaluation="val-?")
 
-    def run(stock_eval, trainer, *, train_steps=50, check=lambda *args: None, **kwargs):
+    def run(
+        stock_eval,
+        trainer,
+        *,
+        train_steps=50,
+        check=lambda *args: None,
+        check_input=lambda *args: None,
+        **kwargs,
+    ):
         monkeypatch.setattr(model_lib_v2, "eager_eval_loop", stock_eval.eager_eval_loop)
         loop = train_and_evaluate.wrap_train_loop(
             trainer,
@@ -66,6 +74,7 @@ def trained(tmp_path, monkeypatch):
             read_pipeline=lambda path, override: pipeline,
             check_checkpoint=check,
             has_weights=lambda contents: True,
+            check_input=check_input,
         )
         loop(
             "a.config",
@@ -110,13 +119,35 @@ def test_by_default_every_checkpoint_is_evaluated(trained):
     assert stock.steps == [10, 20]
 
 
+def test_data_that_cannot_be_evaluated_is_an_error_before_training(trained):
+    seen = []
+
+    def check_input(pipeline, path):
+        # As evaluation will be: outside of the strategy of training.
+        seen.append((path, tf.distribute.has_strategy()))
+        raise errors.InputError("no such label")
+
+    trainer = _Trainer()
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
+        pytest.raises(errors.InputError, match="no such label"),
+    ):
+        trained(evaluate_test.StockEval({}), trainer, check_input=check_input)
+    assert (seen, trainer.calls) == ([("a.config", False)], [])
+
+
 def test_without_the_flag_nothing_is_evaluated(tmp_path):
     def train_loop(*args, **kwargs):
         assert (args, kwargs) == (("a.config", "m", None, None), {"checkpoint_every_n": 3})
         return "done"
 
     loop = train_and_evaluate.wrap_train_loop(
-        train_loop, stock_eval=None, read_pipeline=None, check_checkpoint=None, has_weights=None
+        train_loop,
+        stock_eval=None,
+        read_pipeline=None,
+        check_checkpoint=None,
+        has_weights=None,
+        check_input=None,
     )
     assert loop("a.config", "m", checkpoint_every_n=3) == "done"
 

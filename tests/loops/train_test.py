@@ -3,14 +3,20 @@
 
 import itertools
 import logging
+import types
 
 import pytest
 import tensorflow as tf
 from object_detection import model_lib_v2
 from object_detection.protos import pipeline_pb2
 
-from object_detection_ext import errors
-from object_detection_ext.loops import session, train
+from object_detection_ext import errors, pipeline_check, registration
+from object_detection_ext.checkpoints import matching
+from object_detection_ext.loops import session, step_clock, train
+from tests import tiny_pipeline
+from tests.checkpoints import trained
+
+registration.register()
 
 _LOGGER = logging.getLogger("tensorflow")
 
@@ -67,6 +73,24 @@ def test_calls_end_at_all_steps_at_which_something_is_due(limit):
         saved = {s for s in range(done + 1, total) if s % every == 0} | evaluated
         assert {step for step in ends if plan.is_evaluated(step)} == evaluated
         assert {step for step in ends if plan.is_saved(step)} == saved
+
+
+def test_no_step_is_waited_for_after_the_last_one():
+    """The stock loop takes seconds to end; they are no slow step."""
+    of_run = types.SimpleNamespace(
+        step=0,
+        latest_checkpoint="ckpt-1",
+        checkpoint=tf.train.Checkpoint(),
+        write=lambda: "ckpt-2",
+        written_step=None,
+    )
+    running = session.Session(_plan(done=0, total=2, every=2, limit=1))
+    waits_for = []
+    for step in range(3):
+        of_run.step = step
+        running._after_call(of_run)
+        waits_for.append(running.clock.waits_for)
+    assert waits_for == [step_clock.INPUT, step_clock.INPUT, None]
 
 
 def _save_checkpoint(folder, step: int) -> None:
@@ -147,6 +171,35 @@ def test_start_of_a_training_is_checked_its_continuation_is_not(tmp_path):
     _save_checkpoint(tmp_path, 4)
     train_loop("a.config", str(tmp_path))
     assert len(checked) == len(loop.calls) == 1
+
+
+def test_checkpoint_of_another_model_does_not_resume(tmp_path):
+    """Or the other network would become the newest checkpoint of the same folder."""
+    trained.write(tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK), tmp_path)
+    options = "[object_detection_ext.protos.video_action_transformer] { tx_head { num_layers: 5 } }"
+    other = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK + options)
+    loop = _FakeLoop(first_step=1)
+    train_loop = train.wrap_train_loop(
+        loop,
+        read_pipeline=lambda path, override: other,
+        is_video_pipeline=pipeline_check.is_video_pipeline,
+        check_checkpoint=pytest.fail,
+    )
+    with pytest.raises(matching.MismatchError, match="num_layers: 1 in the checkpoint, 5 in a.con"):
+        train_loop("a.config", str(tmp_path), train_steps=5)
+    assert loop.calls == []
+
+
+def test_checkpoint_with_numbers_that_are_not_finite_does_not_resume(tmp_path):
+    weight = tf.Variable([1.0, float("nan")])
+    checkpoint = tf.train.Checkpoint(
+        step=tf.Variable(4, dtype=tf.int64), model=tf.train.Checkpoint(weight=weight)
+    )
+    tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=2).save()
+    loop = _FakeLoop(first_step=4)
+    with pytest.raises(errors.InputError, match="1 of its 3 .*: model/weight"):
+        _wrapped(loop)("a.config", str(tmp_path))
+    assert loop.calls == []
 
 
 def test_number_of_steps_comes_from_the_caller_before_the_config(tmp_path):

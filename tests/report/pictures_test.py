@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from object_detection_ext.ava import time_offsets
 from object_detection_ext.report import examples, pictures
 from tests import numbered_videos
 
@@ -30,6 +31,17 @@ def test_pictures_are_of_their_moment_and_of_limited_size(tmp_path):
     # Drawn in a corner, the box covers no number.
     assert [numbered_videos.read_number(_pixels(made.jpegs[e])) for e in wanted] == [20, 5, 20]
     assert {pictures.jpeg_size(jpeg) for jpeg in made.jpegs.values()} == {(400, 300)}
+
+
+def test_pictures_of_folders_of_frames_and_of_parts_of_films(tmp_path):
+    numbered_videos.write_frames(tmp_path / "v", 40, "{:05d}.png")
+    wanted = [_example(seconds=902), _example(seconds=900.5)]
+    offsets = time_offsets.read("900")
+    made = pictures.cut(wanted, str(tmp_path), frames_fps=10.0, offsets=offsets)
+    assert made.notes == []
+    assert [numbered_videos.read_number(_pixels(made.jpegs[e])) for e in wanted] == [20, 5]
+    made = pictures.cut(wanted, str(tmp_path), offsets=offsets)
+    assert "give --frames_fps" in made.notes[0]
 
 
 def test_boxes_of_detection_and_ground_truth_are_told_apart():

@@ -13,6 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from object_detection_ext import exporting, registration
 from object_detection_ext.serving import warmup
 from tests import tiny_pipeline
+from tests.checkpoints import trained
 from tests.serving import fake_servers
 
 registration.register()
@@ -81,7 +82,7 @@ def test_export_of_a_clip_model_ends_with_it(tmp_path):
         "[object_detection_ext.protos.video_action_transformer] { clip { frame_stride: 2 } }",
         label_map=tiny_pipeline.write_label_map(tmp_path / "label_map.pbtxt"),
     )
-    tf.train.Checkpoint(step=tf.Variable(1)).save(str(tmp_path / "ckpt"))
+    trained.write(pipeline, tmp_path)
     exporting.wrap_export(lambda *arguments: done.append(arguments[0]))(
         "tf_sequence_example", pipeline, str(tmp_path), str(tmp_path / "out")
     )

@@ -22,6 +22,7 @@ class StockModule(NamedTuple):
       skipped: the number of those that the API itself skips under TensorFlow 2.
       slow_passed: the number of tests that only `make test-all` runs.
       slow_names: the beginnings of the names of the slow ones.
+      is_slow: whether only `make test-all` runs any of them.
     """
 
     name: str
@@ -29,6 +30,7 @@ class StockModule(NamedTuple):
     skipped: int = 0
     slow_passed: int = 0
     slow_names: tuple[str, ...] = ()
+    is_slow: bool = False
 
 
 MODULES = (
@@ -41,6 +43,7 @@ MODULES = (
     StockModule("builders.optimizer_builder_tf2_test", passed=4),
     StockModule(
         "utils.ops_test",
+        is_slow=True,
         passed=81,
         skipped=5,
         slow_passed=7,
@@ -52,6 +55,7 @@ MODULES = (
     StockModule("eval_util_test", passed=8, skipped=13),
     StockModule(
         "meta_architectures.faster_rcnn_meta_arch_test",
+        is_slow=True,
         passed=8,
         skipped=3,
         slow_passed=34,
@@ -108,7 +112,13 @@ def _check(result: unittest.TestResult, passed: int, skipped: int) -> None:
     assert counts == {"passed": passed, "skipped": skipped}, result.skipped
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(module, id=module.name, marks=[pytest.mark.slow] if module.is_slow else [])
+        for module in MODULES
+    ],
+)
 def test_stock_tests_pass(module: StockModule) -> None:
     _check(_run(module, slow=False), module.passed, module.skipped)
 

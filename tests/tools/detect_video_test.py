@@ -20,7 +20,7 @@ from absl import flags
 from PIL import Image
 
 from object_detection_ext import errors
-from object_detection_ext.evaluation import csv_io
+from object_detection_ext.ava import tables
 from object_detection_ext.inference import annotated_video, camera, sources
 from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.tools import detect_video
@@ -63,7 +63,7 @@ def test_video_to_detections(files, tmp_path, capsys):
     # A person has one box, that of the best detection, written as x1,y1,x2,y2.
     assert rows[0][2:6] == rows[1][2:6] == ["0.3000", "0.2000", "0.6000", "0.8000"]
     assert rows[4][2:6] == ["0.7000", "0.1000", "0.9500", "0.5000"]
-    assert len(csv_io.read_csv(str(tmp_path / "clip_detections.csv")).rows) == 5
+    assert len(tables.read_csv(str(tmp_path / "clip_detections.csv")).rows) == 5
     lines = [json.loads(line) for line in open(tmp_path / "clip.jsonl")]
     assert [len(line["people"]) for line in lines] == [0, 1, 2]
     picture = np.asarray(Image.open(tmp_path / "clip_detections.png"))
@@ -293,7 +293,7 @@ def test_whatever_a_video_does_the_others_are_done(files, tmp_path, monkeypatch,
     problem = KeyboardInterrupt()
     assert _run(f"--saved_model={files / 'model'}", f"--output={tmp_path / 'more'}", "--novideo",
                 str(files / "videos")) == 130  # fmt: skip
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "Run the same command again to resume" in capsys.readouterr().err
 
 
 def test_name_that_no_file_of_results_can_hold(files, tmp_path, capsys):

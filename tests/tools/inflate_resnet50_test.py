@@ -90,8 +90,8 @@ def features_2d(source):
 @pytest.mark.parametrize(
     ("kind", "size"),
     [
-        (r3d50.TRUNK, (64, 64)),
-        (r3d50.TRUNK, (75, 97)),
+        pytest.param(r3d50.TRUNK, (64, 64), marks=pytest.mark.slow),
+        pytest.param(r3d50.TRUNK, (75, 97), marks=pytest.mark.slow),
         (r3d50.NON_LOCAL_TRUNK, (64, 64)),
     ],
 )
@@ -153,6 +153,7 @@ def test_a_whole_model_is_read_as_its_weights(tmp_path, source):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_weights_without_a_classifier(tmp_path, keras_model, monkeypatch):
     base = tf.keras.Model(keras_model.inputs, keras_model.get_layer("conv5_block3_out").output)
     base.save_weights(str(tmp_path / "notop.h5"))
@@ -227,6 +228,7 @@ def run_main(*arguments):
     tool.main(values(["inflate_resnet50", *arguments]), values)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_every_time(tmp_path, source, capsys, monkeypatch):
     saved = []
 

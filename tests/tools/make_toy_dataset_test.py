@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import annotations, label_maps
 from object_detection_ext.tools import make_toy_dataset as toy
 from tests import command_lines
 
@@ -30,7 +30,7 @@ def dataset(tmp_path_factory):
 
 
 def test_files_are_a_valid_data_set(dataset):
-    label_map = annotations.read_label_map(dataset / "label_map.pbtxt")
+    label_map = label_maps.read_label_map(dataset / "label_map.pbtxt")
     assert label_map == toy.ACTIONS
     for split, count in (("train", 6), ("eval", 4)):
         labels = annotations.read_annotations(dataset / f"{split}.csv", label_map)

@@ -4,6 +4,7 @@
 Shapes: T frames, t h w cells of the feature map, R proposals, D query size.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -247,18 +248,22 @@ def both_heads(tmp_path_factory):
       tx_i3d_head { tx_head { num_layers: 1 feature_size: 16 } }
       proposals { source: GROUND_TRUTH }
     }"""
-    summaries = {}
-    for kind in ("i3d", "s3dg", "r3d50", "r3d50_non_local"):
+
+    @functools.cache
+    def summary(kind: str):
         trunk = f"feature_extractor {{ type: 'faster_rcnn_{kind}_keras' }}"
         override = f"model {{ faster_rcnn {{ {trunk} }} }}\n{head}"
         path = write_tiny(tmp_path_factory.mktemp(kind), override)
-        summaries[kind] = tool.summarize(path, with_paper_profile=kind == "i3d")
-    return summaries
+        return tool.summarize(path, with_paper_profile=kind == "i3d")
+
+    return summary
 
 
-@pytest.mark.parametrize("kind", ["i3d", "s3dg", "r3d50", "r3d50_non_local"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("s3dg", marks=pytest.mark.slow), "i3d", "r3d50", "r3d50_non_local"]
+)
 def test_every_trunk_with_both_heads(both_heads, kind):
-    summary = both_heads[kind]
+    summary = both_heads(kind)
     names = {(part.section, part.name) for part in summary.parts}
     assert not [name for name in names if tool.OTHER in name]
     assert {name for section, name in names if section == tool.HEAD} >= {
@@ -272,13 +277,13 @@ def test_every_trunk_with_both_heads(both_heads, kind):
 
 
 def test_given_boxes_are_told(both_heads, paper):
-    assert "The boxes are given" in tool.to_text(both_heads["i3d"])
+    assert "The boxes are given" in tool.to_text(both_heads("i3d"))
     assert "The boxes are given" not in tool.to_text(paper["i3d"])
 
 
 def test_both_heads_pool_one_tube_in_the_paper(both_heads):
     """A tube of 832 and a frame of 848 channels here; there a tube of 848 for both."""
-    profile = both_heads["i3d"].paper_profile
+    profile = both_heads("i3d").paper_profile
     trunk_channels = 25 + 32 + 12 + 12  # Mixed_4f's branches, a tenth of the paper's
     one_frame = 4 * 6 * 49
     counted = {term.name: term.flops for term in profile.counted}
@@ -290,7 +295,7 @@ def test_both_heads_pool_one_tube_in_the_paper(both_heads):
 
 def test_non_local_blocks_attend(both_heads):
     plain, attending = (
-        multiply_adds(both_heads[kind], tool.TRUNK)["res4"] for kind in ("r3d50", "r3d50_non_local")
+        multiply_adds(both_heads(kind), tool.TRUNK)["res4"] for kind in ("r3d50", "r3d50_non_local")
     )
     # 3 blocks on 1 x 4 x 4 cells of 102 channels, 51 inside: theta and out on all cells, phi and g
     # and the other side of attention on 2 x 2.
@@ -299,6 +304,7 @@ def test_non_local_blocks_attend(both_heads):
     assert attending - plain == 3 * block
 
 
+@pytest.mark.slow
 def test_traced_parts_are_those_of_the_served_graph(tmp_path):
     """The same model as a tf.function with post-processing, as the exporter has it."""
     # One class: each takes its time in non-maximum suppression.

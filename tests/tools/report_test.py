@@ -11,6 +11,7 @@ from absl import flags
 from PIL import Image
 
 from object_detection_ext.errors import InputError
+from object_detection_ext.evaluation import video_ap
 from object_detection_ext.inference import results
 from object_detection_ext.tools import report
 from tests import browser, command_lines, toy_records
@@ -48,7 +49,13 @@ def page_path(files):
     folder, options = files
     extra = {"videos": str(folder / "videos"), "attention": str(folder / "attention")}
     report.run(
-        report.Options(**options, **extra, train_annotations=options["groundtruth"], bootstrap=50)
+        report.Options(
+            **options,
+            **extra,
+            train_annotations=options["groundtruth"],
+            bootstrap=50,
+            tubes="general",
+        )
     )
     return options["output"]
 
@@ -114,6 +121,29 @@ def test_what_detect_video_writes_is_read(files, tmp_path):
     # Those at half a second are on no frame of the ground truth.
     said = "".join(_Reader(text).text)
     assert "detection rows used4" in said and "detection rows on unlisted frames2" in said
+
+
+def test_tubes_are_evaluated_where_that_is_asked_for(page_path, files, capsys):
+    text = " ".join(_Reader(open(page_path, encoding="utf-8").read()).text)
+    assert "Action tubes" in text
+    assert "video-mAP at IoU 0.5:0.95" in text
+    assert "a tube of the ground truth: the boxes of a person id with one action" in text
+    command = ["-l", files[1]["labelmap"], "-g", files[1]["groundtruth"]]
+    assert video_ap.main([*command, "-d", files[1]["detections"]]) == 0
+    printed = capsys.readouterr().out
+    value = float(re.search(r"video-mAP@0.5IOU: ([.0-9]+)", printed)[1])
+    assert 0 < value
+    assert f"0.5: {value:.4f}" in text
+
+
+def test_tubes_of_a_ground_truth_without_person_ids_end_it_at_once(files, tmp_path):
+    truth = tmp_path / "t.csv"
+    rows = pathlib.Path(files[1]["groundtruth"]).read_text().splitlines()
+    truth.write_text("".join(",".join(row.split(",")[:7]) + "\n" for row in rows))
+    options = {**files[1], "groundtruth": str(truth), "output": str(tmp_path / "r.html")}
+    with pytest.raises(InputError, match="rows have no person id, the 8th column"):
+        report.run(report.Options(**options, tubes="general"))
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_a_ground_truth_without_boxes_is_reported_as_such(files, tmp_path):
@@ -203,7 +233,7 @@ def test_pictures_and_plots_are_there_and_have_names(page):
         "return [...document.querySelectorAll('svg')].map(s => [s.getAttribute('aria-label'), "
         "s.querySelectorAll('rect.bar').length, s.getBoundingClientRect().height])"
     )
-    assert len(plots) == 3
+    assert len(plots) == 4
     assert all(name and bars and height > 100 for name, bars, height in plots)
 
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from absl import flags
 
 from object_detection_ext import errors, exporting
-from object_detection_ext.data import video_reader
-from object_detection_ext.evaluation import csv_io
+from object_detection_ext.ava import tables
+from object_detection_ext.data import video_info, video_reader
 from object_detection_ext.serving import inputs
 from object_detection_ext.tools import serving_client
 from object_detection_ext.visualization import drawing
@@ -77,7 +77,7 @@ def test_video_to_rows(video, tmp_path, capsys, protocol, input_type):
                                atol=0.02)  # fmt: skip
     assert rows[0][2:6] == ["0.7000", "0.1000", "0.9500", "0.5000"]  # x1,y1,x2,y2
     assert rows[2][2:6] == ["0.3000", "0.2000", "0.6000", "0.8000"]
-    assert len(csv_io.read_csv(path).rows) == 3
+    assert len(tables.read_csv(path).rows) == 3
     sizes = [each.inputs["input_tensor"].tensor_shape.dim[0].size for each in model.requests]
     assert sizes[before:] == [2, 1]
     said = capsys.readouterr().out
@@ -211,10 +211,11 @@ def test_boxes_outside_and_padding_give_no_rows():
         "detection_classes": np.float32([1, 1, 2, 2]),
     }
     found = serving_client.rows("v", 1.5, detections, score_threshold=0.5, known_ids=None)
-    assert found == [
-        ["v", "1.5", "0.0000", "0.0000", "1.0000", "1.0000", 2, "0.7000"],
-        ["v", "1.5", "0.2000", "0.0000", "1.0000", "0.5000", 1, "0.5000"],
+    assert [(video, time, box.tolist(), action) for video, time, box, action, _ in found] == [
+        ("v", 1.5, [0, 0, 1, 1], 2),
+        ("v", 1.5, [0, np.float32(0.2), 0.5, 1], 1),
     ]
+    assert [row[-1] for row in found] == [np.float32(0.7), 0.5]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_options_out_of_range(video, tmp_path, changes, message):
 
 
 def test_missing_video_is_told(tmp_path):
-    with pytest.raises(video_reader.VideoError, match="none.mp4: there is no such"):
+    with pytest.raises(video_info.VideoError, match="none.mp4: there is no such"):
         serving_client.run(_options("none.mp4", tmp_path))
 
 

@@ -17,7 +17,7 @@ from absl import flags
 from PIL import Image
 
 from object_detection_ext import errors, input_types
-from object_detection_ext.data import record_files, video_reader
+from object_detection_ext.data import record_files, video_info
 from object_detection_ext.inference import model as model_lib
 from object_detection_ext.tools import visualize
 from object_detection_ext.visualization import attention, drawing
@@ -323,7 +323,7 @@ def test_missing_input_is_named_before_the_model_is_loaded(files, tmp_path, monk
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(model_lib, "load_saved_model", load)
-    with pytest.raises(video_reader.VideoError, match="none.mp4: there is no such"):
+    with pytest.raises(video_info.VideoError, match="none.mp4: there is no such"):
         visualize.run(_options(files, tmp_path, video="none.mp4"))
     with pytest.raises(record_files.RecordFileError, match="No record file matches 'none-"):
         visualize.run(_options(files, tmp_path, video=None, records="none-*"))

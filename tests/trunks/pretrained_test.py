@@ -148,7 +148,7 @@ def test_a_long_list_is_cut():
         pretrained.assign(variables, {}, "x")
     lines = str(caught.value).splitlines()
     assert lines[1] == "30 missing:"
-    assert lines[-2:] == ["  v19 [1]", "  and 10 more"]
+    assert lines[-2:] == ["  v19 [1]", "  ... and 10 more"]
 
 
 def test_save_replaces_a_checkpoint_and_leaves_nothing_else(tmp_path):

@@ -71,7 +71,7 @@ def inflate(model, network):
 
 
 # From res5 a cell sees 68 frames to each side.
-@pytest.mark.parametrize("shape", [(33, 47), (32, 64)])
+@pytest.mark.parametrize("shape", [(33, 47), pytest.param((32, 64), marks=pytest.mark.slow)])
 def test_inflated_it_is_keras_resnet50(keras_network, shape):
     image = np.random.default_rng(1).uniform(0, 255, size=(1, *shape, 3)).astype(np.float32)
     endpoints, network = keras_network

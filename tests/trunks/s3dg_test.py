@@ -70,7 +70,9 @@ def relative_error(ours, theirs):
 
 
 # Square ones: the slim network's gates fail on others.
-@pytest.mark.parametrize("shape", [(1, 16, 32, 32, 3), (2, 9, 37, 37, 3)])
+@pytest.mark.parametrize(
+    "shape", [(1, 16, 32, 32, 3), pytest.param((2, 9, 37, 37, 3), marks=pytest.mark.slow)]
+)
 def test_every_endpoint_is_that_of_the_slim_s3dg(slim, shape):
     model = random_model(0)
     clip = np.random.default_rng(1).uniform(-1, 1, size=shape).astype(np.float32)

@@ -16,7 +16,14 @@ TRUNKS = {
     "non_local_r3d50": r3d50.NON_LOCAL_TRUNK,
     "s3dg": s3dg.TRUNK,
 }
-every_trunk = pytest.mark.parametrize("trunk", TRUNKS.values(), ids=TRUNKS)
+# What the plain residual network has, the one with non-local blocks has too.
+every_trunk = pytest.mark.parametrize(
+    "trunk",
+    [
+        pytest.param(trunk, id=name, marks=[pytest.mark.slow] if name == "r3d50" else [])
+        for name, trunk in TRUNKS.items()
+    ],
+)
 
 
 def randomize(*layers_with_variables, seed=0):
@@ -40,7 +47,11 @@ def make_clip(*shape):
 
 
 @every_trunk
-@pytest.mark.parametrize("shape", [(8, 32, 48), (9, 37, 50), (96, 16, 17), (1, 1, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    [(9, 37, 50)]
+    + [pytest.param(s, marks=pytest.mark.slow) for s in ((8, 32, 48), (96, 16, 17), (1, 1, 1))],
+)
 def test_strides_and_channels_of_every_endpoint(trunk, shape):
     model = trunk.build(final_endpoint=trunk.endpoints[-1], depth_multiplier=MULTIPLIER)
     endpoints = model.endpoints(tf.zeros([1, *shape, 3]))
@@ -62,7 +73,7 @@ def test_where_it_ends_by_default(trunk):
 
 
 @every_trunk
-@pytest.mark.parametrize("behind_default", [0, -4])
+@pytest.mark.parametrize("behind_default", [pytest.param(0, marks=pytest.mark.slow), -4])
 def test_trunk_and_tail_are_the_whole_wherever_they_part(trunk, behind_default):
     endpoint = trunk.endpoints[trunk.endpoints.index(trunk.default_endpoint) + behind_default]
     assert endpoint in trunk.endpoints_with_tail()

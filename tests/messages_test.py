@@ -3,7 +3,7 @@
 
 import time
 
-from object_detection_ext.loops import messages
+from object_detection_ext import messages
 
 
 def test_heartbeat_until_the_first_step(capsys, monkeypatch):

@@ -3,7 +3,7 @@
 
 import pytest
 
-from object_detection_ext.data import annotations
+from object_detection_ext.ava import annotations, faults, timestamps
 
 _LABELS = {1: "stand", 3: "sit", 80: "watch (a person)"}
 
@@ -54,7 +54,8 @@ def test_rows_become_keyframes_sorted_by_video_and_time(tmp_path):
             r"x1 is -0.1; boxes are normalized, so it must be in \[0, 1\]",
         ),
         ("v,1,10,20,30,40,1,0", "x1 is 10; boxes are normalized"),
-        ("v,1,0.1,0.2,0.3,1.01,1,0", "y2 is 1.01"),
+        ("v,1,0.1,0.2,0.3,1.02,1,0", "y2 is 1.02"),
+        ("v,1,0.1,0.2,0.3,1.0100001,1,0", "y2 is 1.0100001; boxes are normalized"),
         ("v,1,0.1,0.2,0.3,0.4,2,0", "action_id 2 is not in the label map, which has 1, 3, 80"),
         ("v,1,0.1,0.2,0.3,0.4,1.5,0", "action_id is '1.5'; it must be a whole number"),
         ("v,1,0.1,0.2,0.3,0.4,1,0.93", "person_id is '0.93'; it must be a whole number"),
@@ -62,14 +63,14 @@ def test_rows_become_keyframes_sorted_by_video_and_time(tmp_path):
     ],
 )
 def test_bad_row(tmp_path, row, message):
-    with pytest.raises(annotations.AnnotationError, match=message) as caught:
+    with pytest.raises(faults.AnnotationError, match=message) as caught:
         _read(tmp_path, f"v,1,0.1,0.2,0.3,0.4,1,0\n{row}\n")
     assert f"{tmp_path / 'a.csv'}:2: " in str(caught.value)
     assert "1 bad row:" in str(caught.value)
 
 
 def test_all_bad_rows_are_counted_and_the_first_20_listed(tmp_path):
-    with pytest.raises(annotations.AnnotationError) as caught:
+    with pytest.raises(faults.AnnotationError) as caught:
         _read(tmp_path, "v,1,0.1,0.2,0.3,0.4,1,0\n" + "v,1,0.1,0.2,0.3,0.4,2,0\n" * 33)
     lines = str(caught.value).splitlines()
     assert "33 bad rows" in lines[0]
@@ -78,9 +79,9 @@ def test_all_bad_rows_are_counted_and_the_first_20_listed(tmp_path):
     assert lines[-1] == "  ... and 13 more"
 
 
-def test_header_gets_a_hint(tmp_path):
-    with pytest.raises(annotations.AnnotationError, match="header"):
-        _read(tmp_path, "video_id,timestamp,x1,y1,x2,y2,action,person\nv,1,0,0,1,1,1,0\n")
+def test_a_header_of_unknown_names_gets_a_hint(tmp_path):
+    with pytest.raises(faults.AnnotationError, match="first row names columns: .* remove the"):
+        _read(tmp_path, "Datei,Zeit,links,oben,rechts,unten,Tat\nv,1,0,0,1,1,1,0\n")
 
 
 def test_unknown_labels_are_left_out_on_request(tmp_path):
@@ -92,15 +93,15 @@ def test_unknown_labels_are_left_out_on_request(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "\n\n"])
 def test_empty_file(tmp_path, text):
-    with pytest.raises(annotations.AnnotationError, match="the file has no rows; each row is"):
+    with pytest.raises(faults.AnnotationError, match="the file has no rows; each row is"):
         _read(tmp_path, text)
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(annotations.AnnotationError, match="none.csv: there is no such"):
+    with pytest.raises(faults.AnnotationError, match="none.csv: there is no such"):
         annotations.read_annotations(tmp_path / "none.csv", _LABELS)
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00v,1\n")
-    with pytest.raises(annotations.AnnotationError, match="not a CSV file in UTF-8"):
+    with pytest.raises(faults.AnnotationError, match="not a CSV file in UTF-8"):
         annotations.read_annotations(tmp_path / "b.csv", _LABELS)
 
 
@@ -108,45 +109,5 @@ def test_unreadable_files(tmp_path):
     ("seconds", "text"), [(902.0, "0902"), (0.0, "0000"), (1.5, "1.5"), (12345.25, "12345.25")]
 )
 def test_format_timestamp(seconds, text):
-    assert annotations.format_timestamp(seconds) == text
+    assert timestamps.format_timestamp(seconds) == text
     assert float(text) == seconds
-
-
-def test_label_map(tmp_path):
-    path = tmp_path / "l.pbtxt"
-    path.write_text("item { name: 'stand' id: 12 }\nitem { id: 80 name: 'watch (a person)' }\n")
-    assert annotations.read_label_map(path) == {12: "stand", 80: "watch (a person)"}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"item { name: 'a' id: 1 ", "not a label map"),
-        (b"hello", "not a label map"),
-        (b"label { name: 'a' label_id: 1 label_type: P }", "are in label_maps/ava_80.pbtxt"),
-        (b"\xff\xfe\x80", "label map"),
-        (b"", "no class in it"),
-        (b"item { name: 'a' id: 1 } item { name: 'b' id: 1 }", "id 1 stands twice: 'a' and 'b'"),
-        (b"item { name: 'a' id: 1 } item { name: 'a' id: 2 }", "name 'a' stands twice"),
-        (b"item { name: 'background' id: 0 }", "id 0 of 'background' must be at least 1"),
-        (b"item { id: 4 }", "id 4 has no name"),
-    ],
-)
-def test_bad_label_map(tmp_path, content, message):
-    path = tmp_path / "l.pbtxt"
-    path.write_bytes(content)
-    with pytest.raises(annotations.AnnotationError, match=message) as caught:
-        annotations.read_label_map(path)
-    assert str(path) in str(caught.value)
-
-
-def test_missing_label_map(tmp_path):
-    with pytest.raises(annotations.AnnotationError, match="none.pbtxt: there is no such"):
-        annotations.read_label_map(tmp_path / "none.pbtxt")
-
-
-def test_ava_label_map_has_gaps(shared_dir):
-    label_map = annotations.read_label_map(shared_dir / "reference/ava_action_list_v2.1_60.pbtxt")
-    assert len(label_map) == 60
-    assert max(label_map) == 80
-    assert 2 not in label_map

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of a video while people are detected in it."""
+
+from object_detection_ext.data import video_info
+from object_detection_ext.data.timed_pictures import DecodeStats
+
+_MAX_TOLD = 3
+
+
+def tell_info(info: video_info.VideoInfo, name: str) -> None:
+    """Warns of a video whose colours are not those of a player, or that is not read whole."""
+    if info.unread_parts:
+        print(
+            f"detection: {name}: warning: left out: {info.unread_parts} of "
+            f"{info.unread_parts + 1} {video_info.UNREAD_CONSEQUENCE}",
+            flush=True,
+        )
+    if info.hdr:
+        print(
+            f"detection: {name}: warning: HDR ({info.hdr}): {video_info.HDR_CONSEQUENCE}",
+            flush=True,
+        )
+
+
+def tell_restarts(stats: DecodeStats, name: str) -> None:
+    """Says how often the timestamps of a video started over while it was read."""
+    if stats.restarts:
+        times = "once" if stats.restarts == 1 else f"{stats.restarts} times"
+        print(
+            f"detection: {name}: warning: timestamps start over {times}; each part was taken to "
+            "follow the one before",
+            flush=True,
+        )
+
+
+def tell_size_changes(stats: DecodeStats, name: str) -> None:
+    """Says how often the frames of a video changed their size while it was read."""
+    if stats.size_changes:
+        times = "once" if stats.size_changes == 1 else f"{stats.size_changes} times"
+        print(
+            f"detection: {name}: warning: frames change their size {times}; all were stretched to "
+            "the size of the first one",
+            flush=True,
+        )
+
+
+class LeftOut:
+    """Tells of keyframes that cannot be used: the first with the reason, then how many more."""
+
+    def __init__(self, name: str, tells_outside: bool = False):
+        """Begins without any.
+
+        Args:
+          name: of the video.
+          tells_outside: whether keyframes outside the video count too, as somebody asked for them.
+        """
+        self._name, self._count = name, 0
+        self._tells_outside = tells_outside
+
+    def tell(self, problem: str | None, outside: bool) -> bool:
+        """Whether there is a problem; it is told unless nothing was lost by it."""
+        if problem and (self._tells_outside or not outside):
+            self._count += 1
+            if self._count <= _MAX_TOLD:
+                print(f"detection: {self._name}: left out: {problem}", flush=True)
+        return bool(problem)
+
+    def tell_rest(self) -> None:
+        """At the end of the source."""
+        if self._count > _MAX_TOLD:
+            more = self._count - _MAX_TOLD
+            print(
+                f"detection: {self._name}: left out: {more} more keyframes ({self._count} in all)",
+                flush=True,
+            )

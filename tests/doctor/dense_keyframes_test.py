@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dense keyframes are found, and --every is counted as the converter counts it."""
+
+import functools
+
+import pytest
+
+from object_detection_ext.conversion import convert as convert_lib
+from object_detection_ext.conversion import options as options_lib
+from object_detection_ext.doctor import estimates
+from object_detection_ext.errors import InputError
+from object_detection_ext.tools import doctor
+from tests.doctor.small_data import BOX, the_only, write_csv
+
+
+def _tracks(data, seconds=2.0, rate=50):
+    lines = [
+        f"{video},{k / rate:.2f},{BOX},1,0" for video in "ab" for k in range(round(seconds * rate))
+    ]
+    return write_csv(data.folder / "train.csv", lines)
+
+
+def test_a_track_on_every_frame_is_a_warning_with_what_to_do(data):
+    finding = the_only(data.findings(annotations=_tracks(data)), "dense_keyframes")
+    assert (finding.code, finding.severity, finding.count) == ("dense_keyframes", "warning", 200)
+    assert "keyframes are 0.02 s apart (median of 200)" in finding.message
+    assert "--every 1.0, here and of the converter, keeps 6" in finding.advice
+
+
+def test_with_every_it_says_what_is_left_out(data):
+    found = data.findings(annotations=_tracks(data), val_annotations=None, every=1.0)
+    finding = the_only(found, "keyframes_thinned")
+    assert finding.message == "--every 1 leaves out 194 of 200 keyframes"
+    assert (finding.count, finding.rows) == (194, (2,))
+    # One a second already: nothing is left out, and nothing is said.
+    found = data.findings(annotations=_tracks(data, rate=1), val_annotations=None, every=1.0)
+    assert "keyframes_thinned" not in [finding.code for finding in found]
+
+
+def test_the_estimate_is_of_what_the_converter_converts(data):
+    path = _tracks(data)
+    exam, _ = data.look(annotations=path, every=0.5, num_frames=8)
+    estimate = estimates.estimate(exam, functools.partial(doctor._make_encoder, exam))["train"]
+    options = options_lib.Options(
+        annotations=path,
+        videos=str(data.videos),
+        label_map=data.label_map,
+        output=f"{data.folder}/train@1",
+        num_frames=8,
+        every=0.5,
+    )
+    (manifest,) = convert_lib.convert([options], workers=1)
+    assert estimate.clips == manifest["totals"]["keyframes_kept"] == 10
+    assert manifest["totals"]["keyframes_thinned"] == 190
+
+
+@pytest.mark.parametrize("every", [-1.0, float("nan"), float("inf")])
+def test_a_number_of_seconds_out_of_range_is_an_error(data, every):
+    with pytest.raises(InputError, match="--every must be at least 0 seconds"):
+        data.look(every=every)
