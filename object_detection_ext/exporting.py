@@ -61,6 +61,7 @@ def describe(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str) ->
         max_boxes=pipeline.model.faster_rcnn.first_stage_max_proposals,
         frame_size=None if -1 in size else tuple(size),
         short_side=resizer.keep_aspect_ratio_resizer.min_dimension if keeps_aspect_ratio else None,
+        precision=options_lib.precision_name(pipeline),
     )
 
 
