@@ -39,10 +39,8 @@ def test_differences_of_tables_without_boxes():
 
 
 def _keyframe(*people) -> results.Keyframe:
-    persons = [
-        results.Person(box=np.float32(box), scores=scores, actions={}) for box, scores in people
-    ]
-    return results.Keyframe(video_id="v", time=0.0, people=persons)
+    persons = [results.Person(np.float32(box), scores, {}) for box, scores in people]
+    return results.Keyframe("v", 0.0, tuple(persons))
 
 
 def test_people_are_compared_with_their_nearest_counterpart():
