@@ -360,18 +360,28 @@ def measure_toy(output: pathlib.Path, seeds: Sequence[int], num_steps: int) -> N
     results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
     told = progress.Progress("toy data", len(seeds) * len(precision.NAMES), "trainings", _say)
     for done, seed in enumerate(seeds):
-        folder = output / f"seed_{seed}_{num_steps}_steps"
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        demo.write_config(folder, num_steps)
-        for name, stage in toy_stages(folder, seed, num_steps):
-            if f"{seed} {name}" not in results:
-                demo.run_stage(stage, folder, f"seed {seed}:")
-            if name and f"{seed} {name}" not in results:
-                metrics = demo.read_metrics(folder / name / "best" / "best.json")
-                results[f"{seed} {name}"] = metrics
-                files.write_text(kept, json.dumps(results, indent=2) + "\n")
+        missing = [name for name in precision.NAMES if f"{seed} {name}" not in results]
+        for name, metrics in _trained(output, seed, num_steps, missing):
+            results[f"{seed} {name}"] = metrics
+            files.write_text(kept, json.dumps(results, indent=2) + "\n")
         told.update(len(precision.NAMES) * (done + 1))
     print(toy_table(results, seeds, num_steps))
+
+
+def _trained(
+    output: pathlib.Path, seed: int, num_steps: int, names: Sequence[str]
+) -> Iterator[tuple[str, dict[str, float | None]]]:
+    """(precision, metrics) of each of these, when it is trained."""
+    if not names:
+        return
+    folder = output / f"seed_{seed}_{num_steps}_steps"
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    demo.write_config(folder, num_steps)
+    for name, stage in toy_stages(folder, seed, num_steps):
+        if name in ("", *names):
+            demo.run_stage(stage, folder, f"seed {seed}:")
+        if name in names:
+            yield name, demo.read_metrics(folder / name / "best" / "best.json")
 
 
 def toy_table(results: dict[str, dict], seeds: Sequence[int], num_steps: int) -> str:
