@@ -20,11 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-<<<<<<< HEAD
-from object_detection_ext import devices, machine, precision
-=======
-from object_detection_ext import devices, listing, machine
->>>>>>> main
+from object_detection_ext import devices, listing, machine, precision
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 
 _DISTRIBUTION = "object-detection-ext"
