@@ -425,7 +425,7 @@ def test_precision_of_the_model_changes_nothing_and_is_no_other_run(files, tmp_p
     lines = (tmp_path / "clip.jsonl").read_bytes()
     capsys.readouterr()
     assert detect_video.run(_options(files, tmp_path, video=False, precision="FLOAT32")) == 0
-    assert "1 videos were finished by an earlier run" in capsys.readouterr().out
+    assert "1 video finished by an earlier run" in capsys.readouterr().out
     assert (tmp_path / "clip.jsonl").read_bytes() == lines
 
 
