@@ -475,11 +475,3 @@ def _faults_of_file(field: str, path: str, read: Callable) -> Iterator[str]:
         read(path)
     except (errors.InputError, OSError) as error:
         yield f"{field}: {error}"
-
-
-def describe_parse_error(path: str, error: Exception) -> str:
-    """Adds the file to a text-format error, which knows line and column only."""
-    return (
-        f"{path}:{error}\n(Our options are described in protos/video_action_transformer.proto, the "
-        "stock ones in object_detection/protos.)"
-    )

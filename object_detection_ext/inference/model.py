@@ -356,6 +356,7 @@ def load_checkpoint(
     label_map: str | None = None,
     fps: float | None = None,
     config_override: str | None = None,
+    config_override_paths: Sequence[str] = (),
     takes_boxes: bool = False,
 ) -> ClipModel:
     """Builds the model of a pipeline.config and restores a checkpoint.
@@ -367,6 +368,7 @@ def load_checkpoint(
       label_map: path; None takes that of the pipeline.config.
       fps: of a clip's frames; None takes the pipeline.config's, or 25 where it does not tell.
       config_override: text proto, merged into the pipeline.config.
+      config_override_paths: files of such text, which are merged before it, in this order.
       takes_boxes: whether the people's boxes will be given.
 
     Raises:
@@ -374,11 +376,17 @@ def load_checkpoint(
     """
     import tensorflow as tf
 
-    from object_detection_ext import exporting, pipeline_check, registration
+    from object_detection_ext import (
+        exporting,
+        pipeline_check,
+        pipeline_overrides,
+        registration,
+    )
 
     registration.register()
     devices.announce(devices.INFERENCE)
-    pipeline = registration.read_pipeline(pipeline_config, config_override)
+    override = pipeline_overrides.combined(pipeline_config, config_override_paths, config_override)
+    pipeline = registration.read_pipeline(pipeline_config, override)
     if not pipeline_check.is_video_pipeline(pipeline):
         raise ModelError(f"{pipeline_config}: not a model of clips.")
     contents = exporting.usable_checkpoint(pipeline, checkpoint, pipeline_config)
