@@ -12,7 +12,7 @@ from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors, messages
+from object_detection_ext import errors, messages, static_shapes
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import label_maps, tables, timestamps
 from object_detection_ext.data import (
@@ -112,6 +112,14 @@ def _precision_of(options: vat_pb2.VideoActionTransformer) -> Iterator[None]:
         tf.keras.mixed_precision.set_global_policy(before)
 
 
+def _with_static_shapes(config: faster_rcnn_pb2.FasterRcnn) -> faster_rcnn_pb2.FasterRcnn:
+    """The config with what compiled steps need; says what that was."""
+    config, names = static_shapes.applied(config)
+    if names:
+        _say_once(f"{static_shapes.OPTION} sets in model.faster_rcnn: {', '.join(names)}")
+    return config
+
+
 def _build_meta_arch(
     *, class_weights: np.ndarray | None, second_stage_classification_loss, **kwargs
 ) -> video_meta_arch.VideoActionTransformerMetaArch:
@@ -209,6 +217,7 @@ def _build_feature_extractor(
         build_trunk=functools.partial(_build_trunk, options, config),
         tail=tail,
         num_frames=options.clip.num_frames,
+        compiles=options.compute.xla and not is_training,
     )
 
 

@@ -158,6 +158,9 @@ def read_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainE
     pipeline = registration.parse_pipeline(path, override)
     pipeline.ClearField("train_input_reader")
     pipeline.ClearField("eval_input_reader")
+    if pipeline.HasExtension(options_lib.EXTENSION):
+        # What is compiled is one operation in the graph, and counts the same.
+        pipeline.Extensions[options_lib.EXTENSION].compute.ClearField("xla")
     pipeline_check.check(pipeline, path)
     if not pipeline_check.is_video_pipeline(pipeline):
         raise errors.InputError(
