@@ -251,7 +251,6 @@ def _announce_start(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
         pipeline,
         trains=trains,
         evaluates=work != devices.EXPORT,
-        use_tpu=bool(_flag("use_tpu")),
         resumed_from=tf.train.latest_checkpoint(model_dir) if trains and model_dir else None,
     )
     for text in unused:

@@ -26,14 +26,16 @@ class _ImageTrunk(tf.keras.Model):
         super().__init__(name=name)
         self.trunk = trunk
         self._to_clips = to_clips
-        self._compiles = compiles
+        self._compiled = tf.function(self._run_trunk, jit_compile=True) if compiles else None
+
+    def _run_trunk(self, clips):
+        return self.trunk(clips, training=False)
 
     def call(self, images, training=None):
         clips = self._to_clips(images)
-        if not self._compiles:
-            return self.trunk(clips, training=training)
-        run = tf.function(lambda clips: self.trunk(clips, training=training), jit_compile=True)
-        return run(clips)
+        if self._compiled is not None and not training:
+            return self._compiled(clips)
+        return self.trunk(clips, training=training)
 
 
 class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtractor):
