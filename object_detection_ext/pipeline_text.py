@@ -110,9 +110,10 @@ def describe_parse_error(source: str, text: str, error: text_format.ParseError) 
     line = "".join(text.split("\n")[number - 1 : number]) if number else ""
     where = source if number is None else f"{source}:{number}:{column}"
     message = str(error).removeprefix(f"{number}:{column} : ").removeprefix(f"'{line}': ")
+    words = printable.in_one_line(_in_words(message))
     shown = f"\n    {printable.in_one_line(line.strip()[:_MAX_LINE])}" if line.strip() else ""
     return (
-        f"{where}: {_in_words(message)}{shown}\n(Our options are described in "
+        f"{where}: {words}{shown}\n(Our options are described in "
         "protos/video_action_transformer.proto, the stock ones in object_detection/protos.)"
     )
 
