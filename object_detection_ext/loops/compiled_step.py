@@ -90,7 +90,7 @@ def compiled(stock_step: Callable) -> Callable:
 
 def _compile(function: Callable) -> Callable:
     # Made anew for each replica, which has variables of its own.
-    return tf.function(function, jit_compile=True)
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 class _GradientsOnly:
