@@ -279,7 +279,7 @@ def test_two_replicas_train_as_without_compilation():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-# The stock loops on it.
+# The stock loop on it, and evaluation.
 
 
 def _write_data(folder: pathlib.Path) -> pathlib.Path:
@@ -299,7 +299,7 @@ def _write_data(folder: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.slow
-def test_stock_loops_train_and_evaluate(tmp_path, capsys):
+def test_stock_loop_trains(tmp_path, capsys):
     """With dropout, sampling and reports, as users run it."""
     builders._say_once.cache_clear()
     config, model_dir = _write_data(tmp_path), tmp_path / "model"
@@ -315,20 +315,36 @@ def test_stock_loops_train_and_evaluate(tmp_path, capsys):
     assert not events.pictures
     assert tf.train.latest_checkpoint(str(model_dir)) == str(model_dir / "ckpt-2")
 
-    results = []
-    for xla in ("true", "false"):
-        model_lib_v2.eval_continuously(
-            **common,
-            checkpoint_dir=str(model_dir),
-            timeout=1,
-            config_override=f"{_EXTENSION} {{ compute {{ xla: {xla} }} }}",
+
+def test_evaluation_compiles_the_trunk_and_nothing_else():
+    """As the stock eval loop traces it, with variables made on the way."""
+    features, _ = _batch()
+    clips, shapes = features[_Input.image], features[_Input.true_image_shape]
+
+    def build(xla: str):
+        override = f"{_EXTENSION} {{ compute {{ xla: {xla} }} }}"
+        pipeline = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK + override)
+        model = tiny_pipeline.build_model(pipeline, is_training=False)
+        run = tf.function(
+            lambda *args: model.postprocess(model.predict(*args), shapes), autograph=False
         )
-        (folder,) = model_dir.glob("eval*")
-        scalars = tiny_pipeline.read_events(folder).scalars
-        results.append({name: values[-1][1] for name, values in scalars.items()})
-        folder.rename(tmp_path / f"eval {xla}")
-    compiled, plain = results
-    assert compiled.keys() == plain.keys()
-    for name in plain:
-        if "Loss" in name or "mAP" in name:
-            assert compiled[name] == pytest.approx(plain[name], rel=1e-4, nan_ok=True)
+        return model, run, run.get_concrete_function(clips, shapes)
+
+    compiled, run, traced = build("true")
+    plain, run_plain, _ = build("false")
+    rng = np.random.default_rng(0)
+    for variable, twin in zip(compiled.variables, plain.variables, strict=True):
+        assert variable.name == twin.name and variable.shape == twin.shape
+        value = rng.uniform(0.5, 1.5) + rng.uniform(-0.5, 0.5, variable.shape)
+        variable.assign(value if "moving_variance" in variable.name else value - 1.0)
+        twin.assign(variable)
+    ours, theirs = run(clips, shapes), run_plain(clips, shapes)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-4)
+
+    graph = traced.graph.as_graph_def()
+    (inner,) = (part for part in graph.library.function if part.attr["_XlaMustCompile"].b)
+    assert {"Conv3D", "MaxPool3D"} <= {node.op for node in inner.node_def}
+    outer = {node.op for node in graph.node}
+    assert "NonMaxSuppressionV5" in outer and "Conv3D" not in outer
