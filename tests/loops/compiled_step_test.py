@@ -334,7 +334,7 @@ def test_evaluation_compiles_the_trunk_and_nothing_else():
     plain, run_plain, _ = build("false")
     rng = np.random.default_rng(0)
     for variable, twin in zip(compiled.variables, plain.variables, strict=True):
-        assert variable.name == twin.name and variable.shape == twin.shape
+        assert variable.shape == twin.shape
         value = rng.uniform(0.5, 1.5) + rng.uniform(-0.5, 0.5, variable.shape)
         variable.assign(value if "moving_variance" in variable.name else value - 1.0)
         twin.assign(variable)
