@@ -260,7 +260,14 @@ def both_heads(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param("s3dg", marks=pytest.mark.slow), "i3d", "r3d50", "r3d50_non_local"]
+    "kind",
+    [
+        "i3d",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("s3dg", "r3d50", "r3d50_non_local")
+        ),
+    ],
 )
 def test_every_trunk_with_both_heads(both_heads, kind):
     summary = both_heads(kind)
