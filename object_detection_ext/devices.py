@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from types import ModuleType
 
-from object_detection_ext import machine
+from object_detection_ext import listing, machine
 
 GROWTH_VARIABLE = "TF_FORCE_GPU_ALLOW_GROWTH"
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -259,7 +259,7 @@ def describe(
         work: TRAINING uses all GPUs, the others use the first.
         use_tpu: whether the work goes to a TPU.
     """
-    cpu = f"CPU, {devices.cpus} core{'s' * (devices.cpus != 1)}"
+    cpu = f"CPU, {listing.counted(devices.cpus, 'core')}"
     count = len(devices.gpus)
     if use_tpu:
         return f"devices: TPU (--use_tpu), and {cpu}"

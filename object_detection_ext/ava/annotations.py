@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator, Mapping
 
 from object_detection_ext.ava import columns, faults, label_maps, row_reader
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE, ParsedRow
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
+from object_detection_ext.ava.row_reader import ParsedRow
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

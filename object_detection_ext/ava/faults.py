@@ -69,8 +69,10 @@ class Note:
         if not self.count:
             return self.text
         value = f", {self.value}" if self.value else ""
-        rows = "row" if self.count == 1 else "rows"
-        return f"{self.count:,} {rows} with {self.text} (first: line {self.line}{value})"
+        return (
+            f"{listing.counted(self.count, 'row')} with {self.text} (first: line "
+            f"{self.line}{value})"
+        )
 
 
 class Notes:
@@ -106,9 +108,15 @@ class Notes:
 class BadRows:
     """The bad rows of a file: all are counted, the first 20 are listed."""
 
-    def __init__(self, path: str):
-        """Has none yet."""
+    def __init__(self, path: str, takes_any_box: bool = False):
+        """Has none yet.
+
+        Args:
+            path: of the file.
+            takes_any_box: whether `--box_tolerance none` takes boxes as they are, where it is read.
+        """
         self._path = path
+        self._takes_any_box = takes_any_box
         self._lines: list[str] = []
         self._has_range = False
         self.count = 0
@@ -126,7 +134,8 @@ class BadRows:
         if not self.count:
             return
         rows = listing.in_lines(self._lines, _MAX_LISTED, self.count)
-        lines = [f"{self._path}: {self.count:,} bad row{'s' * (self.count > 1)}:", *rows]
+        lines = [f"{self._path}: {listing.counted(self.count, 'bad row')}:", *rows]
         if self._has_range:
-            lines.append("  (What is no further outside than --box_tolerance is cut off.)")
+            others = "; --box_tolerance none takes all boxes as they are" * self._takes_any_box
+            lines.append(f"  (What is no further outside than --box_tolerance is cut off{others}.)")
         raise AnnotationError("\n".join(lines))

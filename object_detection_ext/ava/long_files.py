@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext import printable
-from object_detection_ext.ava import csv_text, row_reader, timestamps, video_ids
+from object_detection_ext.ava import box_range, csv_text, row_reader, timestamps, video_ids
 from object_detection_ext.ava.columns import ANNOTATIONS, Kind
 from object_detection_ext.ava.faults import AnnotationError, Note, Notes
 from object_detection_ext.ava.timestamps import Frame
@@ -78,12 +78,12 @@ def _read(path: str, kind: Kind, layout: csv_text.Layout, tolerance: float | Non
     csv_text.note(layout, notes)
     frames, frame = _frames(*columns[:2])
     corners = np.stack([_numbers(column, np.float64) for column in columns[2:6]], axis=1)
-    outside = _rows_to_cut(corners, kind, tolerance)
+    outside = _rows_to_cut(corners, tolerance)
     if len(outside):
         line = int(lines[outside[0]])
         fields = _fields(path, layout, line)
         shown = ",".join(fields[place] for place in places[2:6])
-        text = row_reader.cut_off_text(tolerance)
+        text = box_range.cut_off_text(tolerance)
         notes.add("box_cut_off", text, line, shown, len(outside))
         cut = corners[outside]
         corners[outside] = np.where(cut < 0.0, 0.0, np.where(cut > 1.0, 1.0, cut))
@@ -217,15 +217,15 @@ def _whole(texts, pattern: re.Pattern = _WHOLE) -> np.ndarray:
     return np.array([int(value) for value in values], np.int64)[_numbers(texts.indices, np.int32)]
 
 
-def _rows_to_cut(corners: np.ndarray, kind: Kind, tolerance: float | None) -> np.ndarray:
-    """The rows whose boxes are to be cut off; raises where a box is none."""
+def _rows_to_cut(corners: np.ndarray, tolerance: float | None) -> np.ndarray:
+    """The rows whose boxes are to be cut off; raises where one is no box, or too far outside."""
     least, most = float(corners.min()), float(corners.max())
     # Comparisons with NaN are false.
-    if not max(-least, most) <= row_reader.MAX_CORNER or not np.isfinite(corners).all():
+    if not max(-least, most) <= box_range.MAX_CORNER or not np.isfinite(corners).all():
         raise _OddError
     if tolerance is None or (least >= 0.0 and most <= 1.0):
         return np.zeros(0, np.int64)
     beyond = ((corners < -tolerance) | (corners > 1.0 + tolerance)).any(axis=1)
-    if kind is ANNOTATIONS and beyond.any():
+    if beyond.any():
         raise _OddError
-    return np.flatnonzero(((corners < 0.0) | (corners > 1.0)).any(axis=1) & ~beyond)
+    return np.flatnonzero(((corners < 0.0) | (corners > 1.0)).any(axis=1))

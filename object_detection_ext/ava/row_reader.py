@@ -9,15 +9,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from object_detection_ext import errors, printable
-from object_detection_ext.ava import columns, csv_text, faults, number_text, timestamps, video_ids
+from object_detection_ext import listing, printable
+from object_detection_ext.ava import (
+    box_range,
+    columns,
+    csv_text,
+    faults,
+    number_text,
+    timestamps,
+    video_ids,
+)
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, KEYFRAMES, PERSON_BOXES, Kind
 from object_detection_ext.ava.faults import Notes, RowProblem
-
-# How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.
-BOX_TOLERANCE = 0.01
-# From about 1e154 on, the areas of boxes are not numbers.
-MAX_CORNER = 1e6
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 # As pandas and spreadsheets write a field without a value.
@@ -76,8 +80,7 @@ class RowReader:
             kind: of the file.
             notes: takes what is changed.
             box_tolerance: how far outside of [0, 1] a box may reach to be cut off. More is a
-                problem, but not of detections, which are then taken as they are. None takes all
-                boxes as they are, in any unit.
+                problem. None takes all boxes as they are, in any unit.
         """
         self._kind = kind
         self._notes = notes
@@ -195,7 +198,9 @@ class RowReader:
                 self._notes.add("score_ignored", text, row.line, fields[7])
             if not row.named and any(fields[8:]):
                 text = "more than 8 columns, of which the first 6 are read"
-                self._notes.add("more_columns", text, row.line, f"{len(fields)} columns")
+                self._notes.add(
+                    "more_columns", text, row.line, listing.counted(len(fields), "column")
+                )
             fields = fields[:6]
         elif self._kind is KEYFRAMES:
             fields = fields[:2]
@@ -231,9 +236,9 @@ class RowReader:
         advice = f"it must be {kind.form}"
         if kind.required > 2:
             advice += ", or video_id,timestamp for a keyframe without people"
-        fault = f"{count} column{'s' * (count != 1)}"
+        fault = listing.counted(count, "column")
         if row.too_many:
-            fault = f"{row.given} columns, but the header row has {row.named}"
+            fault = f"{listing.counted(row.given, 'column')}, but the header row has {row.named}"
         self._add(faults.COLUMNS, "", ",".join(fields), fault, advice)
         return False
 
@@ -352,8 +357,8 @@ class RowReader:
 
     def _any_unit(self, corners: Corners, texts: Sequence[str]) -> Corners:
         for name, value, text in zip(_CORNERS, corners, texts, strict=True):
-            if abs(value) > MAX_CORNER:
-                self._not_a(f"it must be {MAX_CORNER:,.0f} at most", name, text)
+            if abs(value) > box_range.MAX_CORNER:
+                self._not_a(f"it must be {box_range.MAX_CORNER:,.0f} at most", name, text)
         return corners
 
     def _cut_off(self, corners: Corners, texts: Sequence[str]) -> Corners:
@@ -362,15 +367,14 @@ class RowReader:
                    if not low <= value <= high]  # fmt: skip
         if not outside:
             shown = ",".join(text.replace(",", ".") for text in texts)
-            self._note("box_cut_off", cut_off_text(self._tolerance), shown)
+            self._note("box_cut_off", box_range.cut_off_text(self._tolerance), shown)
             return tuple(min(max(value, 0.0), 1.0) for value in corners)
-        if self._kind is DETECTIONS:
-            # Of whatever model: the evaluation warns of them and counts them as they are.
-            return self._any_unit(corners, texts)
         for name, value in zip(_CORNERS, corners, strict=True):
             if name in outside:
                 shown = number_text.digits(value)
                 advice = "boxes are normalized, so it must be in [0, 1]"
+                if abs(value) > box_range.PIXELS_FROM:
+                    advice += "; divide pixels by the frame's width or height"
                 self._add(faults.RANGE, name, shown, f"{name} is {shown}", advice)
         return corners
 
@@ -382,19 +386,6 @@ class RowReader:
                 fault = f"{axis}1 is {first} and {axis}2 {second}"
                 advice = f"{axis}1 must be less than {axis}2"
                 self._add(faults.ORDER, f"{axis}1", f"{first} >= {second}", fault, advice)
-
-
-def check_tolerance(box_tolerance: float) -> None:
-    """Raises InputError unless it is at least 0 and less than 1."""
-    if not 0.0 <= box_tolerance < 1.0:
-        raise errors.InputError(
-            f"--box_tolerance must be at least 0 and less than 1, not {box_tolerance:g}."
-        )
-
-
-def cut_off_text(tolerance: float) -> str:
-    """The note about boxes that are cut off."""
-    return f"a box up to {tolerance:g} outside of [0, 1], which is cut off at the frame's edge"
 
 
 def read_rows(
@@ -430,7 +421,7 @@ def read_rows(
     if last == 2 or last < before:
         notes.say(
             "cut_off",
-            f"the last row (line {parsed.row}) has {last} column{'s' * (last != 1)} and no line "
+            f"the last row (line {parsed.row}) has {listing.counted(last, 'column')} and no line "
             "end: if the file was cut off there, people are missing",
             parsed.row,
         )

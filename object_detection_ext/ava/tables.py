@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from object_detection_ext.ava import columns, faults, long_files, row_reader, timestamps
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.columns import ANNOTATIONS, DETECTIONS, MOMENTS
 from object_detection_ext.ava.faults import Note, Notes
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE, ParsedRow
+from object_detection_ext.ava.row_reader import ParsedRow
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.progress import Progress
 
@@ -138,7 +139,7 @@ def read_csv(
         number there is read as a score, as the ActivityNet program does (there it decides nothing
         but the order of rows).
       box_tolerance: how far outside of [0, 1] a box may reach to be cut off, as a part of the
-        frame; None takes boxes as they are, in any unit.
+        frame; more is an error. None takes boxes as they are, in any unit.
 
     Raises:
       AnnotationError: where the file cannot be read, or with a list of its bad rows, with line,
@@ -149,7 +150,7 @@ def read_csv(
         table = _read_long(path, kind, box_tolerance)
         if table is not None:
             return table
-    found, notes, bad_rows = _Rows(), Notes(), faults.BadRows(path)
+    found, notes, bad_rows = _Rows(), Notes(), faults.BadRows(path, takes_any_box=True)
     at_byte = _progress(path, report)
     for parsed in row_reader.read_rows(path, kind, notes, box_tolerance, at_byte):
         # A box that has no area is the evaluation's matter.

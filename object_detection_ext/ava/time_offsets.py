@@ -50,7 +50,7 @@ class TimeOffsets:
         if missing:
             some = listing.in_line([*map(printable.in_one_line, missing)], _MAX_LISTED)
             raise errors.InputError(
-                f"{self._path}: no row for {len(missing)} video{'s' * (len(missing) != 1)}: "
+                f"{self._path}: no row for {listing.counted(len(missing), 'video')}: "
                 f"{some}; give each its offset, 0 where there is none."
             )
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from object_detection_ext import machine
+from object_detection_ext import listing, machine
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.conversion import earlier, look, unit
 from object_detection_ext.conversion import manifest as manifest_lib
@@ -115,8 +115,8 @@ def _work_left(split: look.Split) -> list:
     if len(left) < len(split.units):
         done = len(split.units) - len(left)
         print(
-            f"{split.options.shard_pattern}: {done} of {len(split.units)} parts finished by an "
-            "earlier run",
+            f"{split.options.shard_pattern}: {listing.part(done, len(split.units), 'part')} "
+            "finished by an earlier run",
             flush=True,
         )
     job = unit.Job(split.options, split.label_map)
@@ -186,7 +186,7 @@ def _publish(split: look.Split, command: Sequence[str]) -> dict:
     missing = sum(result is None for result in results)
     if missing:
         raise options_lib.ConversionError(
-            f"{split.options.shard_pattern}: {missing} of {len(results)} parts are not finished, "
+            f"{split.options.shard_pattern}: unfinished parts: {missing} of {len(results)}, "
             "though no worker reported why. The same command goes on from the finished ones."
         )
     manifest = manifest_lib.make(

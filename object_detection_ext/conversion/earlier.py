@@ -5,6 +5,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
+from object_detection_ext import listing
 from object_detection_ext.conversion import look, plan, skips
 from object_detection_ext.conversion import manifest as manifest_lib
 from object_detection_ext.conversion import options as options_lib
@@ -61,7 +62,7 @@ def check_may_replace(split: look.Split) -> None:
     if repaired:
         print(
             f"{split.options.shard_pattern}: converting again, with videos that an earlier run "
-            f"left out: {', '.join(repaired)}",
+            f"left out: {listing.in_line(repaired)}",
             flush=True,
         )
         return
@@ -74,8 +75,8 @@ def check_may_replace(split: look.Split) -> None:
     ]
     why = "; ".join(changed) or "the annotations, the videos or the program changed since"
     raise options_lib.ConversionError(
-        f"{existing[0]} and {len(existing) - 1} more files are there already, from another "
-        f"conversion: {why}. Give another --output, or --overwrite to replace them when the new "
+        f"There are files already, from another conversion: {listing.in_line(existing, 1)}: "
+        f"{why}. Give another --output, or --overwrite to replace them when the new "
         "records are whole."
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import files
+from object_detection_ext import files, listing
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.ava import (
     annotations,
@@ -102,7 +102,12 @@ def _raise_if_strict(options: options_lib.Options, skipped: Sequence[skips.Skip]
     if options.strict and found:
         lines = skips.listing(options.annotations, found)
         raise options_lib.ConversionError(
-            "\n".join([f"--strict: {len(found)} keyframes cannot be converted:", *lines])
+            "\n".join(
+                [
+                    f"--strict: {listing.counted(len(found), 'keyframe')} cannot be converted:",
+                    *lines,
+                ]
+            )
         )
 
 
@@ -140,8 +145,8 @@ def _thin(options: options_lib.Options, by_video: dict[str, list]) -> int:
         by_video[video_id] = [k for k in keyframes if k.timestamp in kept]
     left_out = before - sum(map(len, by_video.values()))
     print(
-        f"note: {options.annotations}: --every {options.every:g} leaves out {left_out:,} of "
-        f"{before:,} keyframes",
+        f"note: {options.annotations}: --every {options.every:g} leaves out "
+        f"{listing.part(left_out, before, 'keyframe')}",
         flush=True,
     )
     return left_out

@@ -191,34 +191,36 @@ def _counted(videos: Mapping[str, Mapping], field: str) -> list[str]:
 
 
 def _videos(names: Sequence[str]) -> str:
-    return f"{len(names)} video{'s' * (len(names) != 1)}"
+    return listing.counted(len(names), "video")
 
 
 def summary(options: options_lib.Options, manifest: Mapping) -> str:
     """Returns what the user reads at the end: counts, what was left out, what comes next."""
     totals = manifest["totals"]
     lines = [
-        f"Converted {totals['keyframes_kept']} of {totals['keyframes']} keyframes with "
-        f"{totals['boxes']} boxes and {totals['rows']} action labels, from "
-        f"{totals['videos']} videos."
+        f"Converted {listing.part(totals['keyframes_kept'], totals['keyframes'], 'keyframe')} with "
+        f"{listing.counted(totals['boxes'], 'box', 'boxes')} and "
+        f"{listing.counted(totals['rows'], 'action label')}, from "
+        f"{listing.counted(totals['videos'], 'video')}."
     ]
     for kind, count in manifest["skipped_keyframes_by_reason"].items():
-        lines.append(f"Left out: {count} keyframes, {kind}.")
+        lines.append(f"Left out: {listing.counted(count, 'keyframe')}, {kind}.")
     if totals.get("keyframes_thinned"):
         lines.append(
-            f"Left out: {totals['keyframes_thinned']} keyframes, by --every {options.every:g}."
+            f"Left out: {listing.counted(totals['keyframes_thinned'], 'keyframe')}, by "
+            f"--every {options.every:g}."
         )
     lines += skips.listing(options.annotations, skips.surprises(skipped_of(manifest)))
     damaged = [name for name, video in manifest["videos"].items() if video.get("damaged_frames")]
     if damaged:
         lines.append(
-            f"Damaged parts were left out of {len(damaged)} videos; clips near them may show it: "
+            f"Damaged parts were left out of {_videos(damaged)}; clips near them may show it: "
             f"{listing.in_line(damaged, _MAX_LISTED)}."
         )
     lines += _odd_videos(manifest["videos"])
     if manifest["skipped_rows_by_unknown_action_id"]:
         ids = manifest["skipped_rows_by_unknown_action_id"]
-        counts = ", ".join(f"{i} ({count} rows)" for i, count in ids.items())
+        counts = ", ".join(f"{i} ({listing.counted(count, 'row')})" for i, count in ids.items())
         lines.append(f"Left out rows with action ids that the label map does not have: {counts}.")
     megabytes = sum(shard["bytes"] for shard in manifest["shards"].values()) / 1e6
     lines += [

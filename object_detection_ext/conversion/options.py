@@ -2,13 +2,12 @@
 """What to convert and how."""
 
 import dataclasses
-import math
 import os
 import re
 from collections.abc import Sequence
 
-from object_detection_ext import errors, files
-from object_detection_ext.ava import row_reader
+from object_detection_ext import errors, files, rates
+from object_detection_ext.ava import box_range
 
 _SHARD_PATTERN = re.compile(r"(?P<prefix>.+)@(?P<count>\d+)")
 _SPLIT = "{split}"
@@ -58,7 +57,7 @@ class Options:
     jpeg_quality: int = 92
     seconds_per_record: float = 0.0
     excluded_timestamps: str = ""
-    box_tolerance: float = row_reader.BOX_TOLERANCE
+    box_tolerance: float = box_range.BOX_TOLERANCE
     strict: bool = False
     skip_unknown_labels: bool = False
     overwrite: bool = False
@@ -77,10 +76,8 @@ class Options:
             )
         if self.num_frames < 1:
             problems.append(f"--num_frames must be at least 1, not {self.num_frames}")
-        if not 0 < self.fps <= 1000:
-            problems.append(f"--fps must be more than 0 and at most 1000, not {self.fps:g}")
-        if not 0 <= self.frames_fps <= 1000:
-            problems.append(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}")
+        problems += rates.fps_faults("--fps", self.fps)
+        problems += rates.fps_faults("--frames_fps", self.frames_fps, rates.NO_FOLDERS)
         if self.short_side < 0:
             problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
         if not 1 <= self.jpeg_quality <= 100:
@@ -95,8 +92,7 @@ class Options:
             )
         if files.is_local(self.videos) and not os.path.isdir(self.videos):
             problems.append(f"--videos {self.videos!r} is not a folder")
-        if not 0 <= self.every < math.inf:
-            problems.append(f"--every must be at least 0 seconds, not {self.every:g}")
+        problems += rates.spacing_faults("--every", self.every, rates.ALL_KEYFRAMES)
         problems += [
             f"--{name} {value!r} names a split, but --splits is missing"
             for name, value in self._per_split().items()

@@ -66,6 +66,6 @@ def listing(path: str, skips: Sequence[Skip]) -> list[str]:
         groups.setdefault((skip.video_id, skip.reason), []).append(skip)
     lines = []
     for (video_id, reason), same in groups.items():
-        more = f" (and {len(same) - 1} more keyframes)" if len(same) > 1 else ""
+        more = f" (and {lists.counted(len(same) - 1, 'more keyframe')})" if len(same) > 1 else ""
         lines.append(f"{path}:{same[0].row}: {video_id}: {reason}{more}")
     return lists.in_lines(lines, _MAX_LISTED)

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 
-from object_detection_ext import errors, files
+from object_detection_ext import errors, files, listing
 from object_detection_ext.conversion import jpeg, plan, skips, staging
 from object_detection_ext.conversion import options as options_lib
 from object_detection_ext.data import clip_features, video_info, video_reader, video_windows
@@ -175,7 +175,8 @@ class _Converter:
     def _check_damage(self, video: plan.VideoJob, damaged: int) -> None:
         if self._options.strict and damaged:
             raise options_lib.ConversionError(
-                f"--strict: {video.info.path}: {damaged} frames cannot be decoded. Repair or "
+                f"--strict: {video.info.path}: {listing.counted(damaged, 'frame')} cannot be "
+                "decoded. Repair or "
                 "re-encode the video, or leave --strict out to convert what is whole."
             )
 
@@ -184,7 +185,8 @@ class _Converter:
         if self._options.strict and keyframes:
             lines = skips.listing(self._options.annotations, self._skips)
             raise options_lib.ConversionError(
-                f"--strict: {len(keyframes)} keyframes cannot be converted:\n" + "\n".join(lines)
+                f"--strict: {listing.counted(len(keyframes), 'keyframe')} cannot be converted:\n"
+                + "\n".join(lines)
             )
 
     def _record(self, planned: plan.RecordPlan, found, video, encoder) -> bytes | None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.data import record_labels
 
 # Actions in the table: the rarest and the most frequent ones.
@@ -44,23 +45,23 @@ class RepeatFactors:
     def table(self) -> str:
         """What sampling changes, for people."""
         by_rows = sorted(self.rows, key=lambda name: (self.rows[name], name))
-        shown = by_rows
-        left_out = len(by_rows) - _MAX_SHOWN_RARE - _MAX_SHOWN_FREQUENT
-        if left_out > 0:
-            shown = by_rows[:_MAX_SHOWN_RARE] + by_rows[-_MAX_SHOWN_FREQUENT:]
+        rare, frequent = by_rows, []
+        if len(by_rows) > _MAX_SHOWN_RARE + _MAX_SHOWN_FREQUENT:
+            rare, frequent = by_rows[:_MAX_SHOWN_RARE], by_rows[-_MAX_SHOWN_FREQUENT:]
+        shown = rare + frequent
         width = max(len("action"), *map(len, shown))
         lines = [
             f"class balance: a pass has {self.mean_repeats:.2f} times as many clips as there are "
             "keyframes. Shares of all rows (person and action):",
             f"  {'action':{width}}  {'rows':>8}  {'share':>7}  {'expected':>8}  {'factor':>6}",
         ]
-        for number, name in enumerate(shown):
-            if left_out > 0 and number == _MAX_SHOWN_RARE:
-                lines.append(f"  ... and {left_out} more")
-            lines.append(
-                f"  {name:{width}}  {self.rows[name]:8}  {self.shares[name]:7.2%}  "
-                f"{self.expected_shares[name]:8.2%}  {self.by_action[name]:6.2f}"
-            )
+        rows = [
+            f"{name:{width}}  {self.rows[name]:8}  {self.shares[name]:7.2%}  "
+            f"{self.expected_shares[name]:8.2%}  {self.by_action[name]:6.2f}"
+            for name in shown
+        ]
+        lines += listing.in_lines(rows[: len(rare)], len(rare), len(by_rows) - len(frequent))
+        lines += listing.in_lines(rows[len(rare) :], len(frequent))
         return "\n".join(lines)
 
 

@@ -25,7 +25,6 @@ from object_detection.builders import dataset_builder
 from object_detection.core import standard_fields as fields
 from object_detection.protos import input_reader_pb2
 
-from object_detection_ext.ava import timestamps
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.data import (
     clip_augmentation,
@@ -33,6 +32,7 @@ from object_detection_ext.data import (
     clip_drawing,
     clip_packing,
     input_check,
+    keyframe_exclusion,
     picture_size,
     random_draws,
     record_files,
@@ -133,7 +133,7 @@ def build(
     dataset = _read_records(patterns, _Rescue(paths), input_reader, input_context)
     dataset = _keyframes(dataset, decoder, shuffle=input_reader.shuffle)
     if excluded:
-        dataset = _without(dataset, excluded)
+        dataset = keyframe_exclusion.without(dataset, excluded)
     if balance is not None:
         # The copies of a keyframe come one after the other.
         dataset = dataset.shuffle(_KEYFRAMES_SHUFFLED)
@@ -307,21 +307,6 @@ def _keyframes(dataset, decoder: clip_decoder.ClipDecoder, shuffle: bool) -> tf.
         whole_keyframes_of,
         cycle_length=_RECORDS_INTERLEAVED if shuffle else 1,
         num_parallel_calls=tf.data.AUTOTUNE if shuffle else None,
-    )
-
-
-def _without(dataset, excluded: frozenset[Frame]) -> tf.data.Dataset:
-    """Leaves out keyframes; ((file, record, name), keyframe) stay as they are."""
-    moments = timestamps.Moments(excluded)
-
-    def is_kept(name: bytes) -> bool:
-        is_excluded = moments.met_by(timestamps.read_frame(name.decode())) is not None
-        if is_excluded:
-            _log.info("evaluation: frame %s is excluded", name.decode())
-        return not is_excluded
-
-    return dataset.filter(
-        lambda whole, keyframe: tf.ensure_shape(tf.numpy_function(is_kept, whole[2:], tf.bool), [])
     )
 
 

@@ -166,7 +166,7 @@ def _worker_faults(reader: Reader) -> Iterator[str]:
         used = [path for path in paths if not _is_empty(path)]
         if len(used) < workers:
             yield (
-                f"{reader.path_field}: {_count(len(used), 'file')} with records "
+                f"{reader.path_field}: {listing.counted(len(used), 'file')} with records "
                 f"({_listed(used)}) for {workers} workers, which each read files of their own. "
                 f"Convert with at least {workers} shards (create_ava_records --output "
                 f"'records/{{split}}@{workers}')."
@@ -185,12 +185,16 @@ def _file_faults(reader: Reader) -> Iterator[str]:
     empty = [path for path in without if not os.path.getsize(path)]
     if empty:
         _log.warning(
-            "%s: %s: %s", reader.path_field, _count(len(empty), "empty file"), _listed(empty)
+            "%s: %s: %s",
+            reader.path_field,
+            listing.counted(len(empty), "empty file"),
+            _listed(empty),
         )
     others = [path for path in without if path not in empty]
     if others:
         yield (
-            f"{reader.path_field}: {_count(len(others), 'file')} without one whole record: "
+            f"{reader.path_field}: {listing.counted(len(others), 'file')} without one whole "
+            "record: "
             f"{_listed(others)}. Not TFRecords (or compressed ones), or cut off in their first "
             "record: name other files, or copy these again."
         )
@@ -202,7 +206,8 @@ def _foreign_faults(reader: Reader, contents: Sequence[FileContents]) -> Iterato
     if whole:
         texts = [f"{file.path} ({file.foreign[0]})" for file in whole]
         yield (
-            f"{reader.path_field}: {_count(len(whole), 'file')} without a SequenceExample of "
+            f"{reader.path_field}: {listing.counted(len(whole), 'file')} without a "
+            "SequenceExample of "
             f"clips {_looked_at(contents)}: {_listed(texts)}. tools/create_ava_records writes such "
             "records; name its files, and no others."
         )
@@ -211,7 +216,7 @@ def _foreign_faults(reader: Reader, contents: Sequence[FileContents]) -> Iterato
         _log.warning(
             "%s: %s %s without what clips need, left out: %s",
             reader.path_field,
-            _count(sum(file.num_foreign for file in foreign), "record"),
+            listing.counted(sum(file.num_foreign for file in foreign), "record"),
             _looked_at(contents),
             _listed(texts),
         )
@@ -225,8 +230,8 @@ def _keyframe_faults(reader: Reader, contents: Sequence[FileContents]) -> Iterat
     whole = [file for file in without if file.num_without_keyframe == usable(file)]
     if whole:
         yield (
-            f"{reader.path_field}: {_count(len(whole), 'file')} without an annotated frame "
-            f"({clip_features.IS_ANNOTATED} is 0 for all) {_looked_at(contents)}: "
+            f"{reader.path_field}: {listing.counted(len(whole), 'file')} without an annotated "
+            f"frame ({clip_features.IS_ANNOTATED} is 0 for all) {_looked_at(contents)}: "
             f"{_listed([file.path for file in whole])}. They give no clips: annotated frames are "
             "those with 1, also where nobody is on them. Mark them, or name no such files."
         )
@@ -234,7 +239,7 @@ def _keyframe_faults(reader: Reader, contents: Sequence[FileContents]) -> Iterat
         _log.warning(
             "%s: %s %s without an annotated frame (%s), which give no clip, in %s",
             reader.path_field,
-            _count(sum(file.num_without_keyframe for file in without), "record"),
+            listing.counted(sum(file.num_without_keyframe for file in without), "record"),
             _looked_at(contents),
             clip_features.IS_ANNOTATED,
             _listed([file.path for file in without]),
@@ -253,11 +258,12 @@ def _label_faults(reader: Reader, contents: Sequence[FileContents]) -> Iterator[
     for label, (count, where) in unknown.items():
         near = nearest_names(label, names)
         hint = f"; nearest: {' or '.join(map(repr, near))}" if near else ""
-        texts.append(f"{label!r} ({_count(count, 'row')}, first in {where}{hint})")
+        texts.append(f"{label!r} ({listing.counted(count, 'row')}, first in {where}{hint})")
     rows = sum(count for count, _ in unknown.values())
     text = (
         f"{reader.field}.label_map_path: '{reader.message.label_map_path}' does not have "
-        f"{_count(len(unknown), 'label')} of the records, {_count(rows, 'row')} of them "
+        f"{listing.counted(len(unknown), 'label')} of the records, "
+        f"{listing.counted(rows, 'row')} of them "
         f"{_looked_at(contents)}: {_listed(texts)}."
     )
     if reader.drops_unknown_labels:
@@ -355,7 +361,7 @@ def _looked_at(contents: Sequence[FileContents]) -> str:
     """How many records were looked at, in brackets."""
     num_read = sum(file.num_read for file in contents)
     if all(file.is_complete for file in contents):
-        return f"(of all {_count(num_read, 'record')})"
+        return f"(of all {listing.counted(num_read, 'record')})"
     total = sum(file.num_records or 0 for file in contents)
     of_all = f" of {total:,}" if total else ""
     return f"(of {num_read:,}{of_all} records that were looked at)"
@@ -363,7 +369,3 @@ def _looked_at(contents: Sequence[FileContents]) -> str:
 
 def _listed(items: Sequence[str]) -> str:
     return listing.in_line(items, _MAX_LISTED)
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"

@@ -6,10 +6,9 @@ costs 25 times as much as on one a second and teaches little more.
 """
 
 import bisect
-import math
 from collections.abc import Iterable
 
-from object_detection_ext import errors
+from object_detection_ext import rates
 
 # Two keyframes count as equally near within this many seconds; then the earlier one is kept.
 _TIE_SECONDS = 1e-6
@@ -19,10 +18,9 @@ def check_every(every: float) -> None:
     """Checks the value of `--every`.
 
     Raises:
-        errors.InputError: if it is not a positive, finite number of seconds.
+        errors.InputError: if it is not a finite number of seconds of at least 0.001.
     """
-    if not 0 < every < math.inf:
-        raise errors.InputError(f"--every must be more than 0 seconds, not {every:g}.")
+    rates.check(rates.spacing_faults("--every", every))
 
 
 def kept_times(times: Iterable[float], every: float) -> list[float]:
@@ -40,7 +38,7 @@ def kept_times(times: Iterable[float], every: float) -> list[float]:
         The times that are kept, ascending, as they are in `times`.
 
     Raises:
-        errors.InputError: if `every` is not a positive, finite number.
+        errors.InputError: as `check_every`.
     """
     check_every(every)
     ascending = sorted(set(times))

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message as protobuf_message
 
-from object_detection_ext import errors, files
+from object_detection_ext import errors, files, listing
 from object_detection_ext.data import picture_size, record_writer
 
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
@@ -149,7 +149,9 @@ def check_record_files(patterns: Iterable[str]) -> Sequence[str]:
         found = find_records(path)
         records += len(found.positions)
         if found.is_cut:
-            truncated.append(f"{path} (after {len(found.positions)} whole records)")
+            truncated.append(
+                f"{path} (after {listing.counted(len(found.positions), 'whole record')})"
+            )
     if truncated:
         logging.warning(
             "%d of %d record files are truncated, or a record's length is damaged; what follows is "
@@ -278,7 +280,9 @@ def check_frame_rate(look: RecordLook, fps: float | None) -> None:
     for record in look.records if fps is not None else ():
         if record.fps is not None and abs(record.fps / fps - 1.0) > record.fps_error:
             raise RecordFileError(
-                f"{record.path}, record {record.number}: its {record.num_frames} frames have "
+                f"{record.path}, record {record.number}: its "
+                f"{listing.counted(record.num_frames, 'frame')} "
+                f"{listing.verb(record.num_frames, 'has', 'have')} "
                 f"{record.rate} frames per second by their timestamps (image/timestamp, in "
                 f"microseconds), but clip {{ fps: {fps:g} }} of the pipeline.config expects "
                 f"{fps:g}. Write the records with create_ava_records --fps {fps:g}, or set fps to "

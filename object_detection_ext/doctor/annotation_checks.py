@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from object_detection_ext import files
+from object_detection_ext import files, listing
 from object_detection_ext.ava import faults, label_maps, timestamps
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.doctor import annotation_rows, findings, video_probing
@@ -114,7 +114,9 @@ def _boxes_in_pixels(split: annotation_rows.SplitRows, exam: Examination) -> Fin
         what, remedy = "in percent", "divide x and y by 100"
     return Finding(
         "boxes_in_pixels", ERROR, split.path,
-        f"{int(outside.sum()):,} of {boxes:,} boxes look as if they were {what}: the first is "
+        f"{listing.part(int(outside.sum()), boxes, 'box', 'boxes')} "
+        f"{listing.verb(int(outside.sum()), 'looks', 'look')} as if "
+        f"{listing.verb(int(outside.sum()), 'it was', 'they were')} {what}: the first is "
         f"{box}, the largest number {largest.max():g}",
         f"boxes are normalized to [0, 1]: {remedy}",
         count=int(outside.sum()), rows=split.rows_of(outside), value=box,
@@ -167,7 +169,7 @@ def unknown_actions(exam: Examination) -> Iterator[Finding]:
         shift = _shift(set(used), known)
         wrong = np.isin(split.action, unknown)
         rows, count = split.rows_of(wrong), int(wrong.sum())
-        items = tuple(f"{i} ({used[i]:,} rows)" for i in unknown)
+        items = tuple(f"{i} ({listing.counted(used[i], 'row')})" for i in unknown)
         listed = findings.in_words(items)
         message = f"action ids that the label map does not have: {listed}"
         advice = f"{exam.label_map_path} has {label_maps.id_ranges(exam.label_map)}"
@@ -175,8 +177,8 @@ def unknown_actions(exam: Examination) -> Iterator[Finding]:
         if shift:
             code = "action_ids_off_by_one"
             message = (
-                f"action ids are off by one: {listed} {'is' if len(unknown) == 1 else 'are'} not "
-                f"in the label map, but every id {'+' if shift > 0 else '-'} 1 is"
+                f"action ids are off by one: {listed} {listing.verb(len(unknown), 'is', 'are')} "
+                f"not in the label map, but every id {'+' if shift > 0 else '-'} 1 is"
             )
             advice += f"; {'add' if shift > 0 else 'subtract'} 1 {'to' if shift > 0 else 'from'} "
             advice += "every action_id of the file"
@@ -251,7 +253,8 @@ def classes_without_examples(exam: Examination) -> Iterator[Finding]:
         }[split.split]
         yield Finding(
             "class_without_examples", WARNING, split.path,
-            f"no row for {len(empty)} of {len(counts)} classes: {findings.in_words(listed)}",
+            f"no row for {listing.part(len(empty), len(counts), 'class', 'classes')}: "
+            f"{findings.in_words(listed)}",
             consequence,
             count=len(empty), unit="classes", value=str(empty[0]), items=listed,
         )  # fmt: skip

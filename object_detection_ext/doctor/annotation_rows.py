@@ -11,7 +11,7 @@ import functools
 import numpy as np
 
 from object_detection_ext.ava import annotations, faults
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.doctor import findings
 
 # Stands for "none" in the columns of whole numbers.

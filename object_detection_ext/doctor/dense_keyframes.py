@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.data import keyframe_thinning
 from object_detection_ext.doctor.annotation_rows import SplitRows
 from object_detection_ext.doctor.examination import Examination
@@ -52,7 +53,7 @@ def _left_out(split: SplitRows, every: float) -> Iterator[Finding]:
     if count:
         yield Finding(
             "keyframes_thinned", WARNING, split.path,
-            f"--every {every:g} leaves out {count:,} of {total:,} keyframes",
+            f"--every {every:g} leaves out {listing.part(count, total, 'keyframe')}",
             "the converter with the same --every keeps the others", count=count, unit="keyframes",
             rows=tuple(np.sort(split.keyframes.row[~chosen])[:1].tolist()), value=f"{every:g}",
         )  # fmt: skip

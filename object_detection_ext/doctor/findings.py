@@ -4,6 +4,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+from object_detection_ext import listing
+
 ERROR, WARNING = "error", "warning"
 # How many rows a finding keeps; it counts all of them.
 MAX_ROWS = 100
@@ -48,10 +50,8 @@ class Finding:
 
 def in_words(items: Sequence) -> str:
     """Returns the first few items and how many more there are."""
-    more = ""
-    if len(items) > MAX_EXAMPLES:
-        more = f" and {len(items) - MAX_EXAMPLES:,} more (--json has all)"
-    return ", ".join(str(item) for item in items[:MAX_EXAMPLES]) + more
+    all_in = " (--json has all)" * (len(items) > MAX_EXAMPLES)
+    return listing.in_line([str(item) for item in items], MAX_EXAMPLES) + all_in
 
 
 def sort_key(finding: Finding) -> tuple:

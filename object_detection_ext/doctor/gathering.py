@@ -3,12 +3,11 @@
 
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Callable
 
-from object_detection_ext import errors
-from object_detection_ext.ava import faults, label_maps, row_reader, tables, time_offsets
+from object_detection_ext import errors, rates
+from object_detection_ext.ava import box_range, faults, label_maps, tables, time_offsets
 from object_detection_ext.doctor import annotation_checks, annotation_rows, video_probing
 from object_detection_ext.doctor.examination import ClipOptions, Examination
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
@@ -29,7 +28,7 @@ class Inputs:
     num_frames: int | None = None
     fps: float | None = None
     short_side: int | None = None
-    box_tolerance: float = row_reader.BOX_TOLERANCE
+    box_tolerance: float = box_range.BOX_TOLERANCE
     sample_keyframes: int = 0
     every: float | None = None
     frames_fps: float = 0.0
@@ -56,20 +55,19 @@ class Inputs:
             )
         if self.num_frames is not None and self.num_frames < 1:
             problems.append(f"--num_frames must be at least 1, not {self.num_frames}")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            problems.append(f"--fps must be more than 0 and at most 1000, not {self.fps:g}")
+        if self.fps is not None:
+            problems += rates.fps_faults("--fps", self.fps)
         if self.short_side is not None and self.short_side < 0:
             problems.append(f"--short_side must be at least 0 pixels, not {self.short_side}")
-        if not 0 <= self.frames_fps <= 1000:
-            problems.append(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}")
+        problems += rates.fps_faults("--frames_fps", self.frames_fps, rates.NO_FOLDERS)
         if not 0.0 <= self.box_tolerance < 1.0:
             problems.append(
                 f"--box_tolerance must be at least 0 and less than 1, not {self.box_tolerance:g}"
             )
         if self.sample_keyframes < 0:
             problems.append(f"--sample_keyframes must be at least 0, not {self.sample_keyframes}")
-        if self.every is not None and not 0 <= self.every < math.inf:
-            problems.append(f"--every must be at least 0 seconds, not {self.every:g}")
+        if self.every is not None:
+            problems += rates.spacing_faults("--every", self.every, rates.ALL_KEYFRAMES)
         if problems:
             raise errors.InputError("; ".join(problems) + ".")
 

@@ -7,7 +7,7 @@ All records of local files are read; lengths and frame rates are those of the fi
 import os
 from collections.abc import Iterator
 
-from object_detection_ext import builders
+from object_detection_ext import builders, listing
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import faults, label_maps
 from object_detection_ext.data import input_check
@@ -35,10 +35,13 @@ def _files(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
             "'NAME-?????-of-?????'", unit="patterns", value=pattern,
         )  # fmt: skip
     if records.truncated:
-        texts = [f"{path} after {n} whole records" for path, n in records.truncated.items()]
+        texts = [
+            f"{path} after {listing.counted(n, 'whole record')}"
+            for path, n in records.truncated.items()
+        ]
         yield Finding(
             "record_truncated", ERROR, next(iter(records.truncated)),
-            f"record files that are cut off, no TFRecords, or with a damaged length: "
+            "record files that are cut off, no TFRecords, or with a damaged length: "
             f"{findings.in_words(texts)}",
             "copy the files again, or convert again", count=len(texts), unit="files",
             value=os.path.basename(next(iter(records.truncated))), items=tuple(texts),
@@ -59,7 +62,7 @@ def _contents(records: SplitRecords) -> Iterator[Finding]:
         path, (number, *_) = next(iter(records.damaged.items()))
         yield Finding(
             "record_damaged", ERROR, path,
-            f"records that are not what was written, by their checksums (from 0): "
+            "records that are not what was written, by their checksums (from 0): "
             f"{findings.in_words(texts)}",
             "copy the files again, or convert again; training leaves these records out",
             count=len(texts), unit="records", value=str(number), items=tuple(texts),
@@ -129,7 +132,7 @@ def _without_keyframe(records: SplitRecords) -> Iterator[Finding]:
         yield Finding(
             "record_not_annotated", ERROR if files else WARNING,
             files[0] if files else _file_of(texts[0], records),
-            f"records without an annotated frame (region/is_annotated), which give no clip: "
+            "records without an annotated frame (region/is_annotated), which give no clip: "
             f"{findings.in_words(texts)}",
             "mark the frames that are annotated, also where nobody is on them",
             count=len(texts), unit="records", value=_after_file(texts[0], records),
@@ -169,7 +172,8 @@ def _lengths(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     advice = f"convert with --num_frames {max(wanted, 2 * max(before, behind + 1))}"
     yield Finding(
         "record_too_short", ERROR if fewer else WARNING, record.path,
-        f"records of {record.num_frames} frames with keyframe {keyframe}, but clips of {wanted} "
+        f"records of {listing.counted(record.num_frames, 'frame')} with keyframe {keyframe}, "
+        f"but clips of {wanted} "
         f"frames take up to {before} before and {behind} behind it ({len(short)} of "
         f"{len(records.look.records)} looked at): first and last frames would be repeated",
         advice + f", or set clip {{ num_frames: {record.num_frames} }}" * fewer,
@@ -221,7 +225,7 @@ def _labels(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
         for name, (count, _) in unknown.items():
             near = input_check.nearest_names(name, names)
             hint = f"; nearest: {' or '.join(map(repr, near))}" if near else ""
-            texts.append(f"{name!r} ({count:,} rows{hint})")
+            texts.append(f"{name!r} ({listing.counted(count, 'row')}{hint})")
         dropped = exam.pipeline.Extensions[options_lib.EXTENSION].clip.drop_unknown_labels
         yield Finding(
             "record_label_unknown", WARNING if dropped else ERROR, file,
@@ -249,7 +253,8 @@ def _counts(records: SplitRecords, exam: Examination) -> Iterator[Finding]:
     if clips != keyframes:
         yield Finding(
             "record_count", WARNING, split.path,
-            f"{keyframes:,} keyframes here, but {clips:,} clips in {records.name}",
+            f"{listing.counted(keyframes, 'keyframe')} here, but "
+            f"{listing.counted(clips, 'clip')} in {records.name}",
             "convert again if the annotations changed; what a conversion left out is in its "
             "-manifest.json", count=abs(clips - keyframes), unit="keyframes", value=str(clips),
         )  # fmt: skip
@@ -263,7 +268,7 @@ def shared_files(exam: Examination) -> Iterator[Finding]:
     if both:
         yield Finding(
             "record_shared", ERROR, exam.pipeline_path,
-            f"train_input_reader and eval_input_reader read the same files: "
+            "train_input_reader and eval_input_reader read the same files: "
             f"{findings.in_words(both)}",
             "give the evaluation records of videos that the training does not see",
             count=len(both), unit="files", value=os.path.basename(both[0]), items=tuple(both),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import progress
+from object_detection_ext import listing, progress
 from object_detection_ext.doctor import annotation_checks, findings
 from object_detection_ext.doctor.estimates import Estimate
 from object_detection_ext.doctor.examination import ClipOptions, Examination
@@ -112,14 +112,16 @@ def _wrap(text: str, first: str, rest: str) -> list[str]:
 def _summary_lines(report: Report) -> Iterator[str]:
     for name, split in report.splits.items():
         yield (
-            f"{name}: {split.path}: {split.rows:,} rows, {split.boxes:,} boxes on "
-            f"{split.keyframes:,} keyframes ({split.keyframes_without_people:,} without people) of "
-            f"{split.videos:,} videos"
+            f"{name}: {split.path}: {listing.counted(split.rows, 'row')}, "
+            f"{listing.counted(split.boxes, 'box', 'boxes')} on "
+            f"{listing.counted(split.keyframes, 'keyframe')} "
+            f"({split.keyframes_without_people:,} without people) of "
+            f"{listing.counted(split.videos, 'video')}"
         )
         counts = sorted(split.rows_by_class.items(), key=lambda item: (-item[1], item[0]))
         texts = [f"{report.label_map[i]} {count:,}" for i, count in counts]
         if len(texts) > 2 * _TAIL:
-            middle = f"... {len(texts) - 2 * _TAIL} classes ..."
+            middle = f"... {listing.counted(len(texts) - 2 * _TAIL, 'class', 'classes')} ..."
             texts = [*texts[:_TAIL], middle, *texts[-_TAIL:]]
         if texts:
             yield from _wrap("rows per class: " + ", ".join(texts), "  ", "    ")
@@ -153,8 +155,10 @@ def _estimate_lines(report: Report) -> Iterator[str]:
     clip = report.clip
     side = f", short side {clip.short_side}" if clip.short_side else ""
     for name, estimate in report.estimates.items():
-        text = f"{name}: {estimate.clips:,} clips of {clip.num_frames} frames at {clip.fps:g} fps"
-        text += side
+        text = (
+            f"{name}: {listing.counted(estimate.clips, 'clip')} of "
+            f"{listing.counted(clip.num_frames, 'frame')} at {clip.fps:g} fps{side}"
+        )
         if estimate.sampled_frames:
             text += (
                 f": records of about {_bytes(estimate.total_bytes)} "
@@ -180,11 +184,11 @@ def _verdict(report: Report) -> str:
     lines = []
     if report.contact_sheet:
         path, count = report.contact_sheet
-        lines.append(f"{count} keyframes with their boxes: {path}")
+        lines.append(f"{listing.counted(count, 'keyframe')} with all boxes: {path}")
     errors, warnings = report.count(ERROR), report.count(WARNING)
     if errors or warnings:
         texts = [
-            f"{count} {word}{'s' * (count > 1)}"
+            listing.counted(count, word)
             for count, word in ((errors, "error"), (warnings, "warning"))
             if count
         ]

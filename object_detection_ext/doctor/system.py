@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from object_detection_ext import devices, machine, precision
+from object_detection_ext import devices, listing, machine, precision
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 
 _DISTRIBUTION = "object-detection-ext"
@@ -247,7 +247,7 @@ def _look_at_devices(source: Machine, tf: ModuleType | None) -> Part:
     facts: dict[str, Any] = {"NVIDIA driver": _driver_text(driver)}
     on_the_bus = _nvidia_gpus_on_the_bus(source)
     if on_the_bus and driver is None:
-        message = f"{on_the_bus} NVIDIA GPU{'s' * (on_the_bus > 1)} on the bus, and no driver"
+        message = f"{listing.counted(on_the_bus, 'NVIDIA GPU')} on the bus, and no driver"
         advice = (
             "install NVIDIA's driver (docs/gpu.md); in a container, give it the GPUs of its host "
             "(docker run --gpus all ...)"
@@ -428,7 +428,7 @@ def to_text(report: SystemReport) -> str:
         lines += _wrap(finding.message, " " * 9)
         lines += _wrap(f"-> {finding.advice}", " " * 9)
     counts = ((report.count(ERROR), "error"), (report.count(WARNING), "warning"))
-    texts = [f"{count} {word}{'s' * (count > 1)}" for count, word in counts if count]
+    texts = [listing.counted(count, word) for count, word in counts if count]
     verdict = f"Found {' and '.join(texts)}." if texts else "Nothing wrong was found."
     return "\n".join([*lines, "", verdict])
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.data.video_times import LENGTH_TOLERANCE
 from object_detection_ext.doctor import annotation_rows, findings
 from object_detection_ext.doctor.examination import Examination
@@ -47,7 +48,8 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
         rows = np.sort(frames.row[outside])
         yield Finding(
             "timestamp_outside", ERROR, split.path,
-            f"{int(outside.sum()):,} of {len(frames):,} keyframes are outside the video: "
+            f"{listing.part(int(outside.sum()), len(frames), 'keyframe')} "
+            f"{listing.verb(int(outside.sum()), 'is', 'are')} outside the video: "
             f"the first is {seconds:g} s of {video_id}{ends}",
             f"{advice}{'; ' * bool(unit)}{unit}",
             count=int(outside.sum()), unit="keyframes",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.ava import timestamps
 from object_detection_ext.data import video_info, video_reader
@@ -25,7 +26,8 @@ def _of_videos(split, found: dict[str, str], code: str, what: str, advice: str) 
     mask = np.isin(split.video, [numbers[video_id] for video_id in found])
     return Finding(
         code, ERROR, split.path,
-        f"{what} ({int(mask.sum()):,} rows): {findings.in_words(list(found.values()))}", advice,
+        f"{what} ({listing.counted(int(mask.sum()), 'row')}): "
+        f"{findings.in_words(list(found.values()))}", advice,
         count=len(found), unit="videos", rows=split.rows_of(mask),
         value=next(iter(found)), items=tuple(found.values()),
     )  # fmt: skip
@@ -168,5 +170,8 @@ def _decoding_problem(probe: VideoProbe, times: list[float]) -> str:
         return str(error).rstrip(".")
     if reader.stats.damaged:
         time = timestamps.format_timestamp(times[0])
-        return f"{info.path}: {reader.stats.damaged} damaged frames near timestamps from {time} on"
+        return (
+            f"{info.path}: {listing.counted(reader.stats.damaged, 'damaged frame')} near "
+            f"timestamps from {time} on"
+        )
     return ""

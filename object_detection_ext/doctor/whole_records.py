@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message as protobuf_message
 
+from object_detection_ext import listing
 from object_detection_ext.data import clip_features, picture_size, record_contents
 
 # Boxes are written with 32 bits.
@@ -94,7 +95,8 @@ class RecordFaults:
             size = sizes[others[0]]
             size_there = "of no size" if size is None else f"{size[0]} x {size[1]} pixels"
             self.sizes.append(
-                f"{where}: {len(others)} of {len(sizes)} frames are not {contents.size[0]} x "
+                f"{where}: {listing.part(len(others), len(sizes), 'frame')} "
+                f"{listing.verb(len(others), 'is', 'are')} not {contents.size[0]} x "
                 f"{contents.size[1]} pixels as its header says (frame {others[0]} is {size_there})"
             )
 

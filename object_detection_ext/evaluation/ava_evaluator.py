@@ -17,12 +17,20 @@ import numpy as np
 from object_detection_ext import (
     compat,  # noqa: F401  (must come before object_detection)
     errors,
+    listing,
     printable,
 )
-from object_detection_ext.ava import row_reader
+from object_detection_ext.ava import box_range
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import LabelledBoxes
-from object_detection_ext.evaluation import ava_ap, frame_ap, person_boxes, protocols
+from object_detection_ext.evaluation import (
+    frame_ap,
+    frame_ap_text,
+    frame_evaluation,
+    person_boxes,
+    protocols,
+    selection,
+)
 from object_detection_ext.evaluation.match_log import MatchLog
 
 from object_detection.core import standard_fields  # isort: skip
@@ -43,9 +51,9 @@ BOXES_GIVEN = (
     "the model was given the ground truth's boxes: the figures are of classification (section 4.2)"
 )
 _WARNINGS = {
-    "NaN scores": "have a NaN score and are ignored; has training diverged?",
-    "NaN boxes": "have a NaN in their box and are ignored; has training diverged?",
-    "scores outside": "have a score outside [0, 1]; does the model have a score_converter?",
+    "NaN scores": "with a NaN score, ignored; has training diverged?",
+    "NaN boxes": "with a NaN in the box, ignored; has training diverged?",
+    "scores outside": "with a score outside [0, 1]; does the model have a score_converter?",
 }
 # The stock loops' own logger, whose messages they let through.
 _log = logging.getLogger("tensorflow")
@@ -65,7 +73,7 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
     def __init__(
         self,
         categories: Sequence[Category],
-        iou_thresholds: Sequence[float] = (ava_ap.DEFAULT_IOU_THRESHOLD,),
+        iou_thresholds: Sequence[float] = (frame_ap.DEFAULT_IOU_THRESHOLD,),
         max_rows_per_frame: int | None = None,
         protocol: str = protocols.ACTIVITYNET.name,
         label_types: Mapping[int, str] | None = None,
@@ -88,13 +96,13 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
         super().__init__(categories)
         for iou_threshold in iou_thresholds:
             protocols.check_iou_threshold(iou_threshold)
-        ava_ap.check_categories(categories)
+        selection.check_categories(categories)
         names = [category["name"] for category in categories]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"Class names must differ; the label map repeats {repeated}.")
         self._iou_thresholds = tuple(iou_thresholds)
-        self._protocol = ava_ap.with_max_rows(protocols.by_name(protocol), max_rows_per_frame)
+        self._protocol = selection.with_max_rows(protocols.by_name(protocol), max_rows_per_frame)
         self._label_types = dict(label_types or {})
         self._boxes_given = boxes_given
         self._class_ids = np.array([category["id"] for category in categories])
@@ -130,11 +138,11 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
           errors.InputError: for a box whose area would not be a number.
         """
         boxes = _as_boxes(groundtruth_dict[_Input.groundtruth_boxes])
-        huge = (np.abs(boxes) > row_reader.MAX_CORNER).any(axis=1)
+        huge = (np.abs(boxes) > box_range.MAX_CORNER).any(axis=1)
         if huge.any():
             raise errors.InputError(
                 f"image {printable.in_one_line(image_id)}: ground-truth box "
-                f"{boxes[huge][0].tolist()} has corners beyond {row_reader.MAX_CORNER:,.0f}; boxes "
+                f"{boxes[huge][0].tolist()} has corners beyond {box_range.MAX_CORNER:,.0f}; boxes "
                 "in records are normalized to [0, 1]."
             )
         classes = np.asarray(groundtruth_dict[_Input.groundtruth_classes]).reshape(-1)
@@ -278,20 +286,20 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
 
     def _evaluate_actions(self, iou_threshold: float) -> dict[str, float]:
         classes = self._actions.score_classes(self._categories, iou_threshold)
-        mean = ava_ap.mean_average_precision(classes)
+        mean = frame_ap.mean_average_precision(classes)
         if mean is None:
             logging.warning(
-                "AVA mAP of %d frames: %s", self._counts["frames"], ava_ap.NO_GROUND_TRUTH
+                "AVA mAP of %d frames: %s", self._counts["frames"], selection.NO_GROUND_TRUTH
             )
             return {}
         at = f"@{iou_threshold}IOU"
         metrics = {f"{METRIC_PREFIX}Precision/mAP{at}": mean}
-        _log_tie_span(f"mAP{at}", mean, ava_ap.mean_tie_span(classes))
+        _log_tie_span(f"mAP{at}", mean, frame_ap.mean_tie_span(classes))
         for entry in classes:
             if entry.average_precision is not None:
                 name = f"{METRIC_PREFIX}PerformanceByCategory/AP{at}/{entry.name}"
                 metrics[name] = entry.average_precision
-        for group in ava_ap.group_means(classes, self._label_types):
+        for group in frame_evaluation.group_means(classes, self._label_types):
             if group.average_precision is not None:
                 name = f"{METRIC_PREFIX}PerformanceByGroup/mAP{at}/{group.name}"
                 metrics[name] = group.average_precision
@@ -307,27 +315,27 @@ class AvaDetectionEvaluator(object_detection_evaluation.DetectionEvaluator):
         classes = self._actions.score_classes(self._categories, self._iou_thresholds[0])
         without = [entry.name for entry in classes if not entry.ground_truth]
         _log.info(
-            "AVA mAP: %d frames counted, %d skipped; %d classes without ground truth%s",
-            counts["frames"],
+            "AVA mAP: %s counted, %d skipped; %s without ground truth%s",
+            listing.counted(counts["frames"], "frame"),
             counts["frames without boxes"],
-            len(without),
+            listing.counted(len(without), "class", "classes"),
             f": {', '.join(without)}" if without else "",
         )
         for name, text in _WARNINGS.items():
             if counts[name]:
-                logging.warning("AVA mAP: %d detections %s", counts[name], text)
+                logging.warning("AVA mAP: %s %s", listing.counted(counts[name], "detection"), text)
         if counts["unlisted detections"]:
-            fate = "are wrong" if self._protocol.frames == "all" else "are ignored"
+            fate = "wrong" if self._protocol.frames == "all" else "ignored"
             logging.warning(
-                "AVA mAP: %d detections %s, on images without ground truth added first",
-                counts["unlisted detections"],
+                "AVA mAP: %s on images without ground truth added first: %s",
+                listing.counted(counts["unlisted detections"], "detection"),
                 fate,
             )
 
 
 def _log_tie_span(name: str, value: float, span: frame_ap.TieSpan | None) -> None:
     """Logs what other orders of equal scores would make of a figure, where that is not the same."""
-    if text := ava_ap.format_tie_span(span):
+    if text := frame_ap_text.format_tie_span(span):
         _log.info("AVA %s: %.6f%s", name, value, text)
 
 

@@ -4,8 +4,10 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from object_detection_ext.evaluation import ava_ap, error_split
+from object_detection_ext import listing
+from object_detection_ext.evaluation import error_split
 from object_detection_ext.evaluation.bootstrap import Interval
+from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH
 
 _MOST_CONFUSED = 10
 _WIDTH = 100
@@ -143,11 +145,11 @@ def _people_lines(result) -> Iterator[str]:
 
 def _mean_line(result) -> str:
     if result.mean_average_precision is None:
-        return f"mAP: none, {ava_ap.NO_GROUND_TRUTH}"
+        return f"mAP: none, {NO_GROUND_TRUTH}"
     known = sum(row.average_precision is not None for row in result.classes)
     line = (
         f"mAP@{result.matching.iou_threshold:g}IOU: {result.mean_average_precision:.6f} over "
-        f"{known} of {len(result.classes)} classes"
+        f"{listing.part(known, len(result.classes), 'class', 'classes')}"
     )
     if result.intervals is None:
         return line

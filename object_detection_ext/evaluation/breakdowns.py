@@ -10,29 +10,32 @@ is in `subsets`, `error_split` and `bootstrap`, and in the lines that are printe
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from object_detection_ext import command_line
 from object_detection_ext.ava import label_maps, tables
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.label_maps import Category
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, Report
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.errors import InputError
 from object_detection_ext.evaluation import (
-    ava_ap,
     bootstrap,
     breakdown_text,
+    command_lines,
     error_split,
+    frame_evaluation,
+    input_files,
     matching,
     protocols,
     subsets,
 )
+from object_detection_ext.evaluation.frame_ap import DEFAULT_IOU_THRESHOLD
+from object_detection_ext.evaluation.frame_results import BOXES_GIVEN, PersonResult
+from object_detection_ext.evaluation.selection import Selection, select, select_people
 
 _MOST_CONFUSED = 20
 
@@ -76,7 +79,7 @@ class Breakdowns:
     rules: tuple[str, ...]
     warnings: tuple[str, ...]
     count_source: str
-    people: tuple[ava_ap.PersonResult, ...]
+    people: tuple[PersonResult, ...]
     classes: tuple[ClassRow, ...]
     areas: tuple[subsets.Subset, ...]
     numbers_of_people: tuple[subsets.Subset, ...]
@@ -111,7 +114,7 @@ def break_down(
     *,
     train_annotations: AvaRows | None = None,
     excluded: frozenset[Frame] = frozenset(),
-    iou_threshold: float = ava_ap.DEFAULT_IOU_THRESHOLD,
+    iou_threshold: float = DEFAULT_IOU_THRESHOLD,
     max_rows_per_frame: int | None = None,
     protocol: protocols.Protocol = protocols.ACTIVITYNET,
     area_bins: int = subsets.DEFAULT_AREA_BINS,
@@ -137,33 +140,23 @@ def break_down(
       report: called with lines of progress when this takes long.
 
     Raises:
-      ValueError: what `ava_ap.select` raises, or a number out of range.
+      ValueError: what `selection.select` raises, or a number out of range.
     """
     _check(iou_threshold, area_bins, resamples)
-    rows = ava_ap.select(
-        ground_truth, detections, categories, max_rows_per_frame, excluded, protocol
-    )
+    rows = select(ground_truth, detections, categories, max_rows_per_frame, excluded, protocol)
     met = matching.match_all(rows, categories, iou_threshold, report)
-    people = ava_ap.select_people(ground_truth, detections, rows.counted, rows.protocol)
+    people = select_people(ground_truth, detections, rows.counted, rows.protocol)
     counted_rows = rows.ground_truth if train_annotations is None else train_annotations.rows
-    counts = _training_counts(counted_rows, categories)
-    warnings, intervals = list(rows.warnings), None
-    if met.tie_span is not None and met.tie_span.is_wide:
-        warnings.append(
-            f"equal scores: mAP@{iou_threshold:g}IOU is {met.tie_span}, depending on their order; "
-            "the figures are those of the order of the file"
-        )
-    if resamples and len(met.videos) < 2:
-        warnings.append("no intervals: the ground truth has one video, there is nothing to draw")
-    elif resamples:
+    intervals, can_draw = None, len(met.videos) > 1
+    if resamples and can_draw:
         intervals = bootstrap.bootstrap(met, resamples, seed, report)
     return Breakdowns(
         matching=met,
         rules=_rules(rows, met),
-        warnings=tuple(warnings),
+        warnings=(*rows.warnings, *_warnings(met, bool(resamples) and not can_draw)),
         count_source=GROUND_TRUTH if train_annotations is None else TRAINING,
-        people=ava_ap.score_people(*people),
-        classes=tuple(sorted(_class_rows(met, counts), key=lambda row: row.training_count)),
+        people=frame_evaluation.score_people(*people),
+        classes=_class_rows(met, _training_counts(counted_rows, categories)),
         areas=tuple(subsets.by_area(met, area_bins)),
         numbers_of_people=tuple(subsets.by_number_of_people(met)),
         errors=tuple(error_split.split_errors(met)),
@@ -172,11 +165,21 @@ def break_down(
     )
 
 
-def _rules(rows: ava_ap.Selection, met: matching.Matching) -> tuple[str, ...]:
+def _warnings(met: matching.Matching, lacks_intervals: bool) -> Iterator[str]:
+    if met.tie_span is not None and met.tie_span.is_wide:
+        yield (
+            f"equal scores: mAP@{met.iou_threshold:g}IOU is {met.tie_span}, depending on their "
+            "order; the figures are those of the order of the file"
+        )
+    if lacks_intervals:
+        yield "no intervals: the ground truth has one video, there is nothing to draw"
+
+
+def _rules(rows: Selection, met: matching.Matching) -> tuple[str, ...]:
     rules = rows.protocol.rules(met.iou_threshold)
-    if not ava_ap.are_boxes_given(met.people.rows, rows.detections):
+    if not frame_evaluation.are_boxes_given(met.people.rows, rows.detections):
         return rules
-    return (*rules, ava_ap.BOXES_GIVEN)
+    return (*rules, BOXES_GIVEN)
 
 
 def _check(iou_threshold: float, area_bins: int, resamples: int) -> None:
@@ -191,8 +194,9 @@ def _check(iou_threshold: float, area_bins: int, resamples: int) -> None:
         raise InputError(f"The bootstrap takes 0 or at least 2 resamples, not {resamples}.")
 
 
-def _class_rows(met: matching.Matching, counts: dict[int, int]) -> list[ClassRow]:
-    return [
+def _class_rows(met: matching.Matching, counts: dict[int, int]) -> tuple[ClassRow, ...]:
+    """By increasing count."""
+    rows = [
         ClassRow(
             entry.id,
             entry.name,
@@ -203,6 +207,7 @@ def _class_rows(met: matching.Matching, counts: dict[int, int]) -> list[ClassRow
         )
         for entry in met.classes
     ]
+    return tuple(sorted(rows, key=lambda row: row.training_count))
 
 
 def break_down_files(
@@ -217,17 +222,18 @@ def break_down_files(
     **options,
 ) -> Breakdowns:
     """`break_down` on files, with its other options. Raises what the readers and it raise."""
-    excluded, training = frozenset(), None
-    if excluded_timestamps:
-        excluded = tables.read_excluded_timestamps(excluded_timestamps)
+    training = None
     if train_annotations:
         training = tables.read_ground_truth(train_annotations, report, box_tolerance)
+    read = input_files.read(
+        groundtruth, detections, excluded_timestamps, report, box_tolerance=box_tolerance
+    )
     return break_down(
-        tables.read_ground_truth(groundtruth, report, box_tolerance),
-        tables.read_csv(detections, report, box_tolerance=box_tolerance),
+        read.ground_truth,
+        read.detections,
         label_maps.read_categories(labelmap),
         train_annotations=training,
-        excluded=excluded,
+        excluded=read.excluded,
         report=report,
         **options,
     )
@@ -264,79 +270,48 @@ def to_dict(result: Breakdowns) -> dict:
     }
 
 
-def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m object_detection_ext.evaluation.breakdowns",
-        description="Where action detections fail, from CSVs in AVA's form.",
+def _parser() -> argparse.ArgumentParser:
+    parser = command_lines.parser(
+        "breakdowns",
+        "Where action detections fail, from CSVs in AVA's form.",
+        protocols.PROTOCOLS,
+        protocols.ACTIVITYNET.name,
     )
-    parser.add_argument("--labelmap", "-l", required=True, help="label map (.pbtxt)")
-    parser.add_argument("--groundtruth", "-g", required=True, help="ground truth (.csv)")
-    parser.add_argument("--detections", "-d", required=True, help="detections (.csv)")
-    parser.add_argument(
-        "--train_annotations", "-t", help="training annotations (.csv), to sort classes by"
-    )
-    parser.add_argument(
-        "--excluded_timestamps", "-e", help="frames to leave out (.csv of video_id,timestamp)"
-    )
-    parser.add_argument(
-        "--protocol",
-        choices=protocols.PROTOCOLS,
-        default=protocols.ACTIVITYNET.name,
-        help="whose rules (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--iou_threshold", type=float, default=ava_ap.DEFAULT_IOU_THRESHOLD, help="0.5 is AVA's"
-    )
-    parser.add_argument(
-        "--area_bins", type=int, default=subsets.DEFAULT_AREA_BINS, help="bins of person sizes"
-    )
-    parser.add_argument(
-        "--bootstrap", type=int, default=0, metavar="N", help="resamples for intervals; 0 for none"
-    )
-    parser.add_argument("--box_tolerance", **ava_ap.BOX_TOLERANCE_OPTION)
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    return parser.parse_args(arguments)
+    add = parser.add_argument
+    add("--train_annotations", "-t", help="training annotations (.csv), to sort classes by")
+    add("--iou_threshold", type=float, default=DEFAULT_IOU_THRESHOLD, help="0.5 is AVA's")
+    add("--area_bins", type=int, default=subsets.DEFAULT_AREA_BINS, help="bins of person sizes")
+    add("--bootstrap", type=int, default=0, metavar="N", help="resamples for intervals; 0: none")
+    add("--seed", type=int, default=0, help="of the bootstrap")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, 1 where there is no mAP, or 2 for unusable input."""
-    with command_line.printing():
-        return _run(_parse_arguments(arguments))
+    return command_lines.run(_parser(), _evaluate, arguments)
 
 
-def _run(options: argparse.Namespace) -> int:
-    def report(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    try:
-        result = break_down_files(
-            options.labelmap,
-            options.groundtruth,
-            options.detections,
-            train_annotations=options.train_annotations,
-            excluded_timestamps=options.excluded_timestamps,
-            protocol=protocols.by_name(options.protocol),
-            iou_threshold=options.iou_threshold,
-            area_bins=options.area_bins,
-            resamples=options.bootstrap,
-            seed=options.seed,
-            box_tolerance=options.box_tolerance,
-            report=report,
-        )
-    except (ValueError, OSError) as error:
-        report(f"error: {error}")
-        return 2
-    if options.json:
-        for warning in result.warnings:
-            report(f"warning: {warning}")
-        print(json.dumps(to_dict(result), indent=2, allow_nan=False))
-    else:
-        print(breakdown_text.format_breakdowns(result))
-    if result.mean_average_precision is None:
-        report(f"error: {ava_ap.NO_GROUND_TRUTH}")
-        return 1
-    return 0
+def _evaluate(options: argparse.Namespace, report: Report) -> command_lines.Outcome:
+    result = break_down_files(
+        options.labelmap,
+        options.groundtruth,
+        options.detections,
+        train_annotations=options.train_annotations,
+        excluded_timestamps=options.excluded_timestamps,
+        protocol=protocols.by_name(options.protocol),
+        iou_threshold=options.iou_threshold,
+        area_bins=options.area_bins,
+        resamples=options.bootstrap,
+        seed=options.seed,
+        box_tolerance=options.box_tolerance,
+        report=report,
+    )
+    return command_lines.Outcome(
+        result.mean_average_precision is not None,
+        result.warnings,
+        lambda: breakdown_text.format_breakdowns(result),
+        lambda: to_dict(result),
+    )
 
 
 if __name__ == "__main__":

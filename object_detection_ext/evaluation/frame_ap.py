@@ -10,7 +10,7 @@ box of its frame and class.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -364,7 +364,11 @@ def tie_span(scores: np.ndarray, is_true_positive: np.ndarray, num_ground_truth:
 
 
 def score_class(
-    category: Category, scores: np.ndarray, is_true_positive: np.ndarray, num_ground_truth: int
+    category: Category,
+    scores: np.ndarray,
+    is_true_positive: np.ndarray,
+    num_ground_truth: int,
+    precision_of: Callable[[np.ndarray, int], float] | None = None,
 ) -> ClassResult:
     """The result of one class.
 
@@ -373,9 +377,12 @@ def score_class(
       scores: [D], highest first.
       is_true_positive: bool [D].
       num_ground_truth: ground-truth boxes of the class; 0: it has no AP.
+      precision_of: of another curve than `average_precision`; there is no tie span then.
     """
     precision = span = None
-    if num_ground_truth:
+    if num_ground_truth and precision_of is not None:
+        precision = precision_of(is_true_positive, num_ground_truth)
+    elif num_ground_truth:
         precision = average_precision(is_true_positive, num_ground_truth)
         span = tie_span(scores, is_true_positive, num_ground_truth)
     return ClassResult(

@@ -16,7 +16,8 @@ import numpy as np
 
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import LabelledBoxes, Report
-from object_detection_ext.evaluation import ava_ap, frame_ap
+from object_detection_ext.evaluation import frame_ap
+from object_detection_ext.evaluation.selection import Selection
 from object_detection_ext.progress import Progress
 
 
@@ -59,7 +60,7 @@ class ClassMatching:
     id: int
     name: str
     gt_rows: np.ndarray
-    matches: ava_ap.ClassMatches
+    matches: frame_ap.ClassMatches
     person: np.ndarray
     person_iou: np.ndarray
 
@@ -68,10 +69,10 @@ class ClassMatching:
         """As `ava_ap` has it; None without ground truth."""
         if not len(self.gt_rows):
             return None
-        return ava_ap.average_precision(self.matches.right, len(self.gt_rows))
+        return frame_ap.average_precision(self.matches.right, len(self.gt_rows))
 
     @property
-    def tie_span(self) -> ava_ap.TieSpan | None:
+    def tie_span(self) -> frame_ap.TieSpan | None:
         """What the AP becomes with other orders of equal scores; None without ground truth."""
         if not len(self.gt_rows):
             return None
@@ -100,7 +101,7 @@ class Matching:
       counted: bool [F], frames that count by the protocol.
     """
 
-    selection: ava_ap.Selection
+    selection: Selection
     iou_threshold: float
     people: People
     classes: tuple[ClassMatching, ...]
@@ -112,7 +113,7 @@ class Matching:
         return mean_of(entry.average_precision for entry in self.classes)
 
     @cached_property
-    def tie_span(self) -> ava_ap.TieSpan | None:
+    def tie_span(self) -> frame_ap.TieSpan | None:
         """What the mAP becomes with other orders of equal scores; None without ground truth."""
         return frame_ap.mean_tie_span(self.classes)
 
@@ -151,15 +152,15 @@ def find_people(ground_truth: LabelledBoxes, class_ids: Sequence[int]) -> People
 
 
 def match_all(
-    selection: ava_ap.Selection,
+    selection: Selection,
     categories: Sequence[Category],
-    iou_threshold: float = ava_ap.DEFAULT_IOU_THRESHOLD,
+    iou_threshold: float = frame_ap.DEFAULT_IOU_THRESHOLD,
     report: Report | None = None,
 ) -> Matching:
     """Matches every class's detections with its own ground truth and with all people.
 
     Args:
-      selection: from `ava_ap.select`.
+      selection: from `selection.select`.
       categories: {"id", "name"} each, those of the selection.
       iou_threshold: the least overlap of a right detection, in (0, 1].
       report: called with lines of progress when this takes long.
@@ -172,8 +173,8 @@ def match_all(
     for number, category in enumerate(categories):
         gt_rows = np.flatnonzero(gt.classes == category["id"])
         own = found[found.classes == category["id"]]
-        matches = ava_ap.match_class(gt[gt_rows], own, iou_threshold)
-        person, person_iou = ava_ap.closest_boxes(people.rows, matches.detections)
+        matches = frame_ap.match_class(gt[gt_rows], own, iou_threshold)
+        person, person_iou = frame_ap.closest_boxes(people.rows, matches.detections)
         name = category["name"] or f"class {category['id']}"
         classes.append(ClassMatching(category["id"], name, gt_rows, matches, person, person_iou))
         progress.update(number + 1)

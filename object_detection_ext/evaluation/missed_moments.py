@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.ava import timestamps
 from object_detection_ext.ava.timestamps import Frame
 
@@ -62,9 +63,11 @@ def _of_videos(
     videos = sorted({video_id for video_id, _ in missed})
     all_videos = {listed[index][0] for index in np.flatnonzero(wanted).tolist()}
     return (
-        f"{detections}: {len(videos):,} of {len(all_videos):,} videos of the ground truth have no "
-        f"detection at all (such as '{videos[0]}'), {len(missed):,} moments; were they detected, "
-        "and under these ids?"
+        f"{detections}: {listing.part(len(videos), len(all_videos), 'video')} of the ground truth "
+        f"{listing.verb(len(videos), 'has', 'have')} no detection at all (such as '{videos[0]}'), "
+        f"{listing.counted(len(missed), 'moment')}; "
+        f"{listing.verb(len(videos), 'was it', 'were they')} detected, and under "
+        f"{listing.verb(len(videos), 'this id', 'these ids')}?"
     )
 
 
@@ -75,7 +78,10 @@ def _of_moments(
     beside: Sequence[Frame],
     num_wanted: int,
 ) -> str:
-    text = f"{detections}: {len(missed):,} of {num_wanted:,} ground-truth moments have no detection"
+    text = (
+        f"{detections}: {listing.part(len(missed), num_wanted, 'ground-truth moment')} "
+        f"{listing.verb(len(missed), 'has', 'have')} no detection"
+    )
     advice = (
         f"detect at exactly the ground truth's moments: detect_video --keyframes {ground_truth} "
         "--score_threshold 0.01"
@@ -85,7 +91,8 @@ def _of_moments(
         return f"{text} (such as {_named(missed[0])}); {advice}"
     (moment, other), count = near
     return (
-        f"{text}, and {count:,} detected moments of these videos are none of the ground truth's "
+        f"{text}, and {listing.counted(count, 'detected moment')} of these videos "
+        f"{listing.verb(count, 'is', 'are')} none of the ground truth's "
         f"({_named(other)} beside {_named(moment)}); {advice}"
     )
 

@@ -13,19 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing, rates
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.timestamps import SAME_MOMENT, Frame
+from object_detection_ext.evaluation import spacing as spacing_lib
 
 # How far a detection may be off a multiple of the spacing, as a fraction of it.
 _MAX_OFF = 0.25
 # Keyframes that are not farther apart than this fraction of the spacing are not of one spacing.
 # `--every` keeps none that are.
 _LEAST_APART = 0.5005
-# How far multiples may be off, as a fraction of the smallest difference.
-_MAX_OFF_MULTIPLE = 0.02
-# Of all differences, how many are about the spacing; others are gaps, or come after one.
-_FREQUENT = 0.2
 # Spacings are measured; over many keyframes without a listed one, their errors add up.
 _DRIFT = 0.005
 EVEN_SPACING = (
@@ -44,12 +41,14 @@ class VideoMoments:
             not counted and have no number of their own.
         is_excluded: bool [K], which of them do not count.
         spacing: seconds from one keyframe to the next.
+        may_be_rounded: whether the times may as well be those of a wider spacing, rounded.
     """
 
     seconds: np.ndarray
     numbers: np.ndarray
     is_excluded: np.ndarray
     spacing: float
+    may_be_rounded: bool = False
 
     def place(self, seconds: np.ndarray) -> "Places":
         """Finds times among the keyframes.
@@ -111,58 +110,40 @@ def number_moments(
 
     Raises:
         InputError: for keyframes of a video that are nearer than half its spacing; names video and
-            times.
+            times. For a given spacing that is not at least 0.001.
     """
-    if spacing is not None and not 0 < spacing < float("inf"):
-        raise errors.InputError(f"spacing is {spacing}, but must be more than 0 seconds.")
+    if spacing is not None:
+        rates.check(rates.spacing_faults("--spacing", spacing))
     times: dict[str, list[float]] = {}
     for video, seconds in frames:
         times.setdefault(video, []).append(seconds)
     ascending = {video: np.unique(np.array(listed, float)) for video, listed in times.items()}
-    found = {video: spacing or _measured_spacing(listed) for video, listed in ascending.items()}
-    usual = float(np.median([value for value in found.values() if value] or [1.0]))
+    if spacing is None:
+        found = spacing_lib.measure(ascending)
+    else:
+        found = dict.fromkeys(ascending, spacing_lib.Spacing(spacing))
+    usual = float(np.median([own.seconds for own in found.values() if own.seconds] or [1.0]))
     left_out: dict[str, list[float]] = {}
     for video, seconds in Exclusion(excluded, frames).left_out:
         left_out.setdefault(video, []).append(seconds)
     moments = {}
     for video, listed in ascending.items():
-        own = found[video] or usual
-        steps = _steps(listed, own, name, video, is_given=spacing is not None)
+        own = found[video].seconds or usual
+        longest = found[video].longest
+        if not longest:
+            _check_apart(listed, own, name, video, is_given=spacing is not None)
+        steps = _steps(np.diff(listed), own, longest)
         out = np.isin(listed, left_out.get(video, ()))
         # Keyframes that do not count are not missing between their neighbours either.
         numbers = np.concatenate([[0], np.cumsum(steps)]) - np.cumsum(out)
-        moments[video] = VideoMoments(listed, numbers, out, own)
+        moments[video] = VideoMoments(listed, numbers, out, own, found[video].may_be_rounded)
     return moments
 
 
-def _measured_spacing(seconds: np.ndarray) -> float | None:
-    """The smallest difference if all are multiples of it, else the smallest that is frequent.
-
-    The median where none is; None for one keyframe.
-    """
-    apart = np.sort(np.diff(seconds))
-    if not len(apart):
-        return None
-    multiples = apart / apart[0]
-    alike = np.searchsorted(apart, 1.1 * apart, side="right") - np.arange(len(apart))
-    frequent = np.flatnonzero(alike >= max(2, _FREQUENT * len(apart)))
-    if (np.abs(multiples - np.rint(multiples)) < _MAX_OFF_MULTIPLE).all():
-        least = apart[0]
-    elif len(frequent):
-        least = apart[frequent[0]]
-    else:
-        return float(np.median(apart))
-    # The mean, as times with few decimals are rounded up or down.
-    return float(np.mean(apart[(apart >= least) & (apart < 1.5 * least)]))
-
-
-def _steps(
+def _check_apart(
     seconds: np.ndarray, spacing: float, name: str, video: str, is_given: bool
-) -> np.ndarray:
-    """How many keyframes each listed one comes after the one before, int64 [K - 1].
-
-    After a time without anybody, keyframes may resume at any time.
-    """
+) -> None:
+    """Raises InputError for keyframes that are nearer than half the spacing."""
     apart = np.diff(seconds)
     near = np.flatnonzero(apart < _LEAST_APART * spacing)
     if len(near):
@@ -171,8 +152,16 @@ def _steps(
         raise errors.InputError(
             f"{name}: video {video!r}: the keyframes at {seconds[first]:g} s and "
             f"{seconds[first + 1]:g} s are {apart[first]:g} s apart, which does not go with "
-            f"{between} {spacing:g} s{'' if is_given else ' apart'} ({len(near)} such "
-            f"pairs). {EVEN_SPACING}"
+            f"{between} {spacing:g} s{'' if is_given else ' apart'} ("
+            f"{listing.counted(len(near), 'such pair')}). {EVEN_SPACING}"
         )
+
+
+def _steps(apart: np.ndarray, spacing: float, longest: float) -> np.ndarray:
+    """How many keyframes each listed one comes after the one before, int64 [K - 1].
+
+    After a time without anybody, keyframes may resume at any time.
+    """
     # Half a keyframe more is none that is missing.
-    return np.maximum(np.rint(apart / spacing - 0.1), 1).astype(np.int64)
+    steps = np.maximum(np.rint(apart / spacing - 0.1), 1).astype(np.int64)
+    return np.where(apart < longest, 1, steps)

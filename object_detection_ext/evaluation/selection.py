@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
+from object_detection_ext.ava import box_range
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.ava.label_maps import Category
 from object_detection_ext.ava.tables import AvaRows, LabelledBoxes, Report
@@ -18,8 +19,6 @@ from object_detection_ext.ava.timestamps import Frame, Moments
 from object_detection_ext.evaluation import frame_ap, missed_moments, person_boxes, protocols
 from object_detection_ext.evaluation.protocols import ACTIVITYNET, Protocol
 
-# Boxes that reach further are taken for pixels.
-_PIXELS_FROM = 2
 NO_GROUND_TRUTH = "no class has ground truth"
 
 
@@ -82,14 +81,14 @@ def _check_ground_truth_boxes(name: str, rows: LabelledBoxes, lines: np.ndarray)
         ymin, xmin, ymax, xmax = rows.boxes[row].tolist()
         raise errors.InputError(
             f"{name}, line {lines[row]}: box x1={xmin:g}, y1={ymin:g}, x2={xmax:g}, y2={ymax:g}; "
-            f"x1 < x2 and y1 < y2 is right ({len(reversed_rows)} such rows)."
+            f"x1 < x2 and y1 < y2 is right ({listing.counted(len(reversed_rows), 'such row')})."
         )
     flat = np.flatnonzero((extent == 0).any(axis=1))
     if not len(flat):
         return []
     return [
-        f"{name}: {len(flat)} ground-truth boxes have no area and cannot be found (first: line "
-        f"{lines[flat[0]]})"
+        f"{name}: {listing.counted(len(flat), 'ground-truth box', 'ground-truth boxes')} "
+        f"with no area cannot be found (first: line {lines[flat[0]]})"
     ]
 
 
@@ -104,10 +103,11 @@ def _range_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[s
     outside = np.flatnonzero(((rows.boxes < 0) | (rows.boxes > 1)).any(axis=1))
     if len(outside):
         warnings.append(
-            f"{name}: {len(outside)} of {len(rows)} boxes leave [0, 1] (first: line "
+            f"{name}: {listing.part(len(outside), len(rows), 'box', 'boxes')} "
+            f"{listing.verb(len(outside), 'leaves', 'leave')} [0, 1] (first: line "
             f"{lines[outside[0]]}, {_box_text(rows.boxes[outside[0]])})"
         )
-        if np.abs(rows.boxes).max() > _PIXELS_FROM:
+        if np.abs(rows.boxes).max() > box_range.PIXELS_FROM:
             warnings[-1] += "; they look like pixels, AVA boxes are fractions of the frame's size"
     return warnings
 
@@ -118,7 +118,8 @@ def _score_warnings(name: str, rows: LabelledBoxes, lines: np.ndarray) -> list[s
     if not len(outside):
         return []
     return [
-        f"{name}: {len(outside)} of {len(rows)} scores leave [0, 1] (first: line "
+        f"{name}: {listing.part(len(outside), len(rows), 'score')} "
+        f"{listing.verb(len(outside), 'leaves', 'leave')} [0, 1] (first: line "
         f"{lines[outside[0]]}, {rows.scores[outside[0]]:g}); are they logits or percentages?"
     ]
 
@@ -227,12 +228,13 @@ class _Selecting:
         counts.ground_truth_rows_excluded = int((in_map & ~keep).sum())
         if not len(rows):
             self.warnings.append(
-                f"{source.name}: {NO_GROUND_TRUTH} ({len(source.rows)} rows, of which "
-                f"{counts.ground_truth_rows_not_in_label_map} have an action id that is not in "
-                f"the label map and {counts.ground_truth_rows_excluded} are on excluded frames)"
+                f"{source.name}: {NO_GROUND_TRUTH} ({listing.counted(len(source.rows), 'row')}; "
+                "with an action id that is not in the label map: "
+                f"{counts.ground_truth_rows_not_in_label_map:,}; on excluded frames: "
+                f"{counts.ground_truth_rows_excluded:,})"
             )
         self.warnings += _check_ground_truth_boxes(source.name, rows, lines)
-        self._is_normalized = bool((rows.boxes <= _PIXELS_FROM).all())
+        self._is_normalized = bool((rows.boxes <= box_range.PIXELS_FROM).all())
         self.warnings += _range_warnings(source.name, rows, lines)
         return frame_ap.order_ground_truth(rows, self.protocol.row_order)
 
@@ -266,11 +268,13 @@ class _Selecting:
 
     def _check_unit(self, source: AvaRows, rows: LabelledBoxes, lines: np.ndarray) -> None:
         """Raises InputError for boxes in pixels where those of the ground truth are not."""
-        pixels = np.flatnonzero((rows.boxes > _PIXELS_FROM).any(axis=1))
+        pixels = np.flatnonzero((rows.boxes > box_range.PIXELS_FROM).any(axis=1))
         if self._is_normalized and 2 * len(pixels) > len(rows):
             raise errors.InputError(
-                f"{source.name}, line {lines[pixels[0]]}: {len(pixels)} of {len(rows)} boxes look "
-                f"like pixels ({_box_text(rows.boxes[pixels[0]])}), but those of the ground truth "
+                f"{source.name}, line {lines[pixels[0]]}: "
+                f"{listing.part(len(pixels), len(rows), 'box', 'boxes')} "
+                f"{listing.verb(len(pixels), 'looks', 'look')} like pixels "
+                f"({_box_text(rows.boxes[pixels[0]])}), but those of the ground truth "
                 "are fractions of the frame's size; divide x by its width and y by its height."
             )
 
@@ -278,7 +282,7 @@ class _Selecting:
         unknown = np.flatnonzero(~in_map)
         if len(unknown):
             self.warnings.append(
-                f"{source.name}: {len(unknown)} of {len(in_map)} rows have an action id not in the "
+                f"{source.name}: {_rows_have(len(unknown), len(in_map))} an action id not in the "
                 f"label map (first: line {source.lines[unknown[0]]}, "
                 f"{source.rows.classes[unknown[0]]}); ignored"
             )
@@ -291,7 +295,7 @@ class _Selecting:
         without_score = np.flatnonzero(~source.has_score)
         if len(without_score):
             self.warnings.append(
-                f"{source.name}: {len(without_score)} of {total} rows have no score, the 8th "
+                f"{source.name}: {_rows_have(len(without_score), total)} no score, the 8th "
                 f"column (first: line {source.lines[without_score[0]]}); 1.0 is used"
             )
         on_listed = self.counted.target[source.rows.frame] >= 0
@@ -303,14 +307,19 @@ class _Selecting:
                 f"first is on {video!r} at {seconds} s); compare video ids and timestamps"
             )
         for count, what in (
-            (counts.detection_rows_with_invalid_box, "have a box with x1 >= x2 or y1 >= y2"),
+            (counts.detection_rows_with_invalid_box, "a box with x1 >= x2 or y1 >= y2"),
             (
                 counts.detection_rows_with_score_up_to_floor,
-                f"have a score <= {self.protocol.score_floor}",
+                f"a score <= {self.protocol.score_floor}",
             ),
         ):
             if count:
-                self.warnings.append(f"{source.name}: {count} of {total} rows {what}; ignored")
+                said = f"{source.name}: {_rows_have(count, total)} {what}; ignored"
+                self.warnings.append(said)
+
+
+def _rows_have(number: int, total: int) -> str:
+    return f"{listing.part(number, total, 'row')} {listing.verb(number, 'has', 'have')}"
 
 
 @dataclass(frozen=True)

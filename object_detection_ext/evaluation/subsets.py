@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext.evaluation import ava_ap
+from object_detection_ext.evaluation import frame_ap
 from object_detection_ext.evaluation.matching import Matching, mean_of
 
 DEFAULT_AREA_BINS = 5
@@ -128,7 +128,7 @@ def _subsets(matching, labels, bounds, bin_of_person, own_bins) -> list[Subset]:
         for index in range(len(labels)):
             right = entry.matches.right[bin_of_detection == index]
             precision[index][entry.id] = (
-                ava_ap.average_precision(right, int(num_gt[index])) if num_gt[index] else None
+                frame_ap.average_precision(right, int(num_gt[index])) if num_gt[index] else None
             )
     people = np.bincount(bin_of_person, minlength=len(labels))
     rows = np.bincount(bin_of_row, minlength=len(labels))

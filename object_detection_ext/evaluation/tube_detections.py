@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.ava.tables import AvaRows
 from object_detection_ext.ava.timestamps import Frame
 from object_detection_ext.evaluation.moments import VideoMoments
@@ -142,24 +143,25 @@ class _Warnings:
         return f"first: line {self._detections.lines[row]}, {video!r} at {seconds:g} s"
 
     def _warn(self, rows: np.ndarray, what: str) -> None:
-        if rows.any():
+        number = int(rows.sum())
+        if number:
             self.lines.append(
-                f"{self._detections.name}: {int(rows.sum())} of {len(rows)} rows {what} "
-                f"({self._first(rows)})"
+                f"{self._detections.name}: {listing.part(number, len(rows), 'row')} "
+                f"{listing.verb(number, 'is', 'are')} {what} ({self._first(rows)})"
             )
 
     def warn_of_unknown_videos(self, rows: np.ndarray) -> None:
-        self._warn(rows, "are of videos that the ground truth does not list; left out")
+        self._warn(rows, "of videos that the ground truth does not list; left out")
 
     def warn_of_rows_between(self, rows: np.ndarray) -> None:
         self._warn(
             rows,
-            "are at times between the keyframes that the ground truth has at its spacing; left out",
+            "at times between the keyframes that the ground truth has at its spacing; left out",
         )
 
     def warn_of_unlisted(self, rows: np.ndarray, frames: Frames) -> None:
         what = "ignored" if frames == "listed" else "they are false positives"
-        self._warn(rows, f"are at keyframes that the ground truth does not list; {what}")
+        self._warn(rows, f"at keyframes that the ground truth does not list; {what}")
 
 
 def numbers(rows: Selection, moments: Mapping[str, VideoMoments]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
 from object_detection_ext.ava.tables import AvaRows
 from object_detection_ext.evaluation.moments import EVEN_SPACING, VideoMoments
 from object_detection_ext.evaluation.tubes import Tubes, make_tubes
@@ -92,8 +92,9 @@ def _check_person_ids(ground_truth: AvaRows, counted: np.ndarray) -> None:
     missing = np.flatnonzero(counted & (True if persons is None else persons < 0))
     if len(missing):
         raise errors.InputError(
-            f"{ground_truth.name}: {len(missing)} of {int(counted.sum())} rows have no person id, "
-            f"the 8th column (first: line {ground_truth.lines[missing[0]]}). Tubes need it: it "
+            f"{ground_truth.name}: {listing.part(len(missing), int(counted.sum()), 'row')} "
+            f"{listing.verb(len(missing), 'has', 'have')} no person id, the 8th column (first: "
+            f"line {ground_truth.lines[missing[0]]}). Tubes need it: it "
             "says which boxes are the same person (video_id,timestamp,x1,y1,x2,y2,action_id,"
             "person_id)."
         )
@@ -134,14 +135,16 @@ def _without_repeats(name: str, rows: _Rows) -> tuple[_Rows, list[str]]:
         first = differ[0]
         raise errors.InputError(
             f"{name}, lines {rows.lines[first - 1]} and {rows.lines[first]}: two boxes of one "
-            f"person with one action at one keyframe ({len(differ)} such rows). Person ids must "
+            "person with one action at one keyframe "
+            f"({listing.counted(len(differ), 'such row')}). Person ids must "
             "differ where people of a video do."
         )
     kept = np.ones(len(rows.video), bool)
     kept[again] = False
     return rows[kept], [
-        f"{name}: {len(again)} rows repeat another one (first: line {rows.lines[again[0]]}); left "
-        "out of tubes"
+        f"{name}: {listing.counted(len(again), 'row')} "
+        f"{listing.verb(len(again), 'repeats', 'repeat')} another one (first: line "
+        f"{rows.lines[again[0]]}); left out of tubes"
     ]
 
 

@@ -15,7 +15,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
 from object_detection_ext.evaluation import protocols
 from object_detection_ext.evaluation.protocols import Frames
 
@@ -36,6 +36,8 @@ Curve = Literal["envelope", "trapezoid"]
 #   length, and overlaps nothing.
 TimeOverlap = Literal["moments", "duration"]
 
+# Smaller steps make lists of thresholds that nobody reads, and no memory holds.
+_MIN_THRESHOLD_STEP = 0.001
 _MATCHING_TEXT = {
     "closest": "a detection claims the ground truth that it overlaps most; if a higher-scored one "
     "has it, the detection is a false positive",
@@ -112,18 +114,23 @@ class Linking:
         """What is done, one line each, for reports."""
         lines = [
             "detections of a class are linked keyframe by keyframe: tubes take turns by mean "
-            f"score, and each takes the highest-scored box left that overlaps its last one by IoU "
+            "score, and each takes the highest-scored box left that overlaps its last one by IoU "
             f">= {self.min_iou:g}; boxes that are left over start tubes",
-            f"a tube ends after more than {self.max_gap} keyframes without a box; boxes between "
+            f"a tube ends after more than {listing.counted(self.max_gap, 'keyframe')} without a "
+            "box; boxes between "
             "are interpolated, in the ground truth too; a tube's score is the mean of its boxes'",
         ]
         if self.box_nms_iou:
             lines.append(
-                f"before, boxes of a class and keyframe that a higher-scored one overlaps by IoU "
+                "before, boxes of a class and keyframe that a higher-scored one overlaps by IoU "
                 f">= {self.box_nms_iou:g} are left out"
             )
         if self.max_boxes:
-            lines.append(f"at most {self.max_boxes} boxes of a class and keyframe are linked")
+            lines.append(
+                "of a class and keyframe, at most "
+                f"{listing.counted(self.max_boxes, 'box', 'boxes')} "
+                f"{listing.verb(self.max_boxes, 'is', 'are')} linked"
+            )
         if self.trim_penalty is not None:
             lines.append(
                 "tubes are cut where background is likelier than the action (Saha et al. 2016), "
@@ -131,7 +138,8 @@ class Linking:
             )
         if self.min_keyframes > 1 or self.min_score > 0:
             lines.append(
-                f"tubes of fewer than {self.min_keyframes} keyframes, or with a score below "
+                f"tubes of fewer than {listing.counted(self.min_keyframes, 'keyframe')}, or with a "
+                "score below "
                 f"{self.min_score:g}, are left out"
             )
         if self.tube_nms_iou:
@@ -168,10 +176,10 @@ class Thresholds:
             raise errors.InputError(
                 f"IoU threshold {text!r}: write 0.5, 0.5:0.95 (steps of 0.05) or 0.1:0.9:0.1."
             ) from None
-        if not step > 0 or not low <= high:
+        if not step >= _MIN_THRESHOLD_STEP or not low <= high:
             raise errors.InputError(
                 f"IoU thresholds {text!r}: the first must not be above the last, and the step "
-                "must be more than 0."
+                f"must be at least {_MIN_THRESHOLD_STEP:g}."
             )
         for value in (low, high):
             protocols.check_iou_threshold(value)
@@ -269,12 +277,11 @@ UCF101_24 = dataclasses.replace(
     program="UCF101-24 as the program of the ACT detector evaluates it "
     "(act-detector-scripts/ACT.py)",
 )
-MULTISPORTS = TubeProtocol(
-    "multisports",
-    "MultiSports (evaluate.py of the data set)",
+MULTISPORTS = dataclasses.replace(
+    GENERAL,
+    name="multisports",
+    program="MultiSports (evaluate.py of the data set)",
     frames="all",
-    matching="closest",
-    curve="envelope",
     time_overlap="duration",
     video_ious=parse_thresholds("0.2,0.5,0.05:0.45,0.1:0.9:0.1,0.5:0.95"),
     # Several people do the same at the same place: no suppression of tubes.

@@ -93,19 +93,8 @@ def _score_class(
     num_ground_truth: int,
     curve: Curve,
 ) -> ClassResult:
-    if curve == "envelope":
-        return frame_ap.score_class(category, scores, is_true_positive, num_ground_truth)
-    precision = None
-    if num_ground_truth:
-        precision = trapezoid_average_precision(is_true_positive, num_ground_truth)
-    return ClassResult(
-        category["id"],
-        category["name"],
-        precision,
-        num_ground_truth,
-        len(scores),
-        int(is_true_positive.sum()),
-    )
+    precision_of = None if curve == "envelope" else trapezoid_average_precision
+    return frame_ap.score_class(category, scores, is_true_positive, num_ground_truth, precision_of)
 
 
 def trapezoid_average_precision(is_true_positive: np.ndarray, num_ground_truth: int) -> float:

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The result of an evaluation of tubes as text."""
 
-from object_detection_ext.evaluation import breakdown_text, frame_ap
-from object_detection_ext.evaluation.frame_ap import TieSpan
+from object_detection_ext import listing
+from object_detection_ext.evaluation import breakdown_text, frame_ap, frame_ap_text
 from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH
+from object_detection_ext.evaluation.tube_results import TubeResult
 
 
-def format_result(result) -> str:
-    """The result for people: rules, counts, warnings, a table of classes, mAPs.
-
-    Args:
-        result: a `video_ap.TubeResult`.
-    """
+def format_result(result: TubeResult) -> str:
+    """The result for people: rules, counts, warnings, a table of classes, mAPs."""
     lines = ["Rules", *(f"  {rule}" for rule in result.protocol.rules()), "Counts"]
     lines += [
         f"  {count:>10,}  {name.replace('_', ' ')}" for name, count in result.all_counts.items()
@@ -22,7 +19,7 @@ def format_result(result) -> str:
     return "\n".join(lines)
 
 
-def _class_table(result):
+def _class_table(result: TubeResult) -> list[str]:
     named = result.protocol.video_ious
     header = ["class", "id", f"frame-AP@{result.protocol.frame_iou:g}"]
     header += [f"video-AP@{threshold.name}" for threshold in named]
@@ -44,26 +41,22 @@ def _class_table(result):
     return breakdown_text.table(header, rows)
 
 
-def _summary(result) -> list[str]:
+def _summary(result: TubeResult) -> list[str]:
     classes = result.frame_classes
     known = sum(entry.average_precision is not None for entry in classes)
     if not known:
         return [f"mAP: none, {NO_GROUND_TRUTH}"]
-    over = f" over {known} of {len(classes)} classes"
+    over = f" over {listing.part(known, len(classes), 'class', 'classes')}"
     lines = [
         f"frame-mAP@{result.protocol.frame_iou:g}IOU: {result.frame_mean_average_precision:.6f}"
-        f"{over}{_format_span(frame_ap.mean_tie_span(classes))}"
+        f"{over}{frame_ap_text.format_tie_span(frame_ap.mean_tie_span(classes))}"
     ]
     for threshold in result.protocol.video_ious:
         value = result.video_mean_average_precision(threshold)
         span = None
         if len(threshold.values) == 1:
             span = result.video[threshold.values[0]].tie_span
-        lines.append(f"video-mAP@{threshold.name}IOU: {value:.6f}{over}{_format_span(span)}")
+        lines.append(
+            f"video-mAP@{threshold.name}IOU: {value:.6f}{over}{frame_ap_text.format_tie_span(span)}"
+        )
     return lines
-
-
-def _format_span(span: TieSpan | None) -> str:
-    if span is None or not span.is_wide:
-        return ""
-    return f"; equal scores: {span}, by their order"

@@ -17,7 +17,7 @@ from xml.sax import saxutils
 
 import numpy as np
 
-from object_detection_ext.ava import tables
+from object_detection_ext.ava import box_range, tables
 from object_detection_ext.importers import model, video_facts
 from object_detection_ext.inference import results, tracks
 from object_detection_ext.visualization import people
@@ -51,8 +51,14 @@ class Export:
 Moments = list[tuple[float, tables.LabelledBoxes]]
 
 
-def read_detections(path: str) -> tuple[dict[str, Moments], Sequence[object]]:
+def read_detections(
+    path: str, box_tolerance: float | None = box_range.BOX_TOLERANCE
+) -> tuple[dict[str, Moments], Sequence[object]]:
     """Reads a CSV of detections.
+
+    Args:
+        path: of the CSV.
+        box_tolerance: as of `tables.read_csv`.
 
     Returns:
         By video id, (seconds, rows) of each moment, ascending, boxes normalized; and what was
@@ -61,7 +67,7 @@ def read_detections(path: str) -> tuple[dict[str, Moments], Sequence[object]]:
     Raises:
         errors.InputError: if it cannot be read, or its last column is not scores.
     """
-    found = tables.read_csv(path)
+    found = tables.read_csv(path, box_tolerance=box_tolerance)
     scores = found.rows.scores
     if len(scores) and not (0 <= scores.min() and scores.max() <= 1):
         raise model.ImportFault(

@@ -5,7 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from object_detection_ext import printable, progress
+from object_detection_ext import listing, printable, progress, rates
 from object_detection_ext.ava import label_maps, writer
 from object_detection_ext.data.video_info import VideoError
 from object_detection_ext.importers import (
@@ -81,8 +81,8 @@ class Options:
                     raise model.ImportFault(f"--{name} has no meaning with --from {PERSON_BOXES}.")
         if sum(map(bool, (self.val_fraction, self.val_videos, self.split))) > 1:
             raise model.ImportFault("Give one of --val_fraction, --val_videos and --split.")
-        if self.frames_fps is not None and not 0 < self.frames_fps <= 1000:
-            raise model.ImportFault(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        if self.frames_fps is not None:
+            rates.check(rates.fps_faults("--frames_fps", self.frames_fps), model.ImportFault)
         for flag in ("skip_missing_videos", "allow_frame_count_mismatch", "frames_fps"):
             if getattr(self, flag) and not self.videos:
                 raise model.ImportFault(f"--{flag} needs --videos.")
@@ -246,18 +246,15 @@ def _summary(
         people = sum(len({(r.seconds, r.person, r.box) for r in rows[i] if r.box}) for i in rows
                      if i in ids)  # fmt: skip
         lines.append(
-            f"{name}.csv: {_counted(len(ids), 'video')}, {_counted(moments, 'keyframe')} "
-            f"({empty:,} without people), {people:,} boxes, {len(own) - empty:,} actions"
+            f"{name}.csv: {listing.counted(len(ids), 'video')}, "
+            f"{listing.counted(moments, 'keyframe')} ({empty:,} without people), "
+            f"{listing.counted(people, 'box', 'boxes')}, "
+            f"{listing.counted(len(own) - empty, 'action')}"
         )
         counts = collections.Counter(row.action_id for row in own if row.box is not None)
         each = [f"{label} {counts[number]:,}" for number, label in label_map.items()]
-        more = f", and {len(each) - _MAX_CLASSES} more" if len(each) > _MAX_CLASSES else ""
-        lines.append(f"  {', '.join(each[:_MAX_CLASSES])}{more}")
+        lines.append(f"  {listing.in_line(each, _MAX_CLASSES)}")
     return lines
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _import_boxes(options: Options) -> list[str]:
@@ -270,8 +267,9 @@ def _import_boxes(options: Options) -> list[str]:
     kept = found.num_read - found.num_below
     empty = sum(not boxes for boxes in found.boxes.values())
     lines = [
-        f"person_boxes.csv: {_counted(len({video for video, _ in found.boxes}), 'video')}, "
-        f"{_counted(len(found.boxes), 'keyframe')} ({empty:,} without people), {kept:,} boxes",
+        f"person_boxes.csv: {listing.counted(len({video for video, _ in found.boxes}), 'video')}, "
+        f"{listing.counted(len(found.boxes), 'keyframe')} ({empty:,} without people), "
+        f"{listing.counted(kept, 'box', 'boxes')}",
         f"note: boxes with a score below {options.score_threshold:g} were left out: "
         f"{found.num_below:,} of {found.num_read:,}",
     ]

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
-from object_detection_ext import printable
+from object_detection_ext import listing, printable
 from object_detection_ext.importers import model, placing
 
 
@@ -60,7 +60,9 @@ def check_known(
     for name, count in unknown.most_common():
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; is it '{near[0]}'?" if near else ""
-        faults.append(f"'{printable.in_one_line(name)}' of {count} boxes{hint}")
+        faults.append(
+            f"'{printable.in_one_line(name)}' of {listing.counted(count, 'box', 'boxes')}{hint}"
+        )
     model.raise_faults(
         faults,
         f"{path}: actions that the label map does not have (--skip_unknown_labels leaves them out)",

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from collections.abc import Hashable, Mapping, Sequence
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing
 
 # How many faults of one kind a message lists.
 MAX_LISTED = 20
@@ -146,7 +146,5 @@ def raise_faults(faults: Sequence[str], title: str) -> None:
     """
     if not faults:
         return
-    lines = [f"{title} ({len(faults)}):", *(f"  {fault}" for fault in faults[:MAX_LISTED])]
-    if len(faults) > MAX_LISTED:
-        lines.append(f"  ... and {len(faults) - MAX_LISTED} more")
-    raise ImportFault("\n".join(lines))
+    lines = listing.in_lines([str(fault) for fault in faults], MAX_LISTED)
+    raise ImportFault("\n".join([f"{title} ({len(faults):,}):", *lines]))

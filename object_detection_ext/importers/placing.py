@@ -12,6 +12,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from object_detection_ext import listing, rates
 from object_detection_ext.data import keyframe_thinning
 from object_detection_ext.importers import model, video_facts
 
@@ -68,8 +69,8 @@ class Rules:
             raise model.ImportFault(
                 f"--box_tolerance is {self.box_tolerance:g}; it must be 0 to 1."
             )
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise model.ImportFault(f"--fps is {self.fps:g}; it must be more than 0.")
+        if self.fps is not None:
+            rates.check(rates.fps_faults("--fps", self.fps), model.ImportFault)
 
 
 class Placer:
@@ -263,7 +264,7 @@ class _Clock:
         if mark.frame is None:
             end = "" if self._times is None else f"; the video ends at {self._times[-1]:.3f} s"
             return f"{mark.seconds:g} s{end}"
-        return f"frame {mark.frame} (from 0); the video has {self._count} frames"
+        return f"frame {mark.frame} (from 0); the video has {listing.counted(self._count, 'frame')}"
 
 
 def _check_count(video: model.SourceVideo, facts: video_facts.Facts, rules: Rules) -> None:
@@ -276,7 +277,8 @@ def _check_count(video: model.SourceVideo, facts: video_facts.Facts, rules: Rule
     if count > said:
         advice += " If only its first frames were annotated, give --allow_frame_count_mismatch."
     raise model.ImportFault(
-        f"{facts.path} has {count} frames, but {video.file} says {said} of '{video.name}': {advice}"
+        f"{facts.path} has {listing.counted(count, 'frame')}, but {video.file} says {said:,} of "
+        f"'{video.name}': {advice}"
     )
 
 
@@ -284,9 +286,11 @@ def _check_length(video: model.SourceVideo, facts: video_facts.Facts) -> None:
     said, length = video.num_frames / video.rate, float(facts.times[-1])
     if abs(said - length) > _LENGTH_TOLERANCE + 1 / video.rate:
         raise model.ImportFault(
-            f"{facts.path} lasts {length:.2f} s and has {len(facts.times)} frames, but "
-            f"{video.file} says {said:.2f} s and {video.num_frames} frames of '{video.name}': is "
-            "it another version of the video, or cut?"
+            f"{facts.path} lasts {length:.2f} s and has "
+            f"{listing.counted(len(facts.times), 'frame')}, "
+            f"but {video.file} says {said:.2f} s and "
+            f"{listing.counted(video.num_frames, 'frame')} of '{video.name}': is it another "
+            "version of the video, or cut?"
         )
 
 

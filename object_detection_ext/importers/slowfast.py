@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from object_detection_ext import printable
+from object_detection_ext import listing, printable
 from object_detection_ext.ava import columns, csv_text, faults, timestamps
 from object_detection_ext.importers import model, plain_pickle
 
@@ -109,7 +109,7 @@ def _row(fields: Sequence[str] | None) -> tuple:
     if len(fields) == 7 or (len(fields) == 8 and not fields[7]):
         raise ValueError("there is no score in column 8, so no threshold can be applied")
     if len(fields) != 8:
-        raise ValueError(f"{len(fields)} columns")
+        raise ValueError(listing.counted(len(fields), "column"))
     names = ("x1", "y1", "x2", "y2")
     box = tuple(_number(fields[2 + i], name) for i, name in enumerate(names))
     _check_box(box)

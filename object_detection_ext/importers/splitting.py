@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from object_detection_ext import listing
 from object_detection_ext.importers import model, placing, video_facts
 
 TRAIN, VAL = "train", "val"
@@ -87,7 +88,8 @@ def by_source(
 def _check_both(num_val: int, num_videos: int, flag: str) -> None:
     if num_val in (0, num_videos):
         raise model.ImportFault(
-            f"{flag}: {num_val} of {num_videos} videos are for validation; there must be some of "
+            f"{flag}: {listing.part(num_val, num_videos, 'video')} "
+            f"{listing.verb(num_val, 'is', 'are')} for validation; there must be some of "
             "both kinds."
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.importers import act_tubes, model, plain_pickle
 
 _SIZE = (320, 240)
@@ -67,8 +68,8 @@ def _add_tube(video: model.SourceVideo, tube: Mapping, number: int, where: str, 
     boxes = act_tubes.array(act_tubes.item(tube, "boxes", object, here), 4, f"{here}: 'boxes'")
     if len(boxes) != end - first:
         raise model.ImportFault(
-            f"{here}: {len(boxes)} boxes for frames {first} to {end} (sf, ef); there must be "
-            f"{end - first}."
+            f"{here}: {listing.counted(len(boxes), 'box', 'boxes')} for frames {first} to {end} "
+            f"(sf, ef); there must be {end - first}."
         )
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     for frame, box in enumerate(corners.tolist(), start=first):

@@ -11,6 +11,7 @@ github.com/ox-vgg/via, and the commented project that VGG gives as an example fo
 by program.
 """
 
+from object_detection_ext import listing
 from object_detection_ext.importers import actions, json_fields, model
 
 _ANCHOR = "FILE1_Z1_XY1"
@@ -104,7 +105,8 @@ class _Project:
             return
         if len(moments) != 1:
             raise model.ImportFault(
-                f"{where}: 'z' has {len(moments)} moments; a region of a video frame has one."
+                f"{where}: 'z' has {listing.counted(len(moments), 'moment')}; a region of a "
+                "video frame has one."
             )
         (seconds,) = json_fields.numbers(region, "z", 1, where)
         names, person = self._values(json_fields.field(region, "av", dict, where, {}), where)
@@ -117,7 +119,8 @@ class _Project:
             files = json_fields.field(shown, "fid_list", list, f"{where}: view '{view}'")
             if len(files) != 1:
                 raise model.ImportFault(
-                    f"{where}: view '{view}' shows {len(files)} files; only views of one are read."
+                    f"{where}: view '{view}' shows {listing.counted(len(files), 'file')}; only "
+                    "views of one are read."
                 )
             place = f"{where}: file '{files[0]}'"
             file = json_fields.field(self._node("file"), str(files[0]), dict, place)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, rates
 from object_detection_ext.data import video_info, video_probe, video_reader
 from object_detection_ext.inference import (
     annotated_video,
@@ -230,7 +230,7 @@ class ActionDetector:
             of a stream (`rtsp://...`, see `network_stream`); uint8 [N, H, W, 3] or any iterable of
             uint8 [H, W, 3], RGB, with `source_fps`; or an iterable of (seconds,
             uint8 [H, W, 3]), which is read one frame at a time.
-          every_seconds: between two keyframes, more than 0.
+          every_seconds: between two keyframes, at least 0.001.
           source_fps: frames per second of a source that has no times.
           name: what the source is called in results; by default a file's name without extension.
           start_seconds: of a video file, keyframes before it are left out.
@@ -244,8 +244,7 @@ class ActionDetector:
         Raises:
           errors.InputError: if the source cannot be read, or is none.
         """
-        if not 0 < every_seconds < np.inf:
-            raise errors.InputError(f"every_seconds must be more than 0, not {every_seconds:g}.")
+        rates.check(rates.spacing_faults("every_seconds", every_seconds))
         keyframes = self._keyframes(source, every_seconds, source_fps, name, start_seconds, times)
         return map(tracks_lib.Tracker(), keyframes) if self._track else keyframes
 
@@ -420,8 +419,8 @@ def _check_numbers(score_threshold, fps, short_side, batch_size, clips_per_stret
     problems = []
     if not 0 <= score_threshold <= 1:
         problems.append(f"score_threshold must be in [0, 1], not {score_threshold:g}")
-    if fps is not None and not 0 < fps <= 1000:
-        problems.append(f"fps must be more than 0 and at most 1000, not {fps:g}")
+    if fps is not None:
+        problems += rates.fps_faults("fps", fps)
     if short_side is not None and short_side < 0:
         problems.append(f"short_side must be at least 0 pixels, not {short_side}")
     if batch_size < 1:

@@ -15,7 +15,7 @@ import numpy as np
 
 from object_detection_ext import errors
 from object_detection_ext.ava import annotations, faults, video_ids
-from object_detection_ext.ava.row_reader import BOX_TOLERANCE
+from object_detection_ext.ava.box_range import BOX_TOLERANCE
 
 # From a keyframe's picture, uint8 [H, W, 3] RGB, to boxes [G, 4].
 PersonDetector = Callable[[np.ndarray], np.ndarray]

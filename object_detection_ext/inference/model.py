@@ -233,11 +233,7 @@ def load_saved_model(
     devices.announce(devices.INFERENCE)
     if description is not None and description.precision == precision_lib.BFLOAT16:
         precision_lib.warn_if_slow(tf, messages.say)
-    _check_variables(path)
-    try:
-        model = tf.saved_model.load(path)
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ModelError(f"{path}: cannot be loaded as a SavedModel: {error}") from error
+    model = _load(tf, path)
     signature = model.signatures.get("serving_default")
     spec = _input_spec(path, signature)
     takes_boxes = _BOXES in signature.structured_input_signature[1]
@@ -265,6 +261,15 @@ def load_saved_model(
         detect_in_features=getattr(model, "detect_in_features", None),
         precision=description and description.precision,
     )
+
+
+def _load(tf, path: str):
+    """The SavedModel. Raises errors.InputError if it is damaged."""
+    _check_variables(path)
+    try:
+        return tf.saved_model.load(path)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ModelError(f"{path}: cannot be loaded as a SavedModel: {error}") from error
 
 
 def check_saved_model(path: str) -> None:
@@ -368,6 +373,20 @@ def _clip_rate(name: str, fps: float | None) -> float:
     return _DEFAULT_FPS
 
 
+def _read_pipeline(path: str, override: str | None, precision: str | None):
+    """The checked pipeline of a model of clips; says what of it has no effect."""
+    from object_detection_ext import options, pipeline_check, registration, unused_fields
+
+    pipeline = registration.read_pipeline(path, override)
+    if not pipeline_check.is_video_pipeline(pipeline):
+        raise ModelError(f"{path}: not a model of clips.")
+    if precision is not None:
+        options.set_precision(pipeline, precision)
+    for text in unused_fields.find(pipeline, trains=False, evaluates=False):
+        messages.say(f"warning: {path}: no effect: {text}")
+    return pipeline
+
+
 def load_checkpoint(
     pipeline_config: str,
     checkpoint: str,
@@ -396,29 +415,15 @@ def load_checkpoint(
     Raises:
       errors.InputError: if the pipeline.config or the checkpoint cannot be used.
     """
-    if precision is not None:
-        precision = precision_lib.checked(precision)
+    precision = precision if precision is None else precision_lib.checked(precision)
     import tensorflow as tf
 
-    from object_detection_ext import (
-        exporting,
-        pipeline_check,
-        pipeline_overrides,
-        registration,
-        unused_fields,
-    )
-    from object_detection_ext import options as options_lib
+    from object_detection_ext import exporting, pipeline_overrides, registration
 
     registration.register()
     devices.announce(devices.INFERENCE)
     override = pipeline_overrides.combined(pipeline_config, config_override_paths, config_override)
-    pipeline = registration.read_pipeline(pipeline_config, override)
-    if not pipeline_check.is_video_pipeline(pipeline):
-        raise ModelError(f"{pipeline_config}: not a model of clips.")
-    if precision is not None:
-        options_lib.set_precision(pipeline, precision)
-    for text in unused_fields.find(pipeline, trains=False, evaluates=False):
-        messages.say(f"warning: {pipeline_config}: no effect: {text}")
+    pipeline = _read_pipeline(pipeline_config, override, precision)
     contents = exporting.usable_checkpoint(pipeline, checkpoint, pipeline_config)
     input_type = exporting.CLIP_AND_BOXES if takes_boxes else exporting.CLIP_TENSOR
     description = exporting.describe(pipeline, input_type)

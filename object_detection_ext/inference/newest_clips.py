@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.data import video_reader
 from object_detection_ext.inference import sources
 
@@ -155,8 +156,9 @@ class _Skips:
         """Says it, if there is anything new to say."""
         if self._skipped > self._reported:
             print(
-                f"detection: {self._name}: {self._skipped} of "
-                f"{self._skipped + self._given} keyframes skipped so far: a detection takes longer "
+                f"detection: {self._name}: "
+                f"{listing.part(self._skipped, self._skipped + self._given, 'keyframe')} "
+                "skipped so far: a detection takes longer "
                 f"than the {self._every_seconds:g} s from one to the next",
                 flush=True,
             )

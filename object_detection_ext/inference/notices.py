@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said of a video while people are detected in it."""
 
+from object_detection_ext import listing
 from object_detection_ext.data import video_info
 from object_detection_ext.data.timed_pictures import DecodeStats
 
@@ -10,38 +11,32 @@ _MAX_TOLD = 3
 def tell_info(info: video_info.VideoInfo, name: str) -> None:
     """Warns of a video whose colours are not those of a player, or that is not read whole."""
     if info.unread_parts:
-        print(
-            f"detection: {name}: warning: left out: {info.unread_parts} of "
-            f"{info.unread_parts + 1} {video_info.UNREAD_CONSEQUENCE}",
-            flush=True,
-        )
+        parts = f"{info.unread_parts} of {info.unread_parts + 1}"
+        _warn(name, f"left out: {parts} {video_info.UNREAD_CONSEQUENCE}")
     if info.hdr:
-        print(
-            f"detection: {name}: warning: HDR ({info.hdr}): {video_info.HDR_CONSEQUENCE}",
-            flush=True,
-        )
+        _warn(name, f"HDR ({info.hdr}): {video_info.HDR_CONSEQUENCE}")
 
 
 def tell_restarts(stats: DecodeStats, name: str) -> None:
     """Says how often the timestamps of a video started over while it was read."""
     if stats.restarts:
-        times = "once" if stats.restarts == 1 else f"{stats.restarts} times"
-        print(
-            f"detection: {name}: warning: timestamps start over {times}; each part was taken to "
-            "follow the one before",
-            flush=True,
-        )
+        consequence = "each part was taken to follow the one before"
+        _warn(name, f"timestamps start over {_times(stats.restarts)}; {consequence}")
 
 
 def tell_size_changes(stats: DecodeStats, name: str) -> None:
     """Says how often the frames of a video changed their size while it was read."""
     if stats.size_changes:
-        times = "once" if stats.size_changes == 1 else f"{stats.size_changes} times"
-        print(
-            f"detection: {name}: warning: frames change their size {times}; all were stretched to "
-            "the size of the first one",
-            flush=True,
-        )
+        consequence = "all were stretched to the size of the first one"
+        _warn(name, f"frames change their size {_times(stats.size_changes)}; {consequence}")
+
+
+def _warn(name: str, text: str) -> None:
+    print(f"detection: {name}: warning: {text}", flush=True)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 class LeftOut:
@@ -68,8 +63,8 @@ class LeftOut:
     def tell_rest(self) -> None:
         """At the end of the source."""
         if self._count > _MAX_TOLD:
-            more = self._count - _MAX_TOLD
+            more = listing.counted(self._count - _MAX_TOLD, "more keyframe")
             print(
-                f"detection: {self._name}: left out: {more} more keyframes ({self._count} in all)",
+                f"detection: {self._name}: left out: {more} ({self._count:,} in all)",
                 flush=True,
             )

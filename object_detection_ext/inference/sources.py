@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from object_detection_ext import errors
+from object_detection_ext import errors, listing, rates
 from object_detection_ext.data import (
     frame_folders,
     timed_pictures,
@@ -41,7 +41,12 @@ TimedFrame = tuple[float, np.ndarray]
 
 
 def keyframe_times(info: video_info.VideoInfo, every_seconds: float) -> list[float]:
-    """Returns 0, `every_seconds`, 2 `every_seconds`, ... up to the end of the video."""
+    """Returns 0, `every_seconds`, 2 `every_seconds`, ... up to the end of the video.
+
+    Raises:
+      errors.InputError: if `every_seconds` is not at least 0.001.
+    """
+    rates.check(rates.spacing_faults("every_seconds", every_seconds))
     # What was lost with the end of a file is asked for, and so is what is there beyond the length
     # that its header says.
     duration, end = info.duration or 0.0, video_probe.extent(info).end or 0.0
@@ -200,7 +205,9 @@ def frames_of_folder(paths: Sequence[str], fps: float) -> Iterator[TimedFrame]:
         yield number / fps, frame
         last, missing = frame, 0
     if last is None:
-        raise errors.InputError(f"None of {len(paths)} pictures can be read: {problem}")
+        raise errors.InputError(
+            f"None of {listing.counted(len(paths), 'picture')} can be read: {problem}"
+        )
     yield from ((after / fps, last) for after in range(len(paths) - missing, len(paths)))
 
 
@@ -241,10 +248,12 @@ def timed_frames(source: Any, source_fps: float | None) -> tuple[Iterable, str]:
 
 
 def _needed(source_fps: float | None) -> float:
-    if source_fps is None or not 0 < source_fps <= 1000:
+    if source_fps is None:
         raise errors.InputError(
-            f"source_fps must be the source's frames per second, up to 1000, not {source_fps}."
+            f"Give source_fps, the source's frames per second, {rates.MIN_FPS:g} to "
+            f"{rates.MAX_FPS}: it has no times."
         )
+    rates.check(rates.fps_faults("source_fps", source_fps))
     return source_fps
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from object_detection_ext import errors, printable
+from object_detection_ext import errors, listing, printable
 from object_detection_ext.ava import annotations, faults, time_offsets, video_ids
 from object_detection_ext.inference import sources
 
@@ -111,4 +111,4 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _report(count: int, what: str, names: Sequence[str]) -> None:
-    print(f"detection: {count} video{'s' * (count != 1)} {what}: {_some(names)}", flush=True)
+    print(f"detection: {listing.counted(count, 'video')} {what}: {_some(names)}", flush=True)

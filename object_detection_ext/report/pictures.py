@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from object_detection_ext import listing
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.ava import time_offsets
 from object_detection_ext.data import video_files, video_info, video_reader, video_windows
@@ -77,7 +78,9 @@ def cut(
         progress.update(done)
     missing = sum(map(len, by_video.values())) - len(pictures.jpegs)
     if missing:
-        pictures.notes.append(f"{missing} pictures are missing. The first reason: {problems[0]}")
+        pictures.notes.append(
+            f"{listing.counted(missing, 'picture')} missing. The first reason: {problems[0]}"
+        )
     return pictures
 
 

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from object_detection_ext.evaluation import ava_ap, breakdown_text, error_split, subsets
+from object_detection_ext import listing
+from object_detection_ext.evaluation import breakdown_text, error_split, subsets
 from object_detection_ext.evaluation.breakdowns import TRAINING, Breakdowns
+from object_detection_ext.evaluation.selection import NO_GROUND_TRUTH
 from object_detection_ext.report import plots, tables
 from object_detection_ext.report.examples import Example
 from object_detection_ext.report.markup import Markup, data_uri, element
@@ -41,7 +43,7 @@ def tiles(result: Breakdowns) -> Markup:
     counts = result.matching.selection.counts
     known = sum(row.average_precision is not None for row in result.classes)
     threshold = f"{result.matching.iou_threshold:g}"
-    value, small = "none", ava_ap.NO_GROUND_TRUTH
+    value, small = "none", NO_GROUND_TRUTH
     if result.mean_average_precision is not None:
         value, small = f"{result.mean_average_precision:.4f}", None
     if result.intervals is not None and result.intervals.mean_average_precision is not None:
@@ -55,8 +57,14 @@ def tiles(result: Breakdowns) -> Markup:
             (f"person AP at {entry.iou_threshold:g}", _three_digits(entry.average_precision))
             for entry in result.people
         ),
-        ("frames", [f"{counts.frames:,}", _small(f"of {len(result.matching.videos):,} videos")]),
-        ("people", [people, _small(f"with {counts.ground_truth_rows:,} actions")]),
+        (
+            "frames",
+            [
+                f"{counts.frames:,}",
+                _small(f"of {listing.counted(len(result.matching.videos), 'video')}"),
+            ],
+        ),
+        ("people", [people, _small(f"with {listing.counted(counts.ground_truth_rows, 'action')}")]),
         ("detections that count", f"{counts.detection_rows_used:,}"),
     ]
     return element(
@@ -364,7 +372,7 @@ def _example_figure(example: Example, pictures: Pictures | None) -> Markup:
         return element("figure", element("div", "no picture", class_="missing"), caption)
     said = (
         f"Frame of {place}: detection {example.name} with score {example.score:.2f}, and "
-        f"{len(example.people)} people of the ground truth"
+        f"{listing.counted(len(example.people), 'person', 'people')} of the ground truth"
     )
     return element("figure", _image(jpeg, said), caption)
 

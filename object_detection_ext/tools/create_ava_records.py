@@ -38,7 +38,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, printable
+from object_detection_ext import command_line, listing, printable
 from object_detection_ext.conversion import convert as convert_lib
 from object_detection_ext.conversion import manifest, skips
 from object_detection_ext.conversion.options import Options
@@ -146,8 +146,10 @@ def _print_summary(splits: Sequence[Options], manifests: Sequence[Mapping]) -> N
     left_out = sum(len(skips.surprises(manifest.skipped_of(written))) for written in manifests)
     if left_out:
         print(
-            f"warning: {left_out} keyframes are not in the records (see above), so the exit status "
-            f"is {EXIT_LEFT_OUT}. When the videos are repaired, the same command converts again.",
+            f"warning: {listing.counted(left_out, 'keyframe')} left out of the records (see "
+            "above), "
+            f"so the exit status is {EXIT_LEFT_OUT}. When the videos are repaired, the same "
+            "command converts again.",
             file=sys.stderr,
             flush=True,
         )

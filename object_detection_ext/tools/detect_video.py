@@ -32,9 +32,9 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, printable, progress
+from object_detection_ext import command_line, errors, listing, printable, progress, rates
 from object_detection_ext import files as file_systems
-from object_detection_ext.ava import row_reader, time_offsets, writer
+from object_detection_ext.ava import box_range, time_offsets, writer
 from object_detection_ext.data import video_info, video_probe
 from object_detection_ext.inference import (
     given_boxes,
@@ -78,7 +78,7 @@ class Options:
     keyframes: str | None = None
     time_offset_seconds: str | None = None
     frames_fps: float = 0.0
-    box_tolerance: float = row_reader.BOX_TOLERANCE
+    box_tolerance: float = box_range.BOX_TOLERANCE
 
     def check(self) -> None:
         """Raises errors.InputError for what can be told wrong without TensorFlow."""
@@ -86,11 +86,13 @@ class Options:
             raise errors.InputError(
                 "Give at least one video, pattern, folder, camera number or stream."
             )
-        if not 0 < self.every < float("inf"):
-            raise errors.InputError(f"--every must be more than 0 seconds, not {self.every:g}.")
-        if not 0 <= self.frames_fps <= 1000:
-            raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
-        row_reader.check_tolerance(self.box_tolerance)
+        rates.check(
+            [
+                *rates.spacing_faults("--every", self.every),
+                *rates.fps_faults("--frames_fps", self.frames_fps, rates.NO_FOLDERS),
+            ]
+        )
+        box_range.check_tolerance(self.box_tolerance)
         model_lib.check_saved_model(self.saved_model)
         if self.precision is not None:
             model_lib.check_precision(self.saved_model, self.precision)
@@ -179,7 +181,8 @@ def detect_video(
     rows = files.finish(video, keyframes)
     people = sum(len(keyframe.people) for keyframe in keyframes)
     return (
-        f"{files.name}: {people} people with {rows} actions on {len(keyframes)} keyframes "
+        f"{files.name}: {listing.counted(people, 'person', 'people')} with "
+        f"{listing.counted(rows, 'action')} on {listing.counted(len(keyframes), 'keyframe')} "
         f"(score at least {options.score_threshold:g})"
     )
 
@@ -237,13 +240,14 @@ def run(options: Options) -> int:
     os.makedirs(options.output, exist_ok=True)
     waiting = [each for each in files if not each.finished]
     if len(waiting) < len(files):
-        print(f"detection: {len(files) - len(waiting)} videos were finished by an earlier run")
+        done = listing.counted(len(files) - len(waiting), "video")
+        print(f"detection: {done} finished by an earlier run")
     failures = _detect_all(options, waiting, wanted) if waiting else []
     _write_together(os.path.join(options.output, "detections.csv"), files)
     print(f"Results: {options.output}", flush=True)
     if failures:
         print(
-            f"error: {len(failures)} of {len(waiting)} videos could not be used:\n  "
+            f"error: {listing.part(len(failures), len(waiting), 'video')} could not be used:\n  "
             + "\n  ".join(failures),
             file=sys.stderr,
         )

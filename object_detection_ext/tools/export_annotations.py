@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line
-from object_detection_ext.ava import label_maps
+from object_detection_ext import command_line, listing
+from object_detection_ext.ava import box_range, label_maps
 from object_detection_ext.importers import cvat_export, model, video_facts, writing
 
 _FORMS = ("cvat",)
@@ -34,6 +34,7 @@ class Options:
     label_map: str
     score_threshold: float = 0.3
     overwrite: bool = False
+    box_tolerance: float | None = box_range.BOX_TOLERANCE
 
 
 def run(options: Options) -> list[str]:
@@ -48,7 +49,7 @@ def run(options: Options) -> list[str]:
         raise model.ImportFault(f"--score_threshold is {options.score_threshold:g}, not 0 to 1.")
     label_map = label_maps.read_label_map(options.label_map)
     library = video_facts.Library(options.videos)
-    detections, notes = cvat_export.read_detections(options.inputs[0])
+    detections, notes = cvat_export.read_detections(options.inputs[0], options.box_tolerance)
     texts, lines = {}, [f"note: {note}" for note in notes]
     for video_id, moments in detections.items():
         facts = library.facts(video_id)
@@ -58,8 +59,10 @@ def run(options: Options) -> list[str]:
             raise model.ImportFault(f"two videos would be written to {name}; export one by one.")
         texts[name] = done.text
         lines.append(
-            f"{name}: {done.num_keyframes} keyframes, {done.num_tracks} people, "
-            f"{done.num_boxes} boxes (score at least {options.score_threshold:g})"
+            f"{name}: {listing.counted(done.num_keyframes, 'keyframe')}, "
+            f"{listing.counted(done.num_tracks, 'person', 'people')}, "
+            f"{listing.counted(done.num_boxes, 'box', 'boxes')} (score at least "
+            f"{options.score_threshold:g})"
         )
         if done.num_merged:
             lines.append(
@@ -81,6 +84,9 @@ def define_flags(values: flags.FlagValues) -> None:
         flags.DEFINE_string(name, None, text, required=True, flag_values=values)
     flags.DEFINE_float("score_threshold", Options.score_threshold, "Lowest score of an action.",
                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("box_tolerance", f"{Options.box_tolerance:g}",
+                        f"{box_range.TOLERANCE_HELP.capitalize()}.",
+                        flag_values=values)  # fmt: skip
     flags.DEFINE_boolean("overwrite", Options.overwrite,
                          "Replace files in --output that have another content.",
                          flag_values=values)  # fmt: skip
@@ -90,8 +96,9 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     """Reads the flags and exports."""
     names = {field.name for field in dataclasses.fields(Options)} - {"inputs"}
     with command_line.ending():
-        options = Options(tuple(argv[1:]), **{name: values[name].value for name in names})
-        print("\n".join(run(options)), flush=True)
+        given = {name: values[name].value for name in names}
+        given["box_tolerance"] = box_range.read_tolerance(given["box_tolerance"])
+        print("\n".join(run(Options(tuple(argv[1:]), **given))), flush=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageDraw
 
-from object_detection_ext import command_line
+from object_detection_ext import command_line, listing
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.ava import writer
 from object_detection_ext.visualization import drawing
@@ -592,8 +592,10 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     with command_line.ending(ValueError, av.FFmpegError):
         counts = make_dataset(values.output, **{name: values[name].value for name in names})
         print(
-            f"Toy data is in {values.output}: videos/, train.csv ({counts['train']} rows), "
-            f"eval.csv ({counts['eval']} rows), label_map.pbtxt.\nNext: python -m "
+            f"Toy data is in {values.output}: videos/, train.csv "
+            f"({listing.counted(counts['train'], 'row')}), "
+            f"eval.csv ({listing.counted(counts['eval'], 'row')}), label_map.pbtxt.\nNext: "
+            f"python -m "
             "object_detection_ext.tools.create_ava_records "
             f"--annotations {values.output}/train.csv --videos {values.output}/videos "
             f"--label_map {values.output}/label_map.pbtxt "

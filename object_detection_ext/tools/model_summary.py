@@ -34,6 +34,7 @@ from object_detection_ext import (
     command_line,
     errors,
     flops,
+    listing,
     pipeline_check,
     pipeline_overrides,
     registration,
@@ -377,7 +378,8 @@ def to_text(summary: Summary) -> str:
     columns = ("parameters", "statistics", "GMACs", "GFLOPs")
     lines = [
         summary.source,
-        f"One clip: {clip.num_frames} frames of {clip.height} x {clip.width} pixels, "
+        f"One clip: {listing.counted(clip.num_frames, 'frame')} of {clip.height} x {clip.width} "
+        f"pixels, "
         f"{clip.proposals} proposals.",
         "",
         " " * _WIDTH + "".join(f"{column:>14}" for column in columns),

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, files
-from object_detection_ext.ava import row_reader, time_offsets
+from object_detection_ext import command_line, errors, files, rates
+from object_detection_ext.ava import box_range, time_offsets
 from object_detection_ext.evaluation import breakdowns, protocols, tube_protocols, video_ap
 from object_detection_ext.report import examples, page, pictures, sections, tube_section
 
@@ -52,7 +52,7 @@ class Options:
     seed: int = 0
     examples: int = 3
     tubes: str = ""
-    box_tolerance: float = row_reader.BOX_TOLERANCE
+    box_tolerance: float | None = box_range.BOX_TOLERANCE
     frames_fps: float = 0.0
     time_offset_seconds: str = ""
 
@@ -60,9 +60,9 @@ class Options:
         """Raises InputError for numbers out of range, and files and folders that are none."""
         if self.examples < 0:
             raise errors.InputError(f"--examples must be at least 0, not {self.examples}.")
-        row_reader.check_tolerance(self.box_tolerance)
-        if not 0 <= self.frames_fps <= 1000:
-            raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        if self.box_tolerance is not None:
+            box_range.check_tolerance(self.box_tolerance)
+        rates.check(rates.fps_faults("--frames_fps", self.frames_fps, rates.NO_FOLDERS))
         time_offsets.read(self.time_offset_seconds)
         for name in ("videos", "attention"):
             folder = getattr(self, name)
@@ -233,10 +233,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "bootstrap", Options.bootstrap, "Resamples for intervals; 0: none.", flag_values=values
     )
     flags.DEFINE_integer("seed", Options.seed, "Of the bootstrap.", flag_values=values)
-    flags.DEFINE_float(
+    flags.DEFINE_string(
         "box_tolerance",
-        Options.box_tolerance,
-        "How far outside of [0, 1] a box may reach to be cut off, as a part of the frame.",
+        f"{Options.box_tolerance:g}",
+        f"{box_range.TOLERANCE_HELP.capitalize()}.",
         flag_values=values,
     )
     flags.DEFINE_float(
@@ -256,6 +256,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     options = {field.name: values[field.name].value for field in dataclasses.fields(Options)}
     with command_line.ending(ValueError):
+        options["box_tolerance"] = box_range.read_tolerance(options["box_tolerance"])
         run(Options(**options))
 
 

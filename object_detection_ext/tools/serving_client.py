@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, input_types
+from object_detection_ext import command_line, errors, input_types, listing, rates
 from object_detection_ext import progress as progress_lib
 from object_detection_ext.ava import label_maps
 from object_detection_ext.ava import writer as ava_writer
@@ -113,14 +113,12 @@ class Options:
             yield "--ca_certificate is for --tls, and for --rest https://HOST:PORT"
 
     def _number_problems(self) -> Iterator[str]:
-        if not 0 < self.every < np.inf:
-            yield f"--every must be more than 0 seconds, not {self.every:g}"
+        yield from rates.spacing_faults("--every", self.every)
         if self.batch_size < 1:
             yield f"--batch_size must be at least 1, not {self.batch_size}"
         if not 0 <= self.score_threshold <= 1:
             yield f"--score_threshold must be in [0, 1], not {self.score_threshold:g}"
-        if not 0 <= self.fps <= 1000:
-            yield f"--fps must be more than 0 and at most 1000, not {self.fps:g}"
+        yield from rates.fps_faults("--fps", self.fps, "for the model's own")
         if self.num_frames < 0:
             yield f"--num_frames must be at least 0, not {self.num_frames}"
         if self.short_side < 0:
@@ -287,8 +285,8 @@ def run(options: Options) -> str:
     finally:
         client.close()
     print(
-        f"{num_rows} rows on {num_keyframes} keyframes (score at least "
-        f"{options.score_threshold:g}): {path}"
+        f"{listing.counted(num_rows, 'row')} on {listing.counted(num_keyframes, 'keyframe')} "
+        f"(score at least {options.score_threshold:g}): {path}"
     )
     return path
 

@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from object_detection_ext import command_line, errors, files, input_types, progress
+from object_detection_ext import command_line, errors, files, input_types, listing, progress, rates
 from object_detection_ext.ava import timestamps
 from object_detection_ext.data import video_info, video_probe, video_reader
 from object_detection_ext.inference import model as model_lib
@@ -96,10 +96,10 @@ class Options:
         for name in ("max_people", "max_keyframes"):
             if getattr(self, name) < 1:
                 problems.append(f"--{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("every", "fps"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < np.inf:
-                problems.append(f"--{name} must be more than 0, not {value:g}")
+        if self.every is not None:
+            problems += rates.spacing_faults("--every", self.every)
+        if self.fps is not None:
+            problems += rates.fps_faults("--fps", self.fps)
         if not 0 <= self.score_threshold <= 1:
             problems.append(f"--score_threshold must be in [0, 1], not {self.score_threshold:g}")
         if self.short_side is not None and self.short_side < 0:
@@ -219,8 +219,7 @@ def how_to_export(saved_model: str, pipeline) -> str:
         "  python -m object_detection_ext.exporter_main_v2 --input_type=clip_tensor \\\n"
         f"    --pipeline_config_path={config} \\\n"
         f"    --trained_checkpoint_dir={checkpoint if os.path.isdir(checkpoint) else 'MODEL_DIR'}"
-        " \\\n"
-        f"    --output_directory={folder}_with_attention \\\n"
+        f" \\\n    --output_directory={folder}_with_attention \\\n"
         "    --config_override='[object_detection_ext.protos.video_action_transformer] "
         f"{{ outputs {{ {wanted} }} }}'"
     )
@@ -264,7 +263,10 @@ def video_clips(options: Options, info, model: model_lib.ClipModel) -> Iterator[
     chosen = times[: options.max_keyframes]
     print(f"visualize: clips of {model.num_frames} frames at {model.fps:g} per second")
     if len(chosen) < len(times):
-        print(f"visualize: the first {len(chosen)} of {len(times)} keyframes (--max_keyframes)")
+        print(
+            f"visualize: the first {len(chosen)} of {listing.counted(len(times), 'keyframe')} "
+            "(--max_keyframes)"
+        )
     (name,) = sources.names_of([options.video])
     reader = video_reader.ClipReader(
         options.video,
@@ -466,7 +468,8 @@ def run(options: Options) -> str:
 def _report(options: Options, parts: Sequence[dict], path: str) -> None:
     people = sum(len(part["people"]) for part in parts)
     print(
-        f"{people} people on {len(parts)} keyframes (score at least "
+        f"{listing.counted(people, 'person', 'people')} on "
+        f"{listing.counted(len(parts), 'keyframe')} (score at least "
         f"{options.score_threshold:g}).\nPictures and films: {options.output}\nNumbers: {path}"
     )
     if not people and parts:

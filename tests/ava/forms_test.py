@@ -262,16 +262,31 @@ def test_the_tolerance_of_boxes_is_an_option(tmp_path):
         annotations.read_annotations(exact, _LABELS, box_tolerance=0.0)
 
 
-def test_detections_further_outside_stay_as_they_are(tmp_path):
-    """As with the published program; the evaluation warns of them."""
-    path = _file(tmp_path, "v1,0902,-0.2,0.2,0.3,1.3,1,0.5\nv1,0902,0,0.2,0.3,1.005,1,0.5\n")
-    table = tables.read_csv(path)
-    assert table.rows.boxes.tolist() == [[0.2, -0.2, 1.3, 0.3], [0.2, 0.0, 1.0, 0.3]]
-    assert [note.count for note in table.notes] == [1]
-    as_they_are = tables.read_csv(path, box_tolerance=None)
-    assert as_they_are.rows.boxes[1].tolist() == [0.2, 0.0, 1.005, 0.3]
-    with pytest.raises(faults.AnnotationError, match="x1 is -0.2"):
-        tables.read_ground_truth(path.replace("rows", "rows"))
+@pytest.mark.parametrize("reads", [tables.read_csv, tables.read_ground_truth])
+def test_boxes_further_outside_are_an_error_unless_they_are_taken_as_they_are(tmp_path, reads):
+    row = "v1,0902,0,0.2,0.3,1.005,1,7\n"
+    path = _file(tmp_path, f"{row}v1,0902,-0.2,0.2,0.3,1.0100000001,1,7\n{row}")
+    with pytest.raises(faults.AnnotationError) as caught:
+        reads(path)
+    told = str(caught.value)
+    assert f"{path}: 1 bad row:" in told
+    assert f"{path}:2: x1 is -0.2; boxes are normalized, so it must be in [0, 1]; y2 is " in told
+    assert "y2 is 1.0100000001; boxes are normalized" in told
+    assert "is cut off; --box_tolerance none takes all boxes as they are." in told
+    table = reads(path, box_tolerance=None)
+    assert table.rows.boxes[:2].tolist() == [[0.2, 0.0, 1.005, 0.3], [0.2, -0.2, 1.0100000001, 0.3]]
+    cut = reads(path, box_tolerance=0.25)
+    assert cut.rows.boxes[:2].tolist() == [[0.2, 0.0, 1.0, 0.3], [0.2, 0.0, 1.0, 0.3]]
+    assert [note.count for note in cut.notes] == [3]
+
+
+def test_boxes_in_pixels_are_called_that(tmp_path):
+    path = _file(tmp_path, "v1,0902,32,48,128,432,1,0.5\n")
+    with pytest.raises(faults.AnnotationError, match="x1 is 32; .*divide pixels by the frame's"):
+        tables.read_csv(path)
+    with pytest.raises(faults.AnnotationError) as caught:
+        annotations.read_annotations(path, _LABELS)
+    assert "--box_tolerance none" not in str(caught.value)
 
 
 def test_the_8th_column_is_called_by_what_it_is(tmp_path):

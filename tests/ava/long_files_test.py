@@ -87,7 +87,6 @@ TAKEN = {
     "two spellings of a video": _ROW + _ROW.replace("v1", " v1 "),
     "frames in turn": (_ROW + _ROW.replace("0902", "0903")) * 3,
     "boxes to be cut off": _ROW + "v1,0902,-0.004,0.2,1.0000001,0.4,1,7\n" * 2,
-    "boxes far outside": _ROW + "v1,0902,-0.3,0.2,1.2,0.4,1,7\nv1,0902,-0.001,0,1,1,1,7\n",
     "negative zero": "v1,0902,-0.0,-0.0,0.3,1.001,1,7\n" * 2,
     "boxes of no area": "v1,0902,0.5,0.2,0.4,0.2,1,7\n",
     "many digits": "v1,0902,0.12345678901234567890,1e-3,0.3e0,.4,1,1e-320\n",
@@ -115,6 +114,7 @@ LEFT = {
     "an infinite score": _ROW.replace(",7\n", ",inf\n"),
     "an empty score": _ROW + _ROW.replace(",7\n", ",\n"),
     "an empty video": _ROW + _ROW.replace("v1", ""),
+    "boxes far outside": _ROW + "v1,0902,-0.3,0.2,1.2,0.4,1,7\nv1,0902,-0.001,0,1,1,1,7\n",
     "a huge corner": _ROW + _ROW.replace("0.1", "1e155"),
     "hours": _ROW.replace("0902", "00:15:02"),
     "times that are none": _ROW + _ROW.replace("0902", "soon"),
@@ -136,6 +136,7 @@ def test_both_readers_agree(tmp_path, monkeypatch, form):
     assert (read is not None) == (form in TAKEN)
     _assert_equal(*_both(monkeypatch, path, kind=ANNOTATIONS)[:2])
     _assert_equal(*_both(monkeypatch, path, box_tolerance=None)[:2])
+    _assert_equal(*_both(monkeypatch, path, box_tolerance=0.4)[:2])
 
 
 @pytest.mark.parametrize("eighth", ["7", "-1", "Ann", "7.0", "0.5", "", "nan", "9" * 18, "9" * 19])
@@ -146,9 +147,10 @@ def test_people_of_the_ground_truth(tmp_path, monkeypatch, eighth):
     assert (read is not None) == (eighth in ("7", "-1", "9" * 18))
 
 
-def test_ground_truth_outside_is_an_error_of_the_careful_reader(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [ANNOTATIONS, DETECTIONS], ids=["ground truth", "detections"])
+def test_a_box_far_outside_is_an_error_of_the_careful_reader(tmp_path, monkeypatch, kind):
     path = _file(tmp_path, _ROW + _ROW.replace("0.1", "-0.5"))
-    careful, quick, read = _both(monkeypatch, path, kind=ANNOTATIONS)
+    careful, quick, read = _both(monkeypatch, path, kind=kind)
     assert read is None and quick == careful and ":2: x1 is -0.5" in careful
 
 

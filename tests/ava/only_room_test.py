@@ -56,7 +56,7 @@ def _split_at_commas(tree: ast.AST) -> list[int]:
 # What is split at commas, but is no row of AVA's.
 _OTHER_COMMAS = {
     "importers/via.py": "ids of ticked options",
-    "evaluation/ava_ap.py": "thresholds of an option",
+    "evaluation/command_lines.py": "thresholds of an option",
     "flops.py": "an equation of einsum",
     "evaluation/tube_protocols.py": "thresholds of an option",
     "devices.py": "a variable of the environment",

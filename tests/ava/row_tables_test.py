@@ -42,8 +42,8 @@ def test_rows_of_all_lengths_are_read(tmp_path):
         ("v,0902,0.1,0.2,x,0.4,1,0.5", "2: x2 is 'x'; it must be a number"),
         ("v,0902,0.1,inf,0.3,0.4,1,0.5", "2: y1 is 'inf'; it must be a number"),
         ("v,0902,0.1,0.2,0.3,nan,1,0.5", "2: y2 is 'nan'"),
-        ("v,0902,0.1,0.2,1e154,0.4,1,0.5", "2: x2 is '1e154'; it must be 1,000,000 at most"),
-        ("v,0902,-1e7,0.2,0.3,0.4,1", "2: x1 is '-1e7'; it must be 1,000,000 at most"),
+        ("v,0902,0.1,0.2,1e154,0.4,1,0.5", "2: x2 is 1e+154; boxes are normalized, so it must be"),
+        ("v,0902,-1e7,0.2,0.3,0.4,1", "2: x1 is -1e+07; boxes are normalized, so it must be"),
         ('"a\x1b[2J",0902,0.1,0.2,0.3,0.4,1', r"2: video_id is 'a\x1b[2J'; it must not"),
         ("v,0902,0.1,0.2,0.3,0.4,1.5,0.5", "2: action_id is '1.5'; it must be a whole number"),
         ("v,0902,0.1,0.2,0.3,0.4,1e30,0.5", "2: action_id is '1e30'"),
@@ -60,6 +60,13 @@ def test_errors_name_file_line_and_value(tmp_path, row, message):
     assert f"rows.csv:{message}" in str(caught.value)
 
 
+@pytest.mark.parametrize("corner", ["1e154", "-1e7"])
+def test_boxes_in_any_unit_have_areas_that_are_numbers(tmp_path, corner):
+    path = _file(tmp_path, f"v,0902,640,0.2,{corner},0.4,1,0.5\n")
+    with pytest.raises(AnnotationError, match=f"1: x2 is '{corner}'; it must be 1,000,000 at most"):
+        tables.read_csv(path, box_tolerance=None)
+
+
 def test_a_binary_file_is_an_error(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b"v,0902\n\xff\xfe\x00\x01")
@@ -68,7 +75,7 @@ def test_a_binary_file_is_an_error(tmp_path):
 
 
 def test_long_files_are_read_in_parts_with_progress(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_text, "_TELL_LINES", 3)
+    monkeypatch.setattr(csv_text, "_REPORT_LINES", 3)
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     lines = [f"v,{i // 2},0,0,1,1,{i},0.5\n" for i in range(10)]
     said = []

@@ -102,8 +102,8 @@ def test_exit_status_tells_what_is_left_out_until_it_is_repaired(
     for _ in range(2):  # the second run finds the records finished
         assert _status(tmp_path) == 3
         output = capsys.readouterr()
-        assert f"Left out: 1 keyframes, {kind}." in output.out and reason in output.out
-        assert "warning: 1 keyframes are not in the records" in output.err
+        assert f"Left out: 1 keyframe, {kind}." in output.out and reason in output.out
+        assert "warning: 1 keyframe left out of the records" in output.err
         assert set(toy_records.read(tmp_path / "r")) == {"good,0001", "good,0002"}
     # The same command, with a whole video in the place of the bad one.
     (tmp_path / "videos" / name).unlink()

@@ -157,7 +157,7 @@ def test_strict_tells_all_before_the_first_decode(toy, tmp_path):
     assert f"{path}:4: good: timestamp 77 s is outside the video" in message
     assert f"{path}:5: good: timestamp -1 s is outside" in message
     assert f"{path}:6: bad: " in message and "bad.mp4: cannot be read as a video" in message
-    assert f"{path}:7: gone: " in message and "(and 1 more keyframes)" in message
+    assert f"{path}:7: gone: " in message and "(and 1 more keyframe)" in message
     assert not list(tmp_path.glob("a-*"))
 
 
@@ -272,8 +272,8 @@ def test_unknown_labels(toy, tmp_path):
         ({"output": "records/train"}, "must be PREFIX@N"),
         ({"output": "records/train@0"}, "must be PREFIX@N"),
         ({"num_frames": 0}, "--num_frames must be at least 1, not 0"),
-        ({"fps": 0.0}, "--fps must be more than 0"),
-        ({"fps": float("nan")}, "--fps must be more than 0"),
+        ({"fps": 0.0}, "--fps must be 0.001 to 1000"),
+        ({"fps": float("nan")}, "--fps must be 0.001 to 1000"),
         ({"short_side": -1}, "--short_side must be at least 0"),
         ({"jpeg_quality": 101}, "--jpeg_quality must be 1 to 100, not 101"),
         ({"videos": "no/such/folder"}, "--videos 'no/such/folder' is not a folder"),
@@ -367,7 +367,7 @@ def test_broken_jpegs_are_told_and_an_error_under_strict(toy, tmp_path):
     manifest = toy_records.convert(options)
     assert manifest["totals"]["keyframes_kept"] == 2
     assert manifest["videos"]["v"]["damaged_frames"] >= 4
-    assert "Damaged parts were left out of 1 videos" in manifest_lib.summary(options, manifest)
+    assert "Damaged parts were left out of 1 video" in manifest_lib.summary(options, manifest)
     with pytest.raises(ConversionError, match=r"--strict.*v\.avi: .*cannot be decoded"):
         toy_records.convert(toy_records.options(toy, tmp_path / "b", strict=True, **changes))
     assert not list(tmp_path.glob("b-*"))

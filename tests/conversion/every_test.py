@@ -78,7 +78,9 @@ def test_a_manifest_that_is_written_anew_counts_them_again(toy, tmp_path):
     assert manifest["totals"]["keyframes_thinned"] == 116
 
 
-@pytest.mark.parametrize("every", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("every", [-1.0, 1e-9, float("nan"), float("inf")])
 def test_a_number_of_seconds_out_of_range_is_an_error(toy, tmp_path, every):
-    with pytest.raises(options_lib.ConversionError, match="--every must be at least 0 seconds"):
+    with pytest.raises(
+        options_lib.ConversionError, match="--every must be 0, for all keyframes, or at least"
+    ):
         toy_records.convert(toy_records.options(toy, tmp_path / "r", every=every))

@@ -64,8 +64,11 @@ def test_folder_of_frames_without_a_rate(tmp_path):
     numbered_videos.write_frames(tmp_path / "videos" / "v", 30, "{:05d}.jpg")
     with pytest.raises(options_lib.ConversionError, match="is a folder, .* give --frames_fps"):
         toy_records.convert(_options(tmp_path, ["v,1"]))
-    with pytest.raises(options_lib.ConversionError, match="--frames_fps must be 0 to 1000"):
-        toy_records.convert(_options(tmp_path, ["v,1"], frames_fps=-1.0))
+    for frames_fps in (-1.0, 1e-9, 1e9, float("nan")):
+        with pytest.raises(
+            options_lib.ConversionError, match="--frames_fps must be 0, where no fo"
+        ):
+            toy_records.convert(_options(tmp_path, ["v,1"], frames_fps=frames_fps))
 
 
 @pytest.mark.parametrize("seconds_per_record", [0.0, 10.0])

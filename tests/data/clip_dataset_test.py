@@ -74,6 +74,30 @@ def test_excluded_frames_are_left_out_by_video_and_time(tmp_path, label_map):
     assert _names(_reader(label_map, path), excluded=excluded) == ["a,0", "b,3"]
 
 
+def test_excluded_moments_that_meet_no_keyframe_are_reported_after_each_pass(
+    tmp_path, label_map, caplog
+):
+    records = [_record("a", keyframes=(0, 3)), _record("b", keyframes=(0, 3))]
+    path = tiny_pipeline.write_records(tmp_path / "records", records)
+    excluded = frozenset({("a", 3), ("b", 2.5), ("c", 3)})
+    dataset = clip_dataset.build(_reader(label_map, path), num_frames=4, excluded=excluded)
+    told = (
+        "evaluation: 2 of 3 excluded timestamps meet no keyframe and exclude nothing (such as 'b' "
+        "at 2.5 s: the nearest keyframe is at 0003 s)"
+    )
+    for passes in (1, 2):
+        assert len(list(dataset)) == 3
+        assert [r.getMessage() for r in caplog.records].count(told) == passes
+
+
+def test_nothing_is_reported_where_every_excluded_moment_meets_a_keyframe(
+    tmp_path, label_map, caplog
+):
+    path = tiny_pipeline.write_records(tmp_path / "records", [_record("a", keyframes=(0, 3))])
+    assert _names(_reader(label_map, path), excluded=frozenset({("a", 3)})) == ["a,0"]
+    assert "meet no keyframe" not in caplog.text
+
+
 def test_excluded_frames_cannot_be_found_in_records_with_other_names(tmp_path, label_map):
     path = tiny_pipeline.write_records(tmp_path / "records", [_record("")])
     with pytest.raises(tf.errors.InvalidArgumentError, match="not of the form video_id,timestamp"):

@@ -59,7 +59,7 @@ def test_against_a_plain_loop(seed):
     assert keyframe_thinning.kept_times(times, every) == _kept_by_a_plain_loop(times, every)
 
 
-@pytest.mark.parametrize("every", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("every", [0.0, -1.0, 1e-9, float("nan"), float("inf")])
 def test_what_is_no_number_of_seconds_is_refused(every):
-    with pytest.raises(errors.InputError, match="--every must be more than 0 seconds"):
+    with pytest.raises(errors.InputError, match="--every must be at least 0.001 seconds"):
         keyframe_thinning.kept_times([0.0], every)

@@ -46,7 +46,7 @@ _ACTIONS = np.float32([[1, 0, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
 
 def _build(trunk: str, head: str, precision: str, override: str = "", *, is_training: bool = False):
     pipeline = tiny_pipeline.make_pipeline(
-        f"{override} model {{ faster_rcnn {{ first_stage_minibatch_size: 64 feature_extractor {{ "
+        f"{override} model {{ faster_rcnn {{ first_stage_minibatch_size: 256 feature_extractor {{ "
         f"type: 'faster_rcnn_{trunk}_keras' batch_norm_trainable: false }} }} }} "
         f"{_EXTENSION} {{ clip {{ num_frames: {_NUM_FRAMES} }} {_HEADS[head]} "
         f"compute {{ precision: {precision} }} "
@@ -162,26 +162,28 @@ def test_attention_still_sums_to_one(pair):
 
 
 @pytest.mark.parametrize(
-    ("head", "parts", "override"),
+    ("head", "parts", "override", "least"),
     [
         (
             "tx high",
             ["RPNConv", "FirstStage", "ActionBoxPredictor", "Conv3d_2c"],
             tiny_pipeline.SHORT_TRUNK,
+            0.95,  # of 19 channels, rounding cancels less
         ),
         pytest.param(
             "tx high",
             ["RPNConv", "FirstStage", "ActionBoxPredictor", "Mixed_4f"],
             "",
+            0.99,
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            "i3d", ["RPNConv", "ActionBoxPredictor", "Mixed_5c"], "", marks=pytest.mark.slow
+            "i3d", ["RPNConv", "ActionBoxPredictor", "Mixed_5c"], "", 0.99, marks=pytest.mark.slow
         ),
     ],
     ids=["tx high, short trunk", "tx high", "i3d"],
 )
-def test_losses_and_gradients_are_about_the_same(head, parts, override):
+def test_losses_and_gradients_are_about_the_same(head, parts, override, least):
     """Of the last layers: nearer the input, max pooling routes what is equal in bfloat16 anew."""
     models = [
         _build("i3d", head, precision, override, is_training=True)
@@ -197,7 +199,7 @@ def test_losses_and_gradients_are_about_the_same(head, parts, override):
             for of_model in gradients
         )
         cosine = full @ low / (np.linalg.norm(full) * np.linalg.norm(low))
-        assert cosine > 0.99, (part, cosine)
+        assert cosine > least, (part, cosine)
 
 
 def _losses_and_gradients(model) -> tuple[dict[str, float], dict[str, np.ndarray]]:

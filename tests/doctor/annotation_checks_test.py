@@ -217,7 +217,7 @@ def test_unknown_action(data):
     finding = the_only(found)
     assert (finding.code, finding.severity) == ("action_id_unknown", ERROR)
     assert (finding.rows, finding.count, finding.value) == ((LAST, LAST + 1), 2, "77")
-    assert "9 (1 rows), 77 (1 rows)" in finding.message
+    assert "9 (1 row), 77 (1 row)" in finding.message
     assert f"{data.label_map} has 1-3" in finding.advice
 
 

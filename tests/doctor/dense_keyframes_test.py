@@ -54,7 +54,9 @@ def test_the_estimate_is_of_what_the_converter_converts(data):
     assert manifest["totals"]["keyframes_thinned"] == 190
 
 
-@pytest.mark.parametrize("every", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("every", [-1.0, 1e-9, float("nan"), float("inf")])
 def test_a_number_of_seconds_out_of_range_is_an_error(data, every):
-    with pytest.raises(InputError, match="--every must be at least 0 seconds"):
+    with pytest.raises(
+        InputError, match="--every must be 0, for all keyframes, or at least 0.001 seconds"
+    ):
         data.look(every=every)

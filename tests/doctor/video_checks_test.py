@@ -180,7 +180,7 @@ def test_timestamp_outside_the_video(data, time, shown):
     assert (finding.code, finding.severity) == ("timestamp_outside", ERROR)
     assert (finding.file, finding.rows) == (path, (len(TRAIN) + 1,))
     assert (finding.value, finding.count) == (time, 1)
-    assert f"1 of 7 keyframes are outside the video: the first is {shown}" in finding.message
+    assert f"1 of 7 keyframes is outside the video: the first is {shown}" in finding.message
     assert "which is 2.00 s long" in finding.message
     assert "look like" not in finding.advice
 

@@ -79,7 +79,7 @@ def test_frames_of_another_size_or_without_one(project):
     _edit(project, _frame(3, tiny_pipeline.gray_frames(1, size=32)[0]))
     finding = _finding(project)
     assert (finding.code, finding.severity) == ("record_frame_size", ERROR)
-    assert f"record {_NUMBER}: 1 of 4 frames are not 64 x 64 pixels" in finding.message
+    assert f"record {_NUMBER}: 1 of 4 frames is not 64 x 64 pixels" in finding.message
     assert "(frame 3 is 32 x 32 pixels)" in finding.message
     _edit(project, _frame(3, b"no picture"))
     assert "(frame 3 is of no size)" in _finding(project).message

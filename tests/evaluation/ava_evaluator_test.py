@@ -245,8 +245,9 @@ def test_detections_of_unlisted_frames_and_nan_scores_are_ignored_and_said(caplo
     evaluator.add_single_detected_image_info(99, detections)
     with caplog.at_level(logging.WARNING):
         assert evaluator.evaluate() == expected
-    assert "1 detections have a NaN score" in caplog.text
-    assert f"{len(detections['detection_boxes'])} detections are ignored" in caplog.text
+    assert "1 detection with a NaN score, ignored" in caplog.text
+    count = len(detections["detection_boxes"])
+    assert f"{count} detections on images without ground truth added first: ignored" in caplog.text
 
 
 def test_only_fifty_detections_of_a_frame_are_kept():
@@ -351,8 +352,8 @@ def test_detections_of_an_image_that_was_not_added(protocol, expected, caplog):
         metrics = evaluator.evaluate()
     assert metrics[MAP_KEY] == metrics[LOCALIZATION_KEY.format(0.5)] == expected
     assert f"protocol {protocol}" in caplog.text
-    frames = 2 if protocol == "pyslowfast" else 1
-    assert f"{frames} frames counted, 0 skipped; 2 classes without ground truth" in caplog.text
+    frames = "2 frames" if protocol == "pyslowfast" else "1 frame"
+    assert f"{frames} counted, 0 skipped; 2 classes without ground truth" in caplog.text
 
 
 def test_mmaction2_ignores_frames_without_a_box(caplog):
@@ -371,7 +372,7 @@ def test_mmaction2_ignores_frames_without_a_box(caplog):
     evaluator = _add(AvaDetectionEvaluator(CATEGORIES, protocol="mmaction2"), frames)
     with caplog.at_level(logging.INFO, "tensorflow"):
         assert evaluator.evaluate()[MAP_KEY] == 1.0
-    assert "1 frames counted, 1 skipped" in caplog.text
+    assert "1 frame counted, 1 skipped" in caplog.text
 
 
 def test_the_log_has_the_span_of_equal_scores_where_it_matters(caplog):
@@ -449,5 +450,5 @@ def test_given_boxes_and_odd_detections_are_said(caplog):
     assert "given the ground truth's boxes" in caplog.text
     known = np.isin(detections["detection_classes"], CLASS_IDS)
     outside = int((known & (detections["detection_scores"] > 1)).sum())
-    assert f"{outside} detections have a score outside [0, 1]" in caplog.text
-    assert "1 detections have a NaN in their box" in caplog.text
+    assert f"{outside} detections with a score outside [0, 1]" in caplog.text
+    assert "1 detection with a NaN in the box" in caplog.text

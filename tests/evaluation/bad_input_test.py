@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from object_detection_ext.evaluation import ava_ap, breakdowns
+from object_detection_ext.evaluation import ava_ap, breakdowns, video_ap
 
 LABEL_MAP = 'item { name: "stand" id: 1 }\nitem { name: "walk" id: 3 }\n'
 BOX = "0.1,0.1,0.4,0.9"
@@ -46,24 +46,16 @@ def test_an_unreadable_row_is_an_error(tmp_path, capsys, row, message):
     [
         (
             f"v,0902,{BOX},2,0.5\n",
-            "1 of 2 rows have an action id not in the label map (first: line",
+            "1 of 2 rows has an action id not in the label map (first: line",
         ),
         (
             f"v,0902,{BOX},2,0.5\n",
-            "1 of 2 rows have an action id not in the label map (first: line 2, 2); ignored",
+            "1 of 2 rows has an action id not in the label map (first: line 2, 2); ignored",
         ),
-        (f"v,0902,{BOX},1,1.5\n", "1 of 2 scores leave [0, 1] (first: line 2, 1.5)"),
-        (f"v,0902,{BOX},1,-3\n", "1 of 2 scores leave [0, 1] (first: line 2, -3)"),
-        (
-            "v,0902,32,48,128,432,1,0.5\n",
-            "1 of 2 boxes leave [0, 1] (first: line 2, 32,48,128,432)",
-        ),
-        (
-            "v,0902,32,48,128,432,1,0.5\n",
-            "1 of 2 boxes leave [0, 1] (first: line 2, 32,48,128,432); they look like pixels",
-        ),
-        (f"v,0902,{BOX},1\n", "1 of 2 rows have no score, the 8th column (first: line 2)"),
-        ("v,0902,0.4,0.1,0.1,0.9,1,0.5\n", "1 of 2 rows have a box with x1 >= x2 or y1 >= y2"),
+        (f"v,0902,{BOX},1,1.5\n", "1 of 2 scores leaves [0, 1] (first: line 2, 1.5)"),
+        (f"v,0902,{BOX},1,-3\n", "1 of 2 scores leaves [0, 1] (first: line 2, -3)"),
+        (f"v,0902,{BOX},1\n", "1 of 2 rows has no score, the 8th column (first: line 2)"),
+        ("v,0902,0.4,0.1,0.1,0.9,1,0.5\n", "1 of 2 rows has a box with x1 >= x2 or y1 >= y2"),
     ],
 )
 @pytest.mark.parametrize("flags", [(), ("--json",)], ids=["text", "json"])
@@ -71,6 +63,38 @@ def test_an_odd_row_is_a_counted_warning(tmp_path, capsys, row, message, flags):
     status, printed, said = _run(tmp_path, capsys, detections=GOOD + row, flags=flags)
     assert status == 0
     assert f"d.csv: {message}" in (said if flags else printed)
+
+
+# Ground truth with person ids, for all programs.
+TUBE_TRUTH = f"v,0902,{BOX},1,7\nv,0903,{BOX},1,7\n"
+
+
+@pytest.mark.parametrize("program", [ava_ap, breakdowns, video_ap])
+def test_boxes_far_outside_the_frame_are_an_error_of_every_program(tmp_path, capsys, program):
+    row = "v,0902,-0.0100001,0.1,0.4,1.3,1,0.5\n"
+    files = {"ground_truth": TUBE_TRUTH, "detections": GOOD + row, "program": program}
+    status, printed, said = _run(tmp_path, capsys, **files)
+    assert (status, printed) == (2, "")
+    for part in ("d.csv:2: x1 is -0.0100001; boxes are", "y2 is 1.3", "--box_tolerance none takes"):
+        assert part in said
+    status, printed, _ = _run(tmp_path, capsys, **files, flags=["--box_tolerance", "none"])
+    assert status == 0
+    assert "d.csv: 1 of 2 boxes leaves [0, 1] (first: line 2, -0.0100001,0.1,0.4,1.3)" in printed
+    status, printed, _ = _run(tmp_path, capsys, **files, flags=["--box_tolerance", "0.31"])
+    assert status == 0 and "1 row with a box up to 0.31 outside of [0, 1]" in printed
+
+
+def test_one_box_in_pixels_is_called_that(tmp_path, capsys):
+    row = "v,0902,32,48,128,432,1,0.5\n"
+    status, _, said = _run(tmp_path, capsys, detections=GOOD + row)
+    assert status == 2 and "d.csv:2: x1 is 32" in said and "divide pixels by the frame's" in said
+    flags = ["--box_tolerance", "none"]
+    status, printed, _ = _run(tmp_path, capsys, detections=GOOD + row, flags=flags)
+    assert status == 0
+    assert (
+        "1 of 2 boxes leaves [0, 1] (first: line 2, 32,48,128,432); they look like pixels"
+        in printed
+    )
 
 
 @pytest.mark.parametrize("program", [ava_ap, breakdowns], ids=["ava_ap", "breakdowns"])
@@ -94,11 +118,13 @@ def test_ground_truth_and_most_detections_in_pixels_are_errors(tmp_path, capsys)
     pixels = "v,0902,32,48,128,432,1"
     status, _, said = _run(tmp_path, capsys, ground_truth=f"{pixels}\n")
     assert status == 2 and "g.csv:1: x1 is 32; boxes are normalized" in said
-    status, _, said = _run(tmp_path, capsys, detections=GOOD + f"{pixels},0.5\n" * 2)
+    as_they_are = ["--box_tolerance", "none"]
+    pixels_found = GOOD + f"{pixels},0.5\n" * 2
+    status, _, said = _run(tmp_path, capsys, detections=pixels_found, flags=as_they_are)
     assert status == 2
     assert "d.csv, line 2: 2 of 3 boxes look like pixels (32,48,128,432), but those of" in said
     files = {"ground_truth": f"{pixels}\n", "detections": f"{pixels},0.5\n"}
-    status, printed, _ = _run(tmp_path, capsys, **files, flags=["--box_tolerance", "none"])
+    status, printed, _ = _run(tmp_path, capsys, **files, flags=as_they_are)
     assert status == 0 and "mAP@0.5IOU: 1.000000" in printed
 
 

@@ -66,7 +66,7 @@ def test_nothing_is_said_where_every_moment_is_met(tmp_path):
 def test_moments_at_which_nobody_was_found(tmp_path):
     truth = _truth(("v", 1), ("v", 2))
     (warning,) = _warnings(tmp_path, truth, _found(("v", 1)))
-    assert "1 of 2 ground-truth moments have no detection (such as 'v' at 0002 s)" in warning
+    assert "1 of 2 ground-truth moments has no detection (such as 'v' at 0002 s)" in warning
     assert "--score_threshold 0.01" in warning
 
 
@@ -90,7 +90,7 @@ def test_report_and_breakdowns_say_it_too(tmp_path):
     result = breakdowns.break_down_files(
         _labels(tmp_path), _write(tmp_path, "gt.csv", truth), _write(tmp_path, "d.csv", found)
     )
-    assert any("1 of 2 ground-truth moments have no detection" in w for w in result.warnings)
+    assert any("1 of 2 ground-truth moments has no detection" in w for w in result.warnings)
 
 
 @pytest.mark.parametrize("by_video", [False, True])

@@ -83,7 +83,7 @@ def test_a_given_spacing_is_used_unless_keyframes_are_nearer():
     assert _number([0, 2, 4], spacing=1.0).numbers.tolist() == [0, 2, 4]
     with pytest.raises(errors.InputError, match="0.5 s apart, which does not go with a spacing"):
         _number([0, 0.5, 1], spacing=2.0)
-    with pytest.raises(errors.InputError, match="spacing is 0, but must be more than 0 seconds"):
+    with pytest.raises(errors.InputError, match="--spacing must be at least 0.001 seconds, not 0"):
         _number([0, 1], spacing=0)
 
 

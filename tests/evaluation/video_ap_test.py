@@ -187,7 +187,7 @@ def test_tubes_of_one_keyframe(tmp_path):
     assert [_at(result, t).average_precision for t in (0.4, 0.6)] == [1, 0.5]
     result = _evaluate(tmp_path, truth, found, LISTED, "multisports", min_keyframes=1)
     assert _at(result, 0.2).average_precision == 0
-    assert "2 of 2 tubes have one keyframe; by these rules" in "\n".join(result.warnings)
+    assert "tubes of one keyframe: 2 of 2; by these rules" in "\n".join(result.warnings)
 
 
 def test_two_people_who_overlap_are_two_tubes(tmp_path):
@@ -374,7 +374,9 @@ def test_json(tmp_path, capsys):
         (["--video_iou", "half"], "IoU threshold 'half': write 0.5, 0.5:0.95"),
         (["--video_iou", "0.5:0.95:0.05:1"], "IoU threshold '0.5:0.95:0.05:1': write"),
         (["--video_iou", "0.9:0.5"], "the first must not be above the last"),
-        (["--video_iou", "0.5:0.9:0"], "the step must be more than 0"),
+        (["--video_iou", "0.5:0.9:0"], "the step must be at least 0.001"),
+        (["--video_iou", "0.5:0.9:1e-9"], "the step must be at least 0.001"),
+        (["--video_iou", "0.5:0.9:nan"], "the step must be at least 0.001"),
         (["--video_iou", "nan"], "IoU threshold"),
         (["--frame_iou", "1.5"], "iou_threshold is 1.5"),
         (["--link_iou", "0"], "link_iou is 0.0, but must be in (0, 1]"),
@@ -383,7 +385,9 @@ def test_json(tmp_path, capsys):
         (["--tube_nms_iou", "nan"], "tube_nms_iou is nan, but must be in [0, 1]"),
         (["--min_tube_score", "nan"], "min_tube_score is nan"),
         (["--trim", "-1"], "trim is -1.0, but must be a number of 0 or more"),
-        (["--spacing", "0"], "spacing is 0.0, but must be more than 0 seconds"),
+        (["--spacing", "0"], "--spacing must be at least 0.001 seconds, not 0"),
+        (["--spacing", "1e-9"], "--spacing must be at least 0.001 seconds, not 1e-09"),
+        (["--spacing", "inf"], "--spacing must be at least 0.001 seconds, not inf"),
     ],
 )
 def test_a_number_out_of_range_is_an_error(tmp_path, capsys, flags, words):
@@ -448,7 +452,7 @@ def test_rows_that_were_read_as_detections_have_no_person_ids(tmp_path):
     truth = tmp_path / "g.csv"
     truth.write_text(f"{_ROW.format(0)},1\n")
     rows = tables.read_csv(truth)
-    with pytest.raises(errors.InputError, match="1 of 1 rows have no person id"):
+    with pytest.raises(errors.InputError, match="1 of 1 row has no person id"):
         video_ap.evaluate(rows, rows, CATEGORIES)
 
 
@@ -464,7 +468,7 @@ def test_a_row_that_is_there_twice_is_left_out_and_said(tmp_path, capsys):
     found = f"{_ROW.format(0)},0.9\n{_ROW.format(1)},0.9\n"
     status, printed, _ = _texts(tmp_path, capsys, truth, found)
     assert status == 0
-    assert "1 rows repeat another one (first: line 2); left out of tubes" in printed
+    assert "1 row repeats another one (first: line 2); left out of tubes" in printed
     assert "video-mAP@0.75IOU: 1.000000" in printed
 
 
@@ -541,7 +545,7 @@ def test_detections_of_other_videos_are_counted(tmp_path, capsys):
     status, printed, _ = _texts(tmp_path, capsys, truth, found)
     assert status == 0
     assert (
-        "d.csv: 1 of 2 rows are of videos that the ground truth does not list; left out" in printed
+        "d.csv: 1 of 2 rows is of videos that the ground truth does not list; left out" in printed
     )
     assert "(first: line 2, 'V' at 0 s)" in printed
 
@@ -549,10 +553,9 @@ def test_detections_of_other_videos_are_counted(tmp_path, capsys):
 def test_a_data_sets_shortest_tube_is_said(tmp_path, capsys):
     status, printed, _ = _run(tmp_path, capsys, "--protocol", "jhmdb")
     assert status == 0
-    assert (
-        "1 of 1 tubes are shorter than the 15 keyframes that a detected tube must have" in printed
-    )
-    assert "none of the 1 linked tubes is left: 1 are shorter than 15 keyframes" in printed
+    assert "tubes shorter than the 15 keyframes that a detected tube must have" in printed
+    assert "(--min_keyframes): 1 of 1" in printed
+    assert "no linked tube is left of 1: shorter than 15 keyframes (--min_keyframes): 1;" in printed
 
 
 def test_trimming_needs_probabilities(tmp_path, capsys):
@@ -591,3 +594,34 @@ def test_a_box_that_is_reversed_is_an_error(tmp_path, capsys):
     status, _, said = _texts(tmp_path, capsys, "v,0,0.5,0.1,0.1,0.9,2,1\n")
     assert status == 2
     assert "g.csv, line 1: box x1=0.5" in said
+
+
+def _rounded_video(tmp_path, count, fps):
+    """A person in a video of `count` frames, times with two decimals; found on every frame."""
+    times = [f"{k / fps:.2f}" for k in range(count)]
+    rows = [f"v,{time},0.1,0.1,0.4,0.9,2" for time in times]
+    (tmp_path / "g.csv").write_text("".join(f"{row},7\n" for row in rows))
+    (tmp_path / "d.csv").write_text("".join(f"{row},0.5\n" for row in rows))
+    (tmp_path / "l.pbtxt").write_text('item { name: "sit" id: 2 }\n')
+    return [str(tmp_path / name) for name in ("l.pbtxt", "g.csv", "d.csv")]
+
+
+@pytest.mark.parametrize("fps", [60, 59.94, 29.97, 25, 1])
+def test_times_with_two_decimals_have_no_gaps(tmp_path, fps):
+    """With gaps, a tube that must not have one would be cut into many."""
+    protocol = tube_protocols.changed("general", max_gap=0)
+    result = video_ap.evaluate_files(*_rounded_video(tmp_path, 90, fps), protocol=protocol)
+    assert (result.ground_truth_tubes, result.link_counts.detected_tubes) == (1, 1)
+    assert result.ground_truth_boxes_interpolated == 0
+    assert result.video[0.5].mean_average_precision == 1.0
+    assert not result.warnings
+
+
+def test_a_short_video_with_rounded_times_is_warned_of(tmp_path):
+    paths = _rounded_video(tmp_path, 9, 60)
+    (warning,) = video_ap.evaluate_files(*paths).warnings
+    assert warning.startswith(
+        f"{paths[1]}: 1 video with keyframes one or two units of the last decimal apart (such as "
+        "'v'), taken for 0.01 s with keyframes missing between;"
+    )
+    assert not video_ap.evaluate_files(*paths, spacing=1 / 60).warnings

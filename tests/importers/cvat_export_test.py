@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from absl import flags
 
 from object_detection_ext import errors
 from object_detection_ext.importers import cvat, importing, model
@@ -83,7 +84,7 @@ def test_the_threshold(files):
     text = (files / "cvat" / "street.xml").read_text()
     assert text.count(">true</attribute>") == 12  # half of them at the ends of tracks
     assert _export(files, score_threshold=0.75)[0].startswith(
-        "street.xml: 3 keyframes, 1 people, 2"
+        "street.xml: 3 keyframes, 1 person, 2"
     )
 
 
@@ -102,3 +103,23 @@ def test_what_cannot_be_exported(files, detections, message):
     with pytest.raises(errors.InputError, match=message):
         _export(files)
     assert not (files / "cvat").exists()
+
+
+def test_boxes_far_outside_are_an_error_or_cut_off(files):
+    (files / "detections.csv").write_text("street,0000,-0.25,0.1,0.3,0.9,2,0.9\n")
+    with pytest.raises(errors.InputError, match="detections.csv:1: x1 is -0.25; .*in .0, 1"):
+        _export(files)
+    assert not (files / "cvat").exists()
+    _export(files, box_tolerance=None)
+    assert 'xtl="0.00"' in (files / "cvat" / "street.xml").read_text()
+
+
+@pytest.mark.parametrize(("text", "value"), [("none", None), ("0.2", 0.2)])
+def test_the_tolerance_of_the_command_line(monkeypatch, capsys, text, value):
+    values = flags.FlagValues()
+    export_annotations.define_flags(values)
+    given = {"to": "cvat", "output": "o", "videos": "v", "label_map": "l", "box_tolerance": text}
+    values(["export_annotations", *(f"--{name}={each}" for name, each in given.items())])
+    monkeypatch.setattr(export_annotations, "run", lambda options: [str(options.box_tolerance)])
+    export_annotations.main(["export_annotations", "d.csv"], values)
+    assert capsys.readouterr().out == f"{value}\n"

@@ -94,7 +94,7 @@ def test_a_given_label_map(tmp_path):
     labels = tmp_path / "labels.pbtxt"
     labels.write_text("item { id: 7 name: 'stand' } item { id: 9 name: 'wave' }")
     with pytest.raises(errors.InputError, match=r"(?s)labels.pbtxt: actions .*'waves' of 3 boxes; "
-                                                r"is it 'wave'\?.*'walk' of 1 boxes"):  # fmt: skip
+                                                r"is it 'wave'\?.*'walk' of 1 box"):  # fmt: skip
         _import(tmp_path, "cvat", path, label_map=str(labels))
     said = _import(tmp_path, "cvat", path, label_map=str(labels), skip_unknown_labels=True)
     assert {row[6] for row in _rows(tmp_path)} == {"7"}
@@ -394,8 +394,11 @@ def test_files_with_another_content_stay_unless_told(tmp_path):
         ("jhmdb", {"attributes": ("a",)}, "--attributes is for --from cvat, via"),
         ("cvat", {"split": 1}, "--split is for --from multisports"),
         ("slowfast", {"every": 1.0}, "--every has no meaning with --from slowfast"),
-        ("cvat", {"every": 0.0}, "--every must be more than 0"),
-        ("cvat", {"fps": -1.0}, "--fps is -1"),
+        ("cvat", {"every": 0.0}, "--every must be at least 0.001"),
+        ("cvat", {"every": 1e-9}, "--every must be at least 0.001 seconds, not 1e-09"),
+        ("cvat", {"fps": -1.0}, "--fps must be 0.001 to 1000"),
+        ("cvat", {"fps": 1e-9}, "--fps must be 0.001 to 1000 frames per second, not 1e-09"),
+        ("cvat", {"frames_fps": 0.0}, "--frames_fps must be 0.001 to 1000"),
         ("cvat", {"box_tolerance": 2.0}, "--box_tolerance is 2; it must be 0 to 1"),
         ("cvat", {"skip_unknown_labels": True}, "--skip_unknown_labels needs --label_map"),
         ("cvat", {"videos": None, "skip_missing_videos": True}, "--skip_missing_videos needs"),
@@ -426,5 +429,5 @@ def test_people_s_boxes(tmp_path):
     said = _import(tmp_path, "slowfast", str(tmp_path / "b.csv"), videos=None)
     assert _rows(tmp_path, "person_boxes") == [
         ["v", "0902", "0.100000", "0.200000", "0.300000", "0.400000"], ["v", "0903"]]  # fmt: skip
-    assert said[0] == "person_boxes.csv: 1 video, 2 keyframes (1 without people), 1 boxes"
+    assert said[0] == "person_boxes.csv: 1 video, 2 keyframes (1 without people), 1 box"
     assert "note: boxes with a score below 0.8 were left out: 1 of 2" in said

@@ -261,7 +261,7 @@ def test_damaged_parts_are_left_out_and_told(files, detector, monkeypatch, capsy
     ("options", "message"),
     [
         ({"score_threshold": 1.5}, r"score_threshold must be in \[0, 1\], not 1.5"),
-        ({"fps": 0.0}, "fps must be more than 0"),
+        ({"fps": 0.0}, "fps must be 0.001 to 1000"),
         ({"short_side": -1}, "short_side must be at least 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"clips_per_stretch": 0}, "clips_per_stretch must be at least 1"),
@@ -284,8 +284,10 @@ def test_options_out_of_range(detector, options, message):
     ("source", "options", "message"),
     [
         ("none.mp4", {}, "none.mp4: there is no such video"),
-        ("clip.mp4", {"every_seconds": 0.0}, "every_seconds must be more than 0"),
-        (np.zeros([4, 8, 8, 3], np.uint8), {}, "source_fps must be the source's frames"),
+        ("clip.mp4", {"every_seconds": 0.0}, "every_seconds must be at least 0.001"),
+        ("clip.mp4", {"every_seconds": 1e-9}, "every_seconds must be at least 0.001 .* not 1e-09"),
+        (np.zeros([4, 8, 8, 3], np.uint8), {"source_fps": 1e-9}, "source_fps must be 0.001 to"),
+        (np.zeros([4, 8, 8, 3], np.uint8), {}, "Give source_fps, the source's frames per second"),
         (np.zeros([4, 8, 8], np.uint8), {"source_fps": 5.0}, "must be uint8"),
         ([], {"source_fps": 5.0}, "no frames"),
         (1.5, {}, "1.5 is no video, folder"),

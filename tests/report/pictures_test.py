@@ -65,7 +65,7 @@ def test_bad_videos_and_moments_are_counted_notes(tmp_path):
     made = pictures.cut(wanted, str(tmp_path))
     assert list(made.jpegs) == [good]
     (note,) = made.notes
-    assert note.startswith("3 pictures are missing. The first reason: ") and "broken" in note
+    assert note.startswith("3 pictures missing. The first reason: ") and "broken" in note
 
 
 def test_pictures_of_a_folder(tmp_path):

@@ -73,7 +73,7 @@ def test_splits_and_excluded_timestamps(toy, tmp_path, capsys):
     _run(*common, f"--output={tmp_path}/{{split}}@1", "--splits=train,val")
     assert set(toy_records.read(tmp_path / "train", shards=1)) == {"train_0000,0001"}
     assert set(toy_records.read(tmp_path / "val", shards=1)) == {"train_0001,0001"}
-    assert capsys.readouterr().out.count("Left out: 1 keyframes, excluded timestamp.") == 2
+    assert capsys.readouterr().out.count("Left out: 1 keyframe, excluded timestamp.") == 2
 
 
 def test_arguments_of_beam(toy, tmp_path, capsys):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What detect_video is given: keyframes of a CSV, folders of frames, odd videos, streams."""
 
-import csv
 import json
 import pathlib
 import re
@@ -23,31 +22,20 @@ from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.tools import detect_video
 from tests import numbered_videos
 from tests.inference import fake_models
+from tests.tools import detected_videos
+from tests.tools.detected_videos import rows as _rows
 
 _BOX = "0.1,0.1,0.5,0.9"
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("detect")
-    fake_models.save(
-        fake_models.Detector(), folder / "model", {"fps": fake_models.FPS, "frame_size": [48, 64]}
-    )
-    (folder / "videos").mkdir()
-    fake_models.write_video(folder / "videos" / "clip.mp4")
-    fake_models.write_video(folder / "videos" / "other.mp4", 30)
-    return folder
+    return detected_videos.write(tmp_path_factory.mktemp("detect"))
 
 
 def _options(files, output, *inputs, **changes):
-    inputs = inputs or (str(files / "videos" / "clip.mp4"),)
     changes = {"score_threshold": 0.01, "video": False, **changes}
-    return detect_video.Options(inputs, str(output), str(files / "model"), **changes)
-
-
-def _rows(path):
-    with open(path, newline="") as file:
-        return list(csv.reader(file))
+    return detected_videos.options(files, output, *inputs, **changes)
 
 
 def _times(path):
@@ -333,7 +321,7 @@ def test_boxes_of_a_file_may_stick_out_as_much_as_is_allowed(tmp_path, monkeypat
         ({"box_tolerance": -0.1}, "--box_tolerance must be at least 0 and less than 1"),
         ({"keyframes": "no.csv"}, "--keyframes: no.csv: there is no such file"),
         ({"keyframes": __file__, "person_boxes": __file__}, "exclude each other"),
-        ({"frames_fps": -1.0}, "--frames_fps must be 0 to 1000"),
+        ({"frames_fps": -1.0}, "--frames_fps must be 0, where no folder is a video, or 0.001"),
         ({"inputs": ("rtsp://a/b", "v.mp4")}, "One camera at a time, or one stream"),
         ({"inputs": ("rtsp://a/b",), "keyframes": __file__}, "--keyframes is for video files"),
         ({"inputs": ("0",), "frames_fps": 10.0}, "--frames_fps is for video files"),

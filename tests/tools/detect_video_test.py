@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line over many videos, stopped and started again."""
 
-import csv
 import dataclasses
 import errno
 import fractions
@@ -26,28 +25,14 @@ from object_detection_ext.inference.detector import ActionDetector
 from object_detection_ext.tools import detect_video
 from tests import numbered_videos
 from tests.inference import fake_models
+from tests.tools import detected_videos
+from tests.tools.detected_videos import options as _options
+from tests.tools.detected_videos import rows as _rows
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("detect")
-    fake_models.save(
-        fake_models.Detector(), folder / "model", {"fps": fake_models.FPS, "frame_size": [48, 64]}
-    )
-    (folder / "videos").mkdir()
-    fake_models.write_video(folder / "videos" / "clip.mp4")
-    fake_models.write_video(folder / "videos" / "other.mp4", 30)
-    return folder
-
-
-def _options(files, output, *inputs, **changes):
-    inputs = inputs or (str(files / "videos" / "clip.mp4"),)
-    return detect_video.Options(inputs, str(output), str(files / "model"), **changes)
-
-
-def _rows(path):
-    with open(path, newline="") as file:
-        return list(csv.reader(file))
+    return detected_videos.write(tmp_path_factory.mktemp("detect"))
 
 
 def test_video_to_detections(files, tmp_path, capsys):
@@ -165,7 +150,7 @@ def test_finished_videos_are_not_done_again(files, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(ActionDetector, "__call__", spy)
     assert detect_video.run(options) == 0
     assert called == [("other.mp4", math.nextafter(1.0, 2.0))]  # at 0 and 1 s all was there
-    assert "1 videos were finished by an earlier run" in capsys.readouterr().out
+    assert "1 video finished by an earlier run" in capsys.readouterr().out
     monkeypatch.setattr(detect_video.Options, "detector", None)  # not even loaded
     assert detect_video.run(options) == 0
 
@@ -414,7 +399,10 @@ def test_camera(files, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"every": 0.0}, "--every must be more than 0"),
+        ({"every": 0.0}, "--every must be at least 0.001"),
+        ({"every": 1e-9}, "--every must be at least 0.001 seconds, not 1e-09"),
+        ({"every": float("nan")}, "--every must be at least 0.001 seconds, not nan"),
+        ({"frames_fps": 1e-9}, "--frames_fps must be 0, where no folder is a video, or 0.001 to"),
         ({"inputs": ()}, "Give at least one video"),
         ({"saved_model": "no/model"}, "'no/model' holds no saved_model.pb"),
         ({"inputs": ("no*.mp4",)}, "nothing fits this pattern"),
@@ -470,7 +458,7 @@ def test_command_line(files, tmp_path, capsys):
     common = [f"--saved_model={files / 'model'}", f"--output={tmp_path}"]
     clip = str(files / "videos" / "clip.mp4")
     assert _run(*common, clip, "--every=2", "--score_threshold=0.6", "--novideo") == 0
-    assert "1 people with 1 actions on 2 keyframes" in capsys.readouterr().out
+    assert "1 person with 1 action on 2 keyframes" in capsys.readouterr().out
     assert _run(*common, "gone.mp4") == 1
     assert _run(*common) == 2
     assert "error: Give at least one video" in capsys.readouterr().err

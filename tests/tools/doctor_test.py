@@ -58,7 +58,7 @@ def test_clean_toy_data(toy, tmp_path, capsys):
     assert "Nothing wrong was found." in text
     assert "11 videos" in text
     assert "rows per class: stand 10," in text
-    assert f"12 keyframes with their boxes: {sheet}" in text
+    assert f"12 keyframes with all boxes: {sheet}" in text
     assert sheet.is_file()
     assert "estimate: train: 11 clips of 8 frames at 25 fps: records of about" in text
     assert "num_classes" in text.partition("not checked: ")[2]
@@ -156,7 +156,7 @@ def test_any_subset_will_do(toy, capsys, given):
         ({"annotations": "none.csv"}, "--annotations 'none.csv': there is no such file"),
         ({"videos": "none"}, "--videos 'none' is not a folder"),
         ({"num_frames": 0}, "--num_frames must be at least 1, not 0"),
-        ({"fps": -1}, "--fps must be more than 0 and at most 1000, not -1"),
+        ({"fps": -1}, "--fps must be 0.001 to 1000 frames per second, not -1"),
         ({"short_side": -1}, "--short_side must be at least 0 pixels"),
         ({"sample_keyframes": -1}, "--sample_keyframes must be at least 0"),
         ({"contact_sheet": "sheet.jpg"}, "'sheet.jpg' must end in .png"),

@@ -91,7 +91,7 @@ def test_an_export_and_its_import(project, capsys):
     (project / "found.csv").write_text("street,0001,0.1,0.1,0.3,0.9,3,0.9\n")
     _run(export_annotations, "--to=cvat", project / "found.csv", f"--videos={project}/videos",
          f"--label_map={project}/labels.pbtxt", f"--output={project}/cvat")  # fmt: skip
-    assert "street.xml: 1 keyframes, 1 people, 1 boxes" in capsys.readouterr().out
+    assert "street.xml: 1 keyframe, 1 person, 1 box (" in capsys.readouterr().out
     _run(import_annotations, "--from=cvat", project / "cvat" / "street.xml", "--fps=25",
          f"--label_map={project}/labels.pbtxt", f"--output={project}/out")  # fmt: skip
     row = (project / "out" / "annotations.csv").read_text()

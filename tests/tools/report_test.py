@@ -107,7 +107,7 @@ def test_without_videos_there_are_no_pictures_and_it_says_so(files, capsys):
 
 def test_what_is_missing_is_told_and_does_not_end_it(page_path, files):
     text = open(page_path, encoding="utf-8").read()
-    assert re.search(r"\d+ pictures are missing\. The first reason: .*train_0003", text)
+    assert re.search(r"\d+ pictures? missing\. The first reason: .*train_0003", text)
     assert "no picture" in text
 
 
@@ -199,6 +199,27 @@ def test_the_command_line_names_what_is_wrong(files, capsys):
     values(["report", *(f"--{name}={value}" for name, value in given.items())])
     with command_lines.ends(capsys, 2, "^error: .*no_such.csv"):
         report.main(["report"], values)
+
+
+def test_boxes_far_outside_the_frame_are_taken_only_as_they_are(files, tmp_path, capsys):
+    _, options = files
+    path = tmp_path / "d.csv"
+    path.write_text("train_0000,1,-0.25,0.1,0.4,0.9,1,0.5\n")
+    given = {**options, "detections": str(path), "output": str(tmp_path / "r.html"), "examples": 0}
+
+    def run(**more):
+        values = flags.FlagValues()
+        report.define_flags(values)
+        values(["report", *(f"--{name}={value}" for name, value in (given | more).items())])
+        report.main(["report"], values)
+
+    with command_lines.ends(capsys, 2, r"d.csv:1: x1 is -0.25; (.|\n)*--box_tolerance none takes"):
+        run()
+    with command_lines.ends(capsys, 2, "--box_tolerance must be at least 0 .* not 'all'"):
+        run(box_tolerance="all")
+    run(box_tolerance="none")
+    text = "".join(_Reader((tmp_path / "r.html").read_text()).text)
+    assert "1 of 1 box leaves [0, 1] (first: line 1, -0.25,0.1,0.4,0.9)" in text
 
 
 # ------------------------------------------------------------------------------------------------

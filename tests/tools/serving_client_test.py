@@ -233,10 +233,11 @@ def test_boxes_outside_and_padding_give_no_rows():
         ({"model_name": ""}, "--model_name must not be empty"),
         ({"saved_model": "no/model"}, "'no/model' has no assets/clip.json; give the folder"),
         ({"label_map": "no.pbtxt"}, "--label_map 'no.pbtxt': there is no such file"),
-        ({"every": 0.0}, "--every must be more than 0"),
+        ({"every": 0.0}, "--every must be at least 0.001"),
+        ({"every": 1e-9}, "--every must be at least 0.001 seconds, not 1e-09"),
         ({"batch_size": 0}, "--batch_size must be at least 1, not 0"),
         ({"score_threshold": 1.5}, r"--score_threshold must be in \[0, 1\], not 1.5"),
-        ({"fps": -1.0}, "--fps must be more than 0"),
+        ({"fps": -1.0}, "--fps must be 0, for the model's own, or 0.001"),
         ({"num_frames": -1}, "--num_frames must be at least 0"),
         ({"short_side": -1}, "--short_side must be at least 0"),
         ({"timeout": 0.0}, "--timeout must be more than 0"),
@@ -269,7 +270,7 @@ def test_command_line(video, tmp_path, capsys):
     assert "error: no server answers at localhost:1. Is it running" in capsys.readouterr().err
     with fake_servers.rest_server(fake_servers.model("encoded_clip")) as address:
         _run(*common, f"--rest={address}", "--model_name=vat", "--every=2", "--batch_size=8")
-    assert "1 rows on 2 keyframes (score at least 0.6)" in capsys.readouterr().out
+    assert "1 row on 2 keyframes (score at least 0.6)" in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:
         _run(*common, "--server=localhost:1", "--tls", f"--ca_certificate={__file__}")
     assert ended.value.code == 2

@@ -191,7 +191,7 @@ def test_records_bring_their_ground_truth(files, tmp_path, monkeypatch, capsys):
         "(not in the ground truth, white)",
         "film/a at 2 s, person 2 of 2: stand 0.50 (ground truth, white: stand, watch (a person))",
     ]
-    assert "2 people on 1 keyframes" in capsys.readouterr().out
+    assert "2 people on 1 keyframe " in capsys.readouterr().out
 
 
 def test_captions_compare_with_the_ground_truth():
@@ -304,10 +304,11 @@ def test_model_with_one_output_shows_that_and_says_so(files, tmp_path, capsys):
         ({"records": "some.record"}, "give either --video or --records"),
         ({"video": None, "records": "r", "fps": 10.0}, "--fps is for --video"),
         ({"video": None, "records": "r", "every": 1.0}, "--every is for --video"),
-        ({"every": 0.0}, "--every must be more than 0"),
+        ({"every": 0.0}, "--every must be at least 0.001"),
+        ({"every": 1e-9}, "--every must be at least 0.001 seconds, not 1e-09"),
         ({"score_threshold": 1.5}, r"--score_threshold must be in \[0, 1\], not 1.5"),
         ({"score_threshold": float("nan")}, r"--score_threshold must be in \[0, 1\], not nan"),
-        ({"fps": -1.0}, "--fps must be more than 0"),
+        ({"fps": -1.0}, "--fps must be 0.001 to 1000"),
         ({"max_people": 0}, "--max_people must be at least 1, not 0"),
         ({"max_keyframes": 0}, "--max_keyframes must be at least 1, not 0"),
     ],
@@ -360,5 +361,5 @@ def test_command_line(files, tmp_path, capsys):
     with command_lines.ends(capsys, 2, "^error: give either --video or --records"):
         run(*common)
     run(*common, f"--records={files / 'eval.record'}", "--score_threshold=0.7")
-    assert "1 people on 1 keyframes (score at least 0.7)" in capsys.readouterr().out
+    assert "1 person on 1 keyframe (score at least 0.7)" in capsys.readouterr().out
     assert (tmp_path / "records_attention.json").is_file()
