@@ -12,7 +12,7 @@ from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors, messages, precision
+from object_detection_ext import errors, messages, precision, static_shapes
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import label_maps, tables, timestamps
 from object_detection_ext.data import (
@@ -79,6 +79,8 @@ def build_faster_rcnn(
         return _stock_faster_rcnn_builder(config, is_training, add_summaries)
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
     _warn_of_slow_precision(options)
+    if options.compute.xla:
+        config = _with_static_shapes(config)
     tail = _build_tail(options, config.feature_extractor)
     weights = _class_weights(config, options.class_weights) if is_training else None
     meta_arch = functools.partial(
@@ -122,6 +124,14 @@ def _keras_policy(name: str) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
+
+
+def _with_static_shapes(config: faster_rcnn_pb2.FasterRcnn) -> faster_rcnn_pb2.FasterRcnn:
+    """The config with what compiled steps need; says what that was."""
+    config, names = static_shapes.applied(config)
+    if names:
+        _say_once(f"{static_shapes.OPTION} sets in model.faster_rcnn: {', '.join(names)}")
+    return config
 
 
 def _warn_of_slow_precision(options: vat_pb2.VideoActionTransformer) -> None:
@@ -227,6 +237,7 @@ def _build_feature_extractor(
         build_trunk=functools.partial(_build_trunk, options, config),
         tail=tail,
         num_frames=options.clip.num_frames,
+        compiles=options.compute.xla and not is_training,
     )
 
 

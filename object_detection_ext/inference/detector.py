@@ -121,6 +121,7 @@ class ActionDetector:
         checkpoint: str | os.PathLike,
         *,
         config_override: str | None = None,
+        config_override_paths: Sequence[str | os.PathLike] = (),
         label_map: str | None = None,
         fps: float | None = None,
         person_boxes: given_boxes.PersonBoxes | None = None,
@@ -134,6 +135,7 @@ class ActionDetector:
           checkpoint: a folder of checkpoints (the training's, or its `best`), whose newest whole
             one is taken, or a checkpoint's prefix (`model/ckpt-5`).
           config_override: text proto, merged into the pipeline.config.
+          config_override_paths: files of such text, which are merged before it, in this order.
           label_map: path; None takes that of the pipeline.config.
           fps: as in `__init__`; None takes the pipeline.config's.
           person_boxes: as in `__init__`; with them any model classifies given boxes.
@@ -151,6 +153,7 @@ class ActionDetector:
             label_map=label_map,
             fps=fps,
             config_override=config_override,
+            config_override_paths=[os.fspath(path) for path in config_override_paths],
             takes_boxes=person_boxes is not None,
             precision=precision,
         )

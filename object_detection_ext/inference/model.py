@@ -394,6 +394,7 @@ def load_checkpoint(
     label_map: str | None = None,
     fps: float | None = None,
     config_override: str | None = None,
+    config_override_paths: Sequence[str] = (),
     takes_boxes: bool = False,
     precision: str | None = None,
 ) -> ClipModel:
@@ -406,6 +407,7 @@ def load_checkpoint(
       label_map: path; None takes that of the pipeline.config.
       fps: of a clip's frames; None takes the pipeline.config's, or 25 where it does not tell.
       config_override: text proto, merged into the pipeline.config.
+      config_override_paths: files of such text, which are merged before it, in this order.
       takes_boxes: whether the people's boxes will be given.
       precision: that trunk and head compute in, whatever they were trained in; None takes the
         pipeline.config's.
@@ -416,11 +418,12 @@ def load_checkpoint(
     precision = precision if precision is None else precision_lib.checked(precision)
     import tensorflow as tf
 
-    from object_detection_ext import exporting, registration
+    from object_detection_ext import exporting, pipeline_overrides, registration
 
     registration.register()
     devices.announce(devices.INFERENCE)
-    pipeline = _read_pipeline(pipeline_config, config_override, precision)
+    override = pipeline_overrides.combined(pipeline_config, config_override_paths, config_override)
+    pipeline = _read_pipeline(pipeline_config, override, precision)
     contents = exporting.usable_checkpoint(pipeline, checkpoint, pipeline_config)
     input_type = exporting.CLIP_AND_BOXES if takes_boxes else exporting.CLIP_TENSOR
     description = exporting.describe(pipeline, input_type)
