@@ -70,6 +70,9 @@ model { faster_rcnn {
   second_stage_post_processing { batch_non_max_suppression { use_static_shapes: true } }
 } }
 train_config { unpad_groundtruth_tensors: false }
+[object_detection_ext.protos.video_action_transformer] {
+  summaries { training_picture_every_n_steps: 0 }  # pictures are drawn on the host
+}
 """
 _TINY = """
 model { faster_rcnn {
@@ -90,6 +93,8 @@ _EXACTLY = """
 _DETECTIONS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 # AVA's keyframes have about 2 people; the rest of the padded rows weighs nothing.
 _PEOPLE = 4
+# Of a captured constant; more would be a table that should be drawn.
+_MOST_NUMBERS = 1000
 
 
 class Model(NamedTuple):
@@ -104,7 +109,14 @@ class Model(NamedTuple):
     @property
     def state(self) -> list[tf.Variable]:
         """The optimizer's variables."""
-        return [self.step, *self.optimizer.variables()] if self.optimizer else []
+        if self.optimizer is None:
+            return []
+        numbers = [value for value in self.optimizer._hyper.values() if _is_variable(value)]
+        return [self.step, *self.optimizer.variables(), *numbers]
+
+
+def _is_variable(value) -> bool:
+    return isinstance(value, tf.Variable)
 
 
 class Function(NamedTuple):
@@ -262,38 +274,49 @@ def _training(
     return losses
 
 
-def variables_of(model: Model, function: Function) -> list[tf.Variable]:
-    """The variables that the function captures, in the order of its captures.
+def captures_of(model: Model, function: Function) -> list[tf.Variable | tf.Tensor]:
+    """What the function captures, in its order: variables, and constants of a few numbers.
 
     Raises:
-        ProgramError: if it captures anything else, which would be a constant of the program.
+        ProgramError: if it captures anything else, which would have to travel with the program.
     """
-    known = [*model.network.variables, *model.state]
-    if model.part == "trunk":
-        known = model.network._image_trunk().variables
+    network = model.network._image_trunk() if model.part == "trunk" else model.network
+    known = [*network.variables, *model.state]
     by_handle = {id(variable.handle): variable for variable in known}
-    captured = []
+    captures = []
     for tensor in function.concrete.captured_inputs:
-        if id(tensor) not in by_handle:
+        capture = by_handle.get(id(tensor), tensor)
+        if capture is tensor and (
+            tensor.dtype == tf.resource or tensor.shape.num_elements() > _MOST_NUMBERS
+        ):
             raise programs.ProgramError(f"The function captures {tensor!r}, no variable of it.")
-        captured.append(by_handle[id(tensor)])
-    return captured
+        captures.append(capture)
+    return captures
 
 
 def parameters_of(
-    model: Model, function: Function, variables: Sequence[tf.Variable]
+    model: Model, function: Function, captures: Sequence[tf.Variable | tf.Tensor]
 ) -> list[programs.Parameter]:
-    """The program's parameters: the arguments, then the captured variables in their order."""
+    """The program's parameters: the arguments, then the captures in their order."""
     state = {variable.ref() for variable in model.state}
     names = collections.Counter()
     parameters = list(function.inputs)
-    for variable in variables:
-        name = variable.name.split(":")[0]
+    for capture in captures:
+        is_variable = _is_variable(capture)
+        name = capture.name.split(":")[0] if is_variable else "constant"
         names[name] += 1
         if names[name] > 1:
             name = f"{name}#{names[name]}"
-        parameters.append(_variable_parameter(variable, name, variable.ref() in state))
+        if is_variable:
+            parameters.append(_variable_parameter(capture, name, capture.ref() in state))
+        else:
+            parameters.append(_constant_parameter(capture.numpy(), name))
     return parameters
+
+
+def _constant_parameter(value: np.ndarray, name: str) -> programs.Parameter:
+    rule = {"kind": programs.VALUES, "values": value.flatten().tolist()}
+    return programs.Parameter(name, value.shape, value.dtype.name, "constant", rule)
 
 
 def _variable_parameter(variable: tf.Variable, name: str, is_state: bool) -> programs.Parameter:
@@ -303,8 +326,8 @@ def _variable_parameter(variable: tf.Variable, name: str, is_state: bool) -> pro
     """
     value = variable.numpy()
     role = "state" if is_state else "weight" if variable.trainable else "statistic"
-    if value.dtype.kind != "f":
-        rule = {"kind": programs.CONSTANT, "value": float(value.flat[0])}
+    if value.dtype.kind != "f" or not value.shape:
+        rule = {"kind": programs.CONSTANT, "value": value.item()}
     elif name.endswith("moving_variance"):
         rule = {"kind": programs.UNIFORM, "low": 0.5, "high": 1.5}
     elif is_state:
@@ -392,8 +415,8 @@ def export(folder: pathlib.Path, model: Model, batch: int, work: float) -> None:
         model.part, _SIZE.value, batch, "bf16" if bf16 else "fp32", _EXACT.value
     )
     function = trace(model, batch)
-    variables = variables_of(model, function)
-    parameters = parameters_of(model, function, variables)
+    captures = captures_of(model, function)
+    parameters = parameters_of(model, function, captures)
     manifest = programs.Manifest(
         name=name,
         part=model.part,
@@ -410,7 +433,7 @@ def export(folder: pathlib.Path, model: Model, batch: int, work: float) -> None:
     text = compiler_ir.from_concrete_function(function.concrete)(stage="stablehlo")
     programs.program_path(folder, name).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     if _REFERENCE.value:
-        _write_reference(folder, manifest, function, variables)
+        _write_reference(folder, manifest, function, captures)
     # Last: a program without its manifest is exported anew.
     programs.manifest_path(folder, name).write_text(manifest.to_json(), "utf-8")
 
@@ -419,21 +442,27 @@ def _write_reference(
     folder: pathlib.Path,
     manifest: programs.Manifest,
     function: Function,
-    variables: Sequence[tf.Variable],
+    captures: Sequence[tf.Variable | tf.Tensor],
 ) -> None:
     """Runs the function uncompiled on drawn values; writes what it gives."""
     values = programs.draw_all(manifest.parameters, SEED)
-    kept = [variable.numpy() for variable in variables]
-    parameters = manifest.parameters[len(function.inputs) :]
-    for variable, parameter in zip(variables, parameters, strict=True):
-        variable.assign(values[parameter.name])
+    variables = {
+        parameter.name: capture
+        for capture, parameter in zip(
+            captures, manifest.parameters[len(function.inputs) :], strict=True
+        )
+        if _is_variable(capture)
+    }
+    kept = {name: variable.numpy() for name, variable in variables.items()}
+    for name, variable in variables.items():
+        variable.assign(values[name])
     results = function.run(*(tf.constant(values[row.name]) for row in function.inputs))
     arrays = {name: result.numpy() for name, result in results.items()}
     updated = {output.updates for output in manifest.outputs}
-    for variable, parameter, value in zip(variables, parameters, kept, strict=True):
-        if parameter.name in updated:
-            arrays[f"new {parameter.name}"] = variable.numpy()
-        variable.assign(value)
+    for name, variable in variables.items():
+        if name in updated:
+            arrays[f"new {name}"] = variable.numpy()
+        variable.assign(kept[name])
     path = programs.reference_path(folder, manifest.name)
     path.parent.mkdir(exist_ok=True)
     np.savez(path, **arrays)

@@ -7,6 +7,7 @@ prints each measurement as a line of JSON after "RESULT ", when it has it.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import statistics
@@ -113,7 +114,7 @@ def measure_xla(part: plan.Part, arguments: argparse.Namespace) -> None:
 
 
 def measure_stem(part: plan.Part, arguments: argparse.Namespace) -> None:
-    """The first convolution as it is and by blocks, bf16: forward, and with its weights' gradient."""
+    """The first convolution as it is and by blocks, in bf16: forward, and also the gradient."""
     import jax
     import jax.numpy as jnp
 
@@ -221,12 +222,9 @@ def measure_torch(part: plan.Part, arguments: argparse.Namespace) -> None:
         )
         variant += ", torch.compile" if compiles else ", eager"
         about = {"what": part.what, "batch": part.batch, "framework": "pytorch"}
-
-        def measure(is_bf16=is_bf16, channels_last=channels_last, variant=variant, about=about):
-            _measure_torch_variant(
-                part, arguments, is_bf16, channels_last, variant, about, compiles
-            )
-
+        measure = functools.partial(
+            _measure_torch_variant, part, arguments, is_bf16, channels_last, variant, about
+        )
         guarded(variant, measure, **about)
 
 
@@ -237,13 +235,12 @@ def _measure_torch_variant(
     channels_last: bool,
     variant: str,
     about: dict[str, Any],
-    compiles: bool,
 ) -> None:
     import torch
 
     from benchmarks.accelerator import torch_model
 
-    device = _torch_device(arguments)
+    device, compiles = _torch_device(arguments), part.kind == "torch_compile"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(_SEED)

@@ -12,6 +12,7 @@ import json
 import pathlib
 import zlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,8 @@ INTEGERS = "integers"  # from low, below high
 BOXES = "boxes"  # [B, G, 4] normalized [ymin, xmin, ymax, xmax]; the first `rows` of each clip
 ROWS = "rows"  # [B, G]: 1 for the first `rows`, 0 for padding
 K_HOT = "k_hot"  # [B, G, K]: one or two classes for each of the first `rows`
-DRAWS = (NORMAL, UNIFORM, CONSTANT, INTEGERS, BOXES, ROWS, K_HOT)
+VALUES = "values"  # a list of them: small constants that the function captured
+DRAWS = (NORMAL, UNIFORM, CONSTANT, INTEGERS, BOXES, ROWS, K_HOT, VALUES)
 
 
 class ProgramError(Exception):
@@ -40,8 +42,8 @@ class Parameter:
         name: unique in the program: an argument's name, or a variable's.
         shape: of the array.
         dtype: NumPy's name of it.
-        role: "input" (changes with each call), "weight" (trained), "statistic" (not trained) or
-            "state" (the optimizer's).
+        role: "input" (changes with each call), "weight" (trained), "statistic" (not trained),
+            "state" (the optimizer's) or "constant" (a few numbers).
         draw: one of `DRAWS` under "kind", and its numbers.
     """
 
@@ -49,7 +51,7 @@ class Parameter:
     shape: tuple[int, ...]
     dtype: str
     role: str
-    draw: Mapping[str, float | str]
+    draw: Mapping[str, Any]
 
     @property
     def bytes(self) -> int:
@@ -251,6 +253,8 @@ def draw(parameter: Parameter, seed: int) -> np.ndarray:
             value = np.broadcast_to(np.arange(shape[-1]) < rule["rows"], shape)
         case "k_hot":
             value = _k_hot(rng.integers(0, shape[-1], (*shape[:-1], 2)), shape, int(rule["rows"]))
+        case "values":
+            value = np.reshape(rule["values"], shape)
         case kind:
             raise ProgramError(f"{parameter.name!r} is drawn by {kind!r}, which does not exist.")
     return np.asarray(value).astype(parameter.dtype)

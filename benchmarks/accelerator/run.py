@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 
 from benchmarks.accelerator import plan, programs, results
 from benchmarks.accelerator.part import RESULT
@@ -40,7 +41,11 @@ class Failure(Exception):
 
 
 def run_process(
-    command: list[str], log: pathlib.Path, seconds: float, receive, environment
+    command: list[str],
+    log: pathlib.Path,
+    seconds: float,
+    receive: Callable[[dict], object],
+    environment: Mapping[str, str],
 ) -> None:
     """Runs a command and hands each of its measurements to `receive`.
 

@@ -39,7 +39,7 @@ class Executable:
 
     def __call__(self, arguments: Sequence[jax.Array]) -> list[jax.Array]:
         """The program's outputs; does not wait for them."""
-        results = self._loaded.execute_sharded([[argument] for argument in arguments])
+        results = self._loaded.execute_sharded(list(arguments))
         return [arrays[0] for arrays in results.disassemble_into_single_device_arrays()]
 
     def memory(self) -> dict[str, int]:
