@@ -10,6 +10,7 @@ import dataclasses
 import gzip
 import json
 import pathlib
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -223,6 +224,26 @@ def exported_names(folder: pathlib.Path) -> list[str]:
     """The programs in a folder."""
     names = (path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
     return sorted(name for name in names if manifest_path(folder, name).is_file())
+
+
+_PACKED_BOOLEANS = re.compile(r'dense<"0x([0-9A-Fa-f]+)"> : tensor<((?:\d+x)+)i1>')
+
+
+def with_wide_booleans(text: str) -> str:
+    """The program with boolean constants as one byte each.
+
+    MLIR wrote them with 8 to a byte up to TensorFlow 2.19's version, and reads a byte each since.
+    """
+
+    def widen(match: re.Match) -> str:
+        number = int(np.prod([int(size) for size in match[2].split("x")[:-1]]))
+        packed = np.frombuffer(bytes.fromhex(match[1]), np.uint8)
+        if packed.size != -(-number // 8):
+            return match[0]  # not packed
+        wide = np.unpackbits(packed, count=number, bitorder="little").tobytes().hex().upper()
+        return f'dense<"0x{wide}"> : tensor<{match[2]}i1>'
+
+    return _PACKED_BOOLEANS.sub(widen, text)
 
 
 def draw_all(parameters: Iterable[Parameter], seed: int) -> dict[str, np.ndarray]:

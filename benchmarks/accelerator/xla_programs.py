@@ -7,6 +7,7 @@ says so.
 """
 
 import functools
+import io
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,14 +82,15 @@ def _parsed(text: str) -> bytes:
     Raises:
         programs.ProgramError: if this version of StableHLO cannot read it.
     """
-    import io
-
     from jax._src.interpreters import mlir
     from jax._src.lib.mlir import ir
 
     with mlir.make_ir_context():
         try:
-            module = ir.Module.parse(text)
+            try:
+                module = ir.Module.parse(text)
+            except Exception:
+                module = ir.Module.parse(programs.with_wide_booleans(text))
         except Exception as error:
             raise programs.ProgramError(
                 f"JAX {jax.__version__} cannot read the program: {error}"
