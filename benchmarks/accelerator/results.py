@@ -164,7 +164,7 @@ def _about_lines(results: Results, rows: list[dict]) -> list[str]:
         if row.get("what") == "matmul":
             lines.append(
                 f"- {row['dtype']} matrix products of {row['size']}: "
-                f"{row['flops_per_second'] / 1e12:.0f} TFLOP/s"
+                f"{row['flops_per_second'] / 1e12:.3g} TFLOP/s"
             )
         elif row.get("what") == "copy":
             lines.append(f"- copies on the device: {row['bytes_per_second'] / 1e12:.2f} TB/s")

@@ -133,7 +133,8 @@ class Run:
             "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
         }
         if arguments.device == "cpu":
-            self._environment["JAX_PLATFORMS"] = "cpu"
+            # A dry run: threads that wait for each other's cores would take all its time.
+            self._environment.update(JAX_PLATFORMS="cpu", OMP_NUM_THREADS="1")
         self._flops = _flops_by_part(arguments.programs, arguments.size)
 
     def probe(self) -> None:
