@@ -12,7 +12,7 @@ from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors, messages
+from object_detection_ext import errors, messages, precision, static_shapes
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import label_maps, tables, timestamps
 from object_detection_ext.data import (
@@ -78,6 +78,9 @@ def build_faster_rcnn(
     if config.feature_extractor.type not in TRUNKS:
         return _stock_faster_rcnn_builder(config, is_training, add_summaries)
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
+    _warn_of_slow_precision(options)
+    if options.compute.xla:
+        config = _with_static_shapes(config)
     tail = _build_tail(options, config.feature_extractor)
     weights = _class_weights(config, options.class_weights) if is_training else None
     meta_arch = functools.partial(
@@ -97,19 +100,44 @@ def build_faster_rcnn(
         _build_feature_extractor, options, tail
     )
     build = types.FunctionType(_stock_faster_rcnn_builder.__code__, namespace)
-    return build(config, is_training, add_summaries)
+    with _keras_policy("float32"):
+        return build(config, is_training, add_summaries)
+
+
+def _is_bfloat16(options: vat_pb2.VideoActionTransformer) -> bool:
+    return options.compute.precision == vat_pb2.Compute.BFLOAT16
+
+
+def _precision_of(
+    options: vat_pb2.VideoActionTransformer,
+) -> contextlib.AbstractContextManager[None]:
+    """Keras layers that are made while this lasts compute in the options' precision."""
+    return _keras_policy("mixed_bfloat16" if _is_bfloat16(options) else "float32")
 
 
 @contextlib.contextmanager
-def _precision_of(options: vat_pb2.VideoActionTransformer) -> Iterator[None]:
-    """Keras layers that are made while this lasts compute in the options' precision."""
-    is_low = options.compute.precision == vat_pb2.Compute.BFLOAT16
+def _keras_policy(name: str) -> Iterator[None]:
+    """Keras layers that are made while this lasts have this policy, whatever the program's is."""
     before = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if is_low else "float32")
+    tf.keras.mixed_precision.set_global_policy(name)
     try:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
+
+
+def _with_static_shapes(config: faster_rcnn_pb2.FasterRcnn) -> faster_rcnn_pb2.FasterRcnn:
+    """The config with what compiled steps need; says what that was."""
+    config, names = static_shapes.applied(config)
+    if names:
+        _say_once(f"{static_shapes.OPTION} sets in model.faster_rcnn: {', '.join(names)}")
+    return config
+
+
+def _warn_of_slow_precision(options: vat_pb2.VideoActionTransformer) -> None:
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+    if _is_bfloat16(options) and not on_tpu:
+        precision.warn_if_slow(tf, messages.say)
 
 
 def _build_meta_arch(
@@ -209,6 +237,7 @@ def _build_feature_extractor(
         build_trunk=functools.partial(_build_trunk, options, config),
         tail=tail,
         num_frames=options.clip.num_frames,
+        compiles=options.compute.xla and not is_training,
     )
 
 

@@ -187,6 +187,8 @@ def test_devices_and_fields_without_effect_are_said_before_the_stock_main(run, t
     path = tiny_pipeline.write_pipeline(
         tmp_path / "pipeline.config",
         "train_config { use_bfloat16: true fine_tune_checkpoint: 'published/ckpt-1' } "
+        "[object_detection_ext.protos.video_action_transformer] { "
+        "compute { precision: FLOAT32 } } "
         "eval_config { num_examples: 50 }",
     )
     model_dir = tmp_path / "model"
@@ -213,7 +215,9 @@ def test_devices_and_fields_without_effect_are_said_before_the_stock_main(run, t
     evaluation = said(model_dir=str(model_dir), checkpoint_dir=str(model_dir))
     assert "eval_config.num_examples: 50" in evaluation
     assert "fine_tune_checkpoint" not in evaluation
-    assert said(trained_checkpoint_dir=str(model_dir)) == ""
+    export = said(trained_checkpoint_dir=str(model_dir))
+    assert "train_config.use_bfloat16: true" in evaluation and "decides: FLOAT32" in export
+    assert "eval_config" not in export
     assert "fine_tune_checkpoint" not in said(model_dir=str(tmp_path / "new"))
 
 

@@ -9,6 +9,7 @@ classes, G ground-truth rows, N detections, L layers and M heads of Tx units, D 
 """
 
 import functools
+import types
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -17,7 +18,11 @@ from object_detection.meta_architectures import faster_rcnn_meta_arch
 from object_detection.utils import label_map_util, ops
 
 from object_detection_ext.data import clip_packing
-from object_detection_ext.detection import action_box_predictor, groundtruth_proposals
+from object_detection_ext.detection import (
+    action_box_predictor,
+    groundtruth_proposals,
+    static_sampling,
+)
 from object_detection_ext.heads.roi_pooling import RoiPool, middle_of_time
 from object_detection_ext.visualization import panels, training_pictures
 
@@ -81,6 +86,9 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
                 name=self.second_stage_feature_extractor_scope
             )
         )
+        if self._use_static_shapes:
+            self._first_stage_sampler = static_sampling.ExactSampler(self._first_stage_sampler)
+            self._second_stage_sampler = static_sampling.ExactSampler(self._second_stage_sampler)
         self._proposals_from_groundtruth = proposals_from_groundtruth
         self._output_attention = output_attention
         self._output_key_embeddings = output_key_embeddings
@@ -345,6 +353,36 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             for boxlist, rows in zip(boxlists, classes, strict=True)
         ]
         return boxlists, classes, masks, weights
+
+    def _sample_box_classifier_minibatch_single_image(self, *args):
+        """As the base class; a fixed number of samples is taken without rounding their boxes."""
+        stock = faster_rcnn_meta_arch.FasterRCNNMetaArch
+        function = stock._sample_box_classifier_minibatch_single_image
+        # A private copy of the stock function: nobody else's names change.
+        names = dict(function.__globals__)
+        names["box_list_ops"] = types.SimpleNamespace(boolean_mask=static_sampling.boolean_mask)
+        return types.FunctionType(function.__code__, names)(self, *args)
+
+    def _get_refined_encodings_for_postitive_class(
+        self, refined_box_encodings, flat_cls_targets_with_background, batch_size
+    ):
+        """As the base class: each proposal's box for its own class, zeros for the background.
+
+        The stock code finds its place in one list of all proposals and classes, 72,900 entries for
+        3 clips, 300 proposals and 80 classes.
+
+        Args:
+            refined_box_encodings: float [B R, K, 4].
+            flat_cls_targets_with_background: float [B R, K + 1], one-hot.
+            batch_size: B.
+
+        Returns:
+            float [B, R, 4].
+        """
+        encodings = tf.pad(refined_box_encodings, [[0, 0], [1, 0], [0, 0]])
+        classes = tf.argmax(flat_cls_targets_with_background, axis=1)
+        own = tf.gather(encodings, classes, batch_dims=1)
+        return tf.reshape(own, [batch_size, self.max_num_proposals, self._box_coder.code_size])
 
     def _write_training_picture(self, images):
         """The first clips' middle frames with the ground truth's people, every n-th step."""

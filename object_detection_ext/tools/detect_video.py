@@ -32,7 +32,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, printable, progress
+from object_detection_ext import command_line, errors, precision, printable, progress
 from object_detection_ext import files as file_systems
 from object_detection_ext.ava import row_reader, time_offsets, writer
 from object_detection_ext.data import video_info, video_probe
@@ -67,6 +67,7 @@ class Options:
     score_threshold: float = 0.3
     fps: float | None = None
     num_frames: int | None = None
+    precision: str | None = None
     short_side: int | None = None
     batch_size: int = 1
     share_trunk: bool = False
@@ -89,6 +90,8 @@ class Options:
             raise errors.InputError(f"--every must be more than 0 seconds, not {self.every:g}.")
         if not 0 <= self.frames_fps <= 1000:
             raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
+        if self.precision is not None:
+            precision.checked(self.precision)
         row_reader.check_tolerance(self.box_tolerance)
         model_lib.check_saved_model(self.saved_model)
         for name in ("person_boxes", "keyframes"):
@@ -118,6 +121,7 @@ class Options:
             person_boxes=boxes,
             fps=self.fps,
             num_frames=self.num_frames,
+            precision=self.precision,
             short_side=self.short_side,
             batch_size=self.batch_size,
             share_trunk=self.share_trunk,
@@ -131,7 +135,8 @@ def _settings(options: Options, path: str, video_id: str, offset: float) -> dict
     values = dataclasses.asdict(options)
     for name in ("inputs", "output", "batch_size", "saved_model", "video"):
         del values[name]
-    for name in ("label_map", "person_boxes", "keyframes", "time_offset_seconds"):
+    # The model's precision is a part of the model.
+    for name in ("label_map", "person_boxes", "keyframes", "time_offset_seconds", "precision"):
         del values[name]
     if not options.frames_fps:
         del values["frames_fps"]
@@ -378,6 +383,8 @@ def define_flags(values: flags.FlagValues) -> None:
         (number, "score_threshold", Options.score_threshold, "Lowest score of an action.", {}),
         (number, "fps", None, "Frames per second of the clips; by default the model's own.", {}),
         (whole, "num_frames", None, "Frames of a clip, if the model does not tell.", {}),
+        (string, "precision", None, "float32 or bfloat16: refuse a model that was exported in the "
+         "other one, which cannot be changed here.", {}),
         (whole, "short_side", None, "Pixels that larger frames are shrunk to first, as with the "
          "--short_side of the training records; 0 keeps them.", {}),
         (whole, "batch_size", Options.batch_size, "Clips detected at once.", {}),
