@@ -6,7 +6,9 @@ r"""Exports the main model's trunk, inference and training step as StableHLO, wi
 
 Each program is a text of StableHLO, compressed, beside a manifest of its parameters. The training
 step is the stock `eager_train_step`: forward, losses, gradients, clipping and the momentum update.
-Programs that are there already are kept; --overwrite makes them anew.
+"inference" ends with the boxes and scores of all proposals; "detections", which is exported if it
+is asked for, goes on to the suppression in each class, 80 loops for each clip. Programs that are
+there already are kept; --overwrite makes them anew.
 
 --exact leaves out what is random (dropout, and which anchors are sampled), so that numbers can be
 compared; --reference also runs the function in TensorFlow, op by op as the graph has it and not
@@ -44,7 +46,7 @@ from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _CONFIG = str(_ROOT / "pipeline_configs" / "ava_i3d_tx_highres_r300.config")
-PARTS = ("training", "inference", "trunk")
+PARTS = ("training", "inference", "trunk", "detections")
 SIZES = ("full", "tiny")
 PRECISIONS = ("bf16", "fp32")
 SEED = 0
@@ -52,26 +54,23 @@ SEED = 0
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the programs.", required=True)
 _PIPELINE = flags.DEFINE_string("pipeline_config_path", _CONFIG, "The model.")
 _SIZE = flags.DEFINE_enum("size", "full", SIZES, "The config's own size, or one for tests.")
-_ONLY = flags.DEFINE_multi_enum("only", list(PARTS), list(PARTS), "The parts to export.")
+_ONLY = flags.DEFINE_list("only", list(PARTS[:3]), f"The parts to export, of {PARTS}.")
 _BATCHES = flags.DEFINE_list("batches", ["3", "1", "8", "16"], "Clips in a call.")
 _PRECISIONS = flags.DEFINE_list("precisions", list(PRECISIONS), "bf16, fp32 or both.")
 _EXACT = flags.DEFINE_bool("exact", False, "Without what is random.")
 _REFERENCE = flags.DEFINE_bool("reference", False, "Also keep TensorFlow's results.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Also what is there already.")
 
-# What keeps every shape static and every op among those that XLA compiles.
+# What compiled steps are in training, and in evaluation all of the model.
 _STATIC = """
 model { faster_rcnn {
   use_static_shapes: true
   use_static_shapes_for_eval: true
-  use_static_balanced_label_sampler: true
-  use_matmul_gather_in_matcher: true
-  use_matmul_crop_and_resize: true
   second_stage_post_processing { batch_non_max_suppression { use_static_shapes: true } }
 } }
-train_config { unpad_groundtruth_tensors: false }
 [object_detection_ext.protos.video_action_transformer] {
-  summaries { training_picture_every_n_steps: 0 }  # pictures are drawn on the host
+  compute { xla: true }
+  summaries { training_picture_every_n_steps: 0 }  # they are drawn on the host
 }
 """
 _TINY = """
@@ -198,7 +197,12 @@ def trace(model: Model, batch: int) -> Function:
     inputs = [_clips(model.pipeline, batch)]
     if model.part == "training":
         inputs += _groundtruth(model.pipeline, batch)
-    part = {"training": _training, "inference": _inference, "trunk": _trunk}[model.part]
+    part = {
+        "training": _training,
+        "inference": _inference,
+        "detections": _detections,
+        "trunk": _trunk,
+    }[model.part]
 
     def run(*arguments: tf.Tensor) -> dict[str, tf.Tensor]:
         return part(model, _true_shapes(model.pipeline, batch), *arguments)
@@ -247,6 +251,23 @@ def _trunk(model: Model, shapes: tf.Tensor, images: tf.Tensor) -> dict[str, tf.T
 
 
 def _inference(model: Model, shapes: tf.Tensor, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Boxes and scores of every proposal."""
+    network = model.network
+    # The classes' suppression is left out before it is traced: 80 loops for each clip.
+    suppress, network._second_stage_nms_fn = network._second_stage_nms_fn, _no_suppression
+    try:
+        detections = network.postprocess(network.predict(images, shapes), shapes)
+    finally:
+        network._second_stage_nms_fn = suppress
+    return {name: detections[name] for name in ("raw_detection_boxes", "raw_detection_scores")}
+
+
+def _no_suppression(boxes, scores, *, additional_fields, num_valid_boxes, **_):
+    return boxes, scores, scores, None, additional_fields, num_valid_boxes
+
+
+def _detections(model: Model, shapes: tf.Tensor, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What an exported model gives: with non-maximum suppression in each class."""
     detections = model.network.postprocess(model.network.predict(images, shapes), shapes)
     return {name: detections[name] for name in _DETECTIONS}
 
@@ -265,7 +286,7 @@ def _training(
             fields.groundtruth_weights: weights,
             fields.num_groundtruth_boxes: tf.reduce_sum(tf.cast(weights > 0, tf.int32), axis=1),
         },
-        train_config.unpad_groundtruth_tensors,
+        False,  # as compiled steps have it
         model.optimizer,
         training_step=model.step,
         clip_gradients_value=train_config.gradient_clipping_by_norm,
@@ -376,10 +397,10 @@ def multiply_adds(path: str, size: str, part: str) -> float:
     """Of the forward pass of one clip, see `object_detection_ext.flops`."""
     registration.register()
     pipeline = pipeline_of(path, size=size, precision="fp32", exact=False)
-    configs = config_util.create_configs_from_pipeline_proto(pipeline)
     # The native crop multiplies no matrices: the counted work is the model's, not the way's.
-    configs["model"].faster_rcnn.use_matmul_crop_and_resize = False
-    configs["model"].faster_rcnn.use_static_shapes = False
+    pipeline.model.faster_rcnn.ClearField("use_static_shapes")
+    pipeline.Extensions[options_lib.EXTENSION].ClearField("compute")
+    configs = config_util.create_configs_from_pipeline_proto(pipeline)
     with tf.Graph().as_default():
         model = model_builder.build(configs["model"], is_training=False)
         clips = _clips(pipeline, 1)

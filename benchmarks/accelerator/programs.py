@@ -83,7 +83,8 @@ class Manifest:
 
     Attributes:
         name: of the program and its files.
-        part: "trunk", "inference" or "training".
+        part: "trunk", "inference" (to boxes and scores of all proposals), "detections" (to those
+            that are left of them) or "training".
         size: "full" or "tiny".
         batch: clips in a call.
         precision: "fp32" or "bf16".
