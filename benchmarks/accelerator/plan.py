@@ -7,6 +7,7 @@ Needs the standard library alone.
 import dataclasses
 from collections.abc import Iterator
 
+KINDS = ("card", "xla", "torch", "torch_compile", "stem")
 WHATS = ("training", "inference", "trunk")
 
 
@@ -42,6 +43,8 @@ class Part:
         """The part of a name. ValueError for a name of no part."""
         fields = {}
         kind, *rest = name.split(":")
+        if kind not in KINDS:
+            raise ValueError(f"{name!r} is no part: it must begin with one of: {', '.join(KINDS)}.")
         for field in rest:
             if field in WHATS:
                 fields["what"] = field
