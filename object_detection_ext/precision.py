@@ -4,7 +4,6 @@
 Nothing here imports TensorFlow: what looks at the machine takes what it looks at as arguments.
 """
 
-import functools
 import pathlib
 import platform
 from collections.abc import Callable
@@ -23,6 +22,8 @@ _X86 = ("x86_64", "AMD64", "i686")
 _OLDEST_CAPABILITY = (8, 0)
 # Of the trunk on a CPU that has AVX2 only (docs/benchmarks.md, "Precision").
 MEASURED_SLOWDOWN = "0"
+
+_warned: set[str] = set()
 
 
 def checked(name: str) -> str:
@@ -134,7 +135,6 @@ def why_slow(
     return why_slow_on_cpu(cpuinfo, architecture or platform.machine())
 
 
-@functools.cache  # models are built anew for each part of a training
 def warn_if_slow(tf: ModuleType, say: Callable[[str], None]) -> None:
     """Says once in a process why bfloat16 is slow where it computes, if it is.
 
@@ -143,5 +143,7 @@ def warn_if_slow(tf: ModuleType, say: Callable[[str], None]) -> None:
         say: takes the warning.
     """
     reason = why_slow(tf)
-    if reason:
+    # Models are built anew for each part of a training.
+    if reason and reason not in _warned:
+        _warned.add(reason)
         say(f"warning: precision bfloat16: {reason}; float32 is faster here.")

@@ -6,7 +6,6 @@ The flags are lines of /proc/cpuinfo of CPUs that can be bought, shortened.
 
 import pathlib
 import platform
-import types
 
 import pytest
 
@@ -104,13 +103,13 @@ def test_gpus_before_ampere_are_slow(capability, is_slow):
 
 def test_the_warning_comes_once(monkeypatch):
     said = []
-    tensorflow = types.SimpleNamespace()
+    monkeypatch.setattr(precision, "_warned", set())
     monkeypatch.setattr(precision, "why_slow", lambda tf: "it is slow")
     for _ in range(2):
-        precision.warn_if_slow(tensorflow, said.append)
+        precision.warn_if_slow(_tensorflow(), said.append)
     assert said == ["warning: precision bfloat16: it is slow; float32 is faster here."]
     monkeypatch.setattr(precision, "why_slow", lambda tf: None)
-    precision.warn_if_slow(types.SimpleNamespace(), said.append)
+    precision.warn_if_slow(_tensorflow(), said.append)
     assert len(said) == 1
 
 

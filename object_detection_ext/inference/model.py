@@ -224,9 +224,9 @@ def load_saved_model(
       faults.AnnotationError: if the label map is not readable.
     """
     check_saved_model(path)
-    description = input_types.ClipDescription.of_saved_model(path)
     if precision is not None:
-        precision_lib.check_exported(path, description and description.precision, precision)
+        check_precision(path, precision)
+    description = input_types.ClipDescription.of_saved_model(path)
     names = _label_map(path, label_map)
     import tensorflow as tf  # takes seconds; what is wrong with the files is told before
 
@@ -276,6 +276,12 @@ def check_saved_model(path: str) -> None:
             f"{path!r} holds no saved_model.pb; give the folder saved_model that "
             "exporter_main_v2 wrote."
         )
+
+
+def check_precision(path: str, wanted: str) -> None:
+    """Raises errors.InputError if a SavedModel was exported in another precision than this."""
+    description = input_types.ClipDescription.of_saved_model(path)
+    precision_lib.check_exported(path, description and description.precision, wanted)
 
 
 def _check_variables(path: str) -> None:

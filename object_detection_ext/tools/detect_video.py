@@ -32,7 +32,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, errors, precision, printable, progress
+from object_detection_ext import command_line, errors, printable, progress
 from object_detection_ext import files as file_systems
 from object_detection_ext.ava import row_reader, time_offsets, writer
 from object_detection_ext.data import video_info, video_probe
@@ -90,10 +90,10 @@ class Options:
             raise errors.InputError(f"--every must be more than 0 seconds, not {self.every:g}.")
         if not 0 <= self.frames_fps <= 1000:
             raise errors.InputError(f"--frames_fps must be 0 to 1000, not {self.frames_fps:g}.")
-        if self.precision is not None:
-            precision.checked(self.precision)
         row_reader.check_tolerance(self.box_tolerance)
         model_lib.check_saved_model(self.saved_model)
+        if self.precision is not None:
+            model_lib.check_precision(self.saved_model, self.precision)
         for name in ("person_boxes", "keyframes"):
             path = getattr(self, name)
             if path is not None and not os.path.isfile(path):

@@ -13,6 +13,7 @@ from object_detection.utils import config_util, np_box_ops
 
 from object_detection_ext import options as options_lib
 from object_detection_ext import registration
+from object_detection_ext.detection.video_meta_arch import ClipFeatures
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
 from tests import tiny_pipeline
 
@@ -29,6 +30,13 @@ _MODELS = [
     *(("i3d", head) for head in _HEADS),
     *((trunk, "tx high") for trunk in ("s3dg", "r3d50", "r3d50_non_local")),
 ]
+# A CPU without bfloat16 instructions takes a minute for all of them: of the fast tests are the
+# first head, both heads in one, and the softmax of non-local blocks.
+_FAST = [("i3d", "tx high"), ("i3d", "tx+i3d"), ("r3d50_non_local", "tx high")]
+_CASES = [
+    pytest.param(case, id=" ".join(case), marks=() if case in _FAST else pytest.mark.slow)
+    for case in _MODELS
+]
 _NUM_FRAMES = 8
 _BOXES = np.float32(
     [[[0.1, 0.1, 0.7, 0.5], [0.3, 0.5, 0.9, 0.9], [0.0, 0.0, 1.0, 1.0], [0.4, 0.2, 0.8, 0.4]]]
@@ -36,9 +44,9 @@ _BOXES = np.float32(
 _ACTIONS = np.float32([[1, 0, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
 
 
-def _build(trunk: str, head: str, precision: str, *, is_training: bool = False):
+def _build(trunk: str, head: str, precision: str, override: str = "", *, is_training: bool = False):
     pipeline = tiny_pipeline.make_pipeline(
-        "model { faster_rcnn { first_stage_minibatch_size: 64 feature_extractor { "
+        f"{override} model {{ faster_rcnn {{ first_stage_minibatch_size: 64 feature_extractor {{ "
         f"type: 'faster_rcnn_{trunk}_keras' batch_norm_trainable: false }} }} }} "
         f"{_EXTENSION} {{ clip {{ num_frames: {_NUM_FRAMES} }} {_HEADS[head]} "
         f"compute {{ precision: {precision} }} "
@@ -88,7 +96,7 @@ def _detect(model):
     return predictions, model.postprocess(predictions, shapes)
 
 
-@pytest.fixture(scope="module", params=_MODELS, ids=" ".join)
+@pytest.fixture(scope="module", params=_CASES)
 def pair(request):
     """One model in float32 and in bfloat16, with the same weights."""
     full, low = (_build(*request.param, precision) for precision in ("FLOAT32", "BFLOAT16"))
@@ -154,15 +162,31 @@ def test_attention_still_sums_to_one(pair):
 
 
 @pytest.mark.parametrize(
-    ("head", "parts"),
+    ("head", "parts", "override"),
     [
-        ("tx high", ["RPNConv", "FirstStage", "ActionBoxPredictor", "Mixed_4f"]),
-        ("i3d", ["RPNConv", "ActionBoxPredictor", "Mixed_5c"]),
+        (
+            "tx high",
+            ["RPNConv", "FirstStage", "ActionBoxPredictor", "Conv3d_2c"],
+            tiny_pipeline.SHORT_TRUNK,
+        ),
+        pytest.param(
+            "tx high",
+            ["RPNConv", "FirstStage", "ActionBoxPredictor", "Mixed_4f"],
+            "",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "i3d", ["RPNConv", "ActionBoxPredictor", "Mixed_5c"], "", marks=pytest.mark.slow
+        ),
     ],
+    ids=["tx high, short trunk", "tx high", "i3d"],
 )
-def test_losses_and_gradients_are_about_the_same(head, parts):
+def test_losses_and_gradients_are_about_the_same(head, parts, override):
     """Of the last layers: nearer the input, max pooling routes what is equal in bfloat16 anew."""
-    models = [_build("i3d", head, p, is_training=True) for p in ("FLOAT32", "BFLOAT16")]
+    models = [
+        _build("i3d", head, precision, override, is_training=True)
+        for precision in ("FLOAT32", "BFLOAT16")
+    ]
     _fill(*models)
     losses, gradients = zip(*map(_losses_and_gradients, models), strict=True)
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
@@ -210,6 +234,41 @@ def test_the_stock_field_counts_where_ours_is_not_set():
     both = "train_config { use_bfloat16: true } "
     assert _precision_of_the_built(both + ours % "FLOAT32") == "float32"
     assert _precision_of_the_built(ours % "BFLOAT16") == "bfloat16"
+    against = "train_config { use_bfloat16: false } "
+    assert _precision_of_the_built(against + ours % "BFLOAT16") == "bfloat16"
+
+
+@pytest.mark.parametrize("stock_field", ["true", "false"])
+def test_the_stock_loops_do_not_set_it_for_the_whole_process(stock_field):
+    """They would, with --use_tpu: for the region proposal network too."""
+    pipeline = tiny_pipeline.make_pipeline(
+        f"train_config {{ use_bfloat16: {stock_field} }} "
+        f"{_EXTENSION} {{ compute {{ precision: FLOAT32 }} }}"
+    )
+    configs = config_util.create_configs_from_pipeline_proto(pipeline)
+    assert not configs["train_config"].use_bfloat16
+    assert pipeline.train_config.HasField("use_bfloat16")  # the caller's
+
+
+@pytest.mark.parametrize("precision", ["FLOAT32", "BFLOAT16"])
+def test_a_policy_of_the_program_changes_nothing(precision):
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = _build("i3d", "tx high", precision)
+        assert tf.keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    predictor = model._mask_rcnn_box_predictor
+    assert predictor.action_head.compute_dtype == precision.lower()
+    outside = (
+        model._first_stage_box_predictor_first_conv,
+        model._first_stage_box_predictor,
+        predictor._box_head,
+        predictor._class_head,
+    )
+    for part in outside:
+        layers = [each for each in part.submodules if isinstance(each, tf.keras.layers.Layer)]
+        assert {layer.compute_dtype for layer in layers} == {"float32"}, part
 
 
 def test_a_saved_pipeline_says_the_precision():
@@ -217,16 +276,36 @@ def test_a_saved_pipeline_says_the_precision():
     configs = config_util.create_configs_from_pipeline_proto(pipeline)
     saved = config_util.create_pipeline_proto_from_configs(configs)
     assert options_lib.precision(saved) == vat_pb2.Compute.BFLOAT16
+    assert saved.train_config.use_bfloat16
+    # What the stock loops write does not contradict it.
+    configs["train_config"].use_bfloat16 = False
+    saved = config_util.create_pipeline_proto_from_configs(configs)
+    assert saved.train_config.use_bfloat16
     plain = config_util.create_configs_from_pipeline_proto(tiny_pipeline.make_pipeline())
     saved = config_util.create_pipeline_proto_from_configs(plain)
     assert not saved.Extensions[options_lib.EXTENSION].HasField("compute")
 
 
-def test_a_checkpoint_goes_with_both_precisions(pair, tmp_path):
-    full, low = pair
-    path = tf.train.Checkpoint(model=full).save(str(tmp_path / "ckpt"))
-    for variable in low.variables:
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_checkpoint_goes_with_both_precisions(pair, tmp_path, direction):
+    source, target = pair[::direction]
+    path = tf.train.Checkpoint(model=source).save(str(tmp_path / "ckpt"))
+    for variable in target.variables:
         variable.assign(tf.zeros_like(variable))
-    tf.train.Checkpoint(model=low).restore(path).assert_consumed()
-    for variable, its_twin in zip(full.variables, low.variables, strict=True):
+    tf.train.Checkpoint(model=target).restore(path).assert_consumed()
+    for variable, its_twin in zip(source.variables, target.variables, strict=True):
+        assert variable.dtype == its_twin.dtype == tf.float32
         np.testing.assert_array_equal(variable, its_twin)
+
+
+def test_the_feature_map_of_a_stretch_gives_what_the_clip_gives(pair):
+    """It leaves the trunk as float32, which loses nothing of what the head then rounds."""
+    _, low = pair
+    images, shapes = low.preprocess(_clip())
+    boxes = tf.constant(_BOXES)
+    expected = low.predict(images, shapes, proposal_boxes=boxes)
+    features = tf.cast(low._extract_proposal_features(images)[0], tf.float32)
+    size = tf.constant([tiny_pipeline.SIZE, tiny_pipeline.SIZE])
+    found = low.predict(ClipFeatures(features, size), shapes, proposal_boxes=boxes)
+    for key in ("class_predictions_with_background", "refined_box_encodings"):
+        np.testing.assert_array_equal(found[key], expected[key])

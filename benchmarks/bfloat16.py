@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""What bfloat16 changes: the trunk's time, the detections of one checkpoint, the toy data's mAP.
 
-    python benchmarks/precision.py trunk [--frames 16 --size 112 --depth 1.0 --turns 5]
-    python benchmarks/precision.py detections [pipeline_configs/ava_*.config]
-    python benchmarks/precision.py trained --pipeline_config C --checkpoint M VIDEO ...
-    python benchmarks/precision.py toy --output DIR --seeds 0 1 2 [--num_steps 1000]
+    python benchmarks/bfloat16.py trunk [--frames 16 --size 112 --depth 1.0 --turns 5]
+    python benchmarks/bfloat16.py detections [pipeline_configs/ava_*.config]
+    python benchmarks/bfloat16.py trained --pipeline_config C --checkpoint M VIDEO ...
+    python benchmarks/bfloat16.py toy --output DIR --seeds 0 1 2 [--num_steps 1000]
 
 `trunk` times I3D in both precisions, in turns. `detections` makes each model at a reduced size with
 random weights, whose batch norm has the statistics of the clip, and compares what one checkpoint
