@@ -85,7 +85,9 @@ def suppression(task: Task, way: str, *, xla: bool) -> Callable:
         clip_window=tf.constant([0.0, 0.0, 400.0, 400.0]),
         **WAYS[way],
     )
-    return tf.function(lambda boxes, scores: function(boxes, scores), jit_compile=xla)
+    return tf.function(
+        lambda boxes, scores: function(boxes, scores), jit_compile=xla, autograph=False
+    )
 
 
 def agreement(results: Sequence, reference: Sequence) -> float:
