@@ -65,7 +65,7 @@ def full_plan(batches: tuple[int, ...] = (3, 8, 16, 1)) -> list[Part]:
     first, *others = batches
     parts = [
         Part("card", seconds=40),
-        _xla("training", first),
+        _xla("training", first, seconds=200),
         Part("torch", "training", first, seconds=60),
         Part("torch_compile", "training", first, seconds=150, least=60),
     ]

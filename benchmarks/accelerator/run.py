@@ -36,8 +36,15 @@ _PROBE_TORCH = (
 )
 
 
+_AUTOTUNE_LEVEL = "--xla_gpu_autotune_level"
+
+
 class Failure(Exception):
     """A part that did not run to its end; the text says why."""
+
+
+class OutOfTime(Failure):
+    """It was ended at its limit."""
 
 
 def run_process(
@@ -78,7 +85,7 @@ def run_process(
             last = _drain(lines, deadline, file, receive)
         status = process.wait(timeout=max(deadline - time.monotonic(), 1.0))
     except (queue.Empty, subprocess.TimeoutExpired):
-        raise Failure(f"stopped after {seconds:.0f} s, its limit") from None
+        raise OutOfTime(f"stopped after {seconds:.0f} s, its limit") from None
     finally:
         _end(process)
     if status:
@@ -143,7 +150,7 @@ class Run:
         own = self._environment.get("XLA_FLAGS", "")
         tuned = [f"--xla_gpu_per_fusion_autotune_cache_dir={self._autotune_folder()}"]
         if self._arguments.autotune_level is not None:
-            tuned.append(f"--xla_gpu_autotune_level={self._arguments.autotune_level}")
+            tuned.append(f"{_AUTOTUNE_LEVEL}={self._arguments.autotune_level}")
         for flags in (tuned, tuned[1:], []):
             self._environment["XLA_FLAGS"] = " ".join(filter(None, [own, *flags]))
             if self._ask(_PROBE, about):
@@ -178,35 +185,53 @@ class Run:
             if self.results.is_done(part.name):
                 print(f"{part.name}: done before", flush=True)
                 continue
-            seconds = self._budget.limit(part.seconds, part.least)
-            if seconds is None:
-                print(f"{part.name}: not started, {self._budget.left:.0f} s left", flush=True)
-                continue
-            self._run_part(part, seconds)
+            if self._run_part(part) and self._stop_tuning(part):
+                self._run_part(part)
 
-    def _run_part(self, part: plan.Part, seconds: float) -> None:
-        arguments = self._arguments
-        command = [sys.executable, "-m", "benchmarks.accelerator.part", part.name]
-        command += ["--programs", str(arguments.programs.resolve()), "--device", arguments.device]
-        command += ["--size", arguments.size, "--seconds", str(arguments.seconds)]
-        command += ["--flops", json.dumps(self._flops)]
+    def _stop_tuning(self, part: plan.Part) -> bool:
+        """Whether a program whose compilation took too long is to be tried without tuning.
+
+        From then on no program is tuned: the others would take as long.
+        """
+        flags = self._environment.get("XLA_FLAGS", "")
+        if part.kind != "xla" or _AUTOTUNE_LEVEL in flags:
+            return False
+        self._environment["XLA_FLAGS"] = f"{flags} {_AUTOTUNE_LEVEL}=0".strip()
+        self.results.data["about"]["tuning"] = f"none from {part.name} on, which took too long"
+        return True
+
+    def _run_part(self, part: plan.Part) -> bool:
+        """Runs a part, if there is time; whether it was ended at its limit with nothing timed."""
+        seconds = self._budget.limit(part.seconds, part.least)
+        if seconds is None:
+            print(f"{part.name}: not started, {self._budget.left:.0f} s left", flush=True)
+            return False
         self.results.start(part.name)
-        start, reason = time.monotonic(), ""
-        log = self._folder / f"{part.name.replace(':', '-')}.log"
+        start, reason, is_late = time.monotonic(), "", False
         try:
             run_process(
-                command,
-                log,
+                self._command(part),
+                self._folder / f"{part.name.replace(':', '-')}.log",
                 seconds,
                 lambda measurement: self.results.add(part.name, measurement),
                 self._environment,
             )
         except Failure as failure:
-            reason = str(failure)
+            reason, is_late = str(failure), isinstance(failure, OutOfTime)
         spent = time.monotonic() - start
         self.results.finish(part.name, spent, reason)
         print(f"{part.name}: {reason or 'done'} ({spent:.0f} s)", flush=True)
         self.write_table()
+        return is_late and not self.results.parts[part.name]["measurements"]
+
+    def _command(self, part: plan.Part) -> list[str]:
+        arguments = self._arguments
+        return [
+            *(sys.executable, "-m", "benchmarks.accelerator.part", part.name),
+            *("--programs", str(arguments.programs.resolve()), "--device", arguments.device),
+            *("--size", arguments.size, "--seconds", str(arguments.seconds)),
+            *("--flops", json.dumps(self._flops)),
+        ]
 
     def write_table(self) -> None:
         """Writes results.md anew."""

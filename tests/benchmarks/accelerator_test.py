@@ -383,6 +383,26 @@ def test_a_failing_part_does_not_stop_the_next(tmp_path, monkeypatch):
     assert "xla, bf16" in (tmp_path / "out" / "results.md").read_text()
 
 
+def test_program_that_compiles_too_long_is_tried_without_tuning(tmp_path, monkeypatch):
+    arguments = run.parse(
+        ["--programs", str(tmp_path), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    )
+    ran, flags = run.Run(arguments), []
+
+    def process(command, log, seconds, receive, environment):
+        flags.append(environment.get("XLA_FLAGS", ""))
+        if "--xla_gpu_autotune_level=0" not in flags[-1]:
+            raise run.OutOfTime("stopped after 200 s, its limit")
+        receive(timed("trunk", "xla", "bf16", 0.5))
+
+    monkeypatch.setattr(run, "run_process", process)
+    ran.run([plan.Part("torch", "trunk", 3), plan.Part("xla", "trunk", 3, "bf16")])
+    # PyTorch's part is not tried again.
+    assert ["autotune_level=0" in text for text in flags] == [False, False, True]
+    assert ran.results.is_done("xla:trunk:b3:bf16")
+    assert "none from xla:trunk:b3:bf16 on" in results.table(ran.results)
+
+
 def test_output_may_be_named_by_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("OUT", str(tmp_path))
     assert run.parse(["--programs", "p"]).output == tmp_path
