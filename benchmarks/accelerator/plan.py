@@ -54,7 +54,8 @@ class Part:
                 fields["batch"] = int(field[1:])
             else:
                 raise ValueError(f"{name!r} is no part: what is {field!r}?")
-        return cls(kind, **fields)
+        seconds = 180.0 if kind in ("xla", "torch_compile") else 60.0
+        return cls(kind, **fields, seconds=seconds)
 
 
 def full_plan(batches: tuple[int, ...] = (3, 8, 16, 1)) -> list[Part]:

@@ -143,8 +143,8 @@ def table(results: Results) -> str:
     rate = matmul_rate(rows, "bf16")
     lines = [
         *_about_lines(results, rows),
-        "| what | batch | how | ms | clips a second | peak GiB | share of the bf16 matmul rate "
-        "| over PyTorch's best | compile s |",
+        "| what | batch | how | ms | clips a second | peak GiB (planned) | share of the bf16 "
+        "matmul rate | over PyTorch's best | compile s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     timed = [row for row in rows if "clips_per_second" in row]
@@ -178,7 +178,11 @@ def _table_line(row: Mapping[str, Any], rows: list[dict], rate: float | None) ->
         share = f"{row['flops'] / row['seconds'] / rate:.1%}"
     if best and row["framework"] != "pytorch":
         over = f"{row['clips_per_second'] / best['clips_per_second']:.2f}"
-    peak = f"{row['peak_bytes'] / _GIB:.1f}" if row.get("peak_bytes") else "-"
+    peak = "-"
+    if row.get("peak_bytes"):
+        peak = f"{row['peak_bytes'] / _GIB:.1f}"
+        if row.get("planned_bytes"):
+            peak += f" ({row['planned_bytes'] / _GIB:.1f})"
     built = f"{row['compile_seconds']:.0f}" if "compile_seconds" in row else "-"
     return (
         f"| {row['what']} | {row['batch']} | {row['framework']}, {row['variant']} "
@@ -222,7 +226,7 @@ def _aim_lines(rows: list[dict]) -> list[str]:
                 f"{_met(over >= AIM_OVER_PYTORCH)})"
             )
         lines.append(line)
-    return lines or ["- no training step was measured"]
+    return lines or ["- no exported training step was measured"]
 
 
 def _met(is_met: bool) -> str:

@@ -194,7 +194,8 @@ class Run:
         From then on no program is tuned: the others would take as long.
         """
         flags = self._environment.get("XLA_FLAGS", "")
-        if part.kind != "xla" or _AUTOTUNE_LEVEL in flags:
+        on_gpu = self._arguments.device == "gpu"
+        if part.kind != "xla" or not on_gpu or _AUTOTUNE_LEVEL in flags:
             return False
         self._environment["XLA_FLAGS"] = f"{flags} {_AUTOTUNE_LEVEL}=0".strip()
         self.results.data["about"]["tuning"] = f"none from {part.name} on, which took too long"
