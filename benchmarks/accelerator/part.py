@@ -81,7 +81,7 @@ def measure_xla(part: plan.Part, arguments: argparse.Namespace) -> None:
     device = jax.devices(arguments.device)[0]
     executable = xla_programs.Executable(text, device)
     emit(what="compile", program=name, compile_seconds=executable.compile_seconds)
-    state = {"arguments": xla_programs.draw_on_device(manifest.parameters, _SEED, device)}
+    state = {"arguments": xla_programs.draw_for(manifest.parameters, _SEED, device)}
 
     def run():
         results = executable(state["arguments"])

@@ -105,37 +105,26 @@ def put(values: Sequence[np.ndarray], device: jax.Device) -> list[jax.Array]:
     return [jax.device_put(value, device) for value in values]
 
 
-def draw_on_device(
+def draw_for(
     parameters: Sequence[programs.Parameter], seed: int, device: jax.Device
 ) -> list[jax.Array]:
     """Every parameter by its rule.
 
-    What is large is drawn on the device, with other numbers than NumPy's; boxes and classes, which
-    are small, by NumPy.
+    Weights are drawn by NumPy: JAX would compile a program for each of a hundred shapes. Pixels,
+    nearly all of the bytes, are drawn on the device, with other numbers than NumPy's.
     """
-    keys = jax.random.split(jax.random.key(seed), len(parameters))
     with jax.default_device(device):
-        return [_draw(row, key, seed) for row, key in zip(parameters, keys, strict=True)]
+        return [
+            _pixels(seed, parameter.shape)
+            if parameter.dtype == "uint8" and parameter.draw["kind"] == programs.INTEGERS
+            else jax.device_put(programs.draw(parameter, seed), device)
+            for parameter in parameters
+        ]
 
 
-def _draw(parameter: programs.Parameter, key: jax.Array, seed: int) -> jax.Array:
-    rule, shape = parameter.draw, parameter.shape
-    kind = rule["kind"]
-    if kind == programs.NORMAL:
-        return _normal(key, shape, parameter.dtype, rule["mean"], rule["std"])
-    if kind == programs.INTEGERS and parameter.dtype == "uint8":
-        return _pixels(key, shape, int(rule["low"]), int(rule["high"]))
-    return jnp.asarray(programs.draw(parameter, seed))
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _normal(key, shape, dtype, mean, std):
-    return mean + std * jax.random.normal(key, shape, dtype)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _pixels(key, shape, low, high):
-    return jax.random.randint(key, shape, low, high, jnp.int32).astype(jnp.uint8)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _pixels(seed: int, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.bits(jax.random.key(seed), shape, jnp.uint8)
 
 
 def enable_64_bits() -> None:
