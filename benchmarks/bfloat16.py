@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""What bfloat16 changes: the trunk's time, the detections of one checkpoint, the toy data's mAP.
 
-    python benchmarks/bfloat16.py trunk [--frames 16 --size 112 --depth 1.0 --turns 5]
+    python benchmarks/bfloat16.py trunk [--frames 16 --size 112 --depth 1.0 --turns 5] [--gradients]
     python benchmarks/bfloat16.py detections [pipeline_configs/ava_*.config]
     python benchmarks/bfloat16.py trained --pipeline_config C --checkpoint M VIDEO ...
     python benchmarks/bfloat16.py toy --output DIR --seeds 0 1 2 [--num_steps 1000]
 
 `trunk` times I3D in both precisions, in turns. `detections` makes each model at a reduced size with
-random weights, whose batch norm has the statistics of the clip, and compares what one checkpoint
-detects in both precisions in given boxes. `trained` does that with a checkpoint of yours, on
-videos, with the model's own proposals. `toy` trains the demo's model on toy data of each seed in
-both precisions, from the same weights; what is finished is kept in DIR and not done again.
+random weights, and compares what one checkpoint detects in both precisions in given boxes.
+`trained` does that with a checkpoint of yours, on videos, with the model's own proposals. `toy`
+trains the demo's model on toy data of each seed in both precisions, from the same weights; what is
+finished is kept in DIR and not done again.
 
 Shapes: B clips, T frames, H W pixels, R given boxes, K classes.
 """
@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from object_detection_ext import compat  # noqa: F401 (before any object_detection module)
 
 # isort: split
+import cv2
 import numpy as np
 from object_detection.utils import np_box_ops
 
@@ -41,10 +42,9 @@ _REDUCED = f"""
 model {{ faster_rcnn {{
   image_resizer {{ fixed_shape_resizer {{ height: {_SIZE} width: {_SIZE} }} }}
   first_stage_max_proposals: 8 second_stage_batch_size: 8
-  feature_extractor {{ batch_norm_trainable: true }}
 }} }}
 {_EXTENSION} {{
-  clip {{ num_frames: {_FRAMES} }} trunk {{ depth_multiplier: 0.25 batch_norm_momentum: 0 }}
+  clip {{ num_frames: {_FRAMES} }} trunk {{ depth_multiplier: 0.25 }}
   summaries {{ training_picture_every_n_steps: 0 }}
 }}
 """
@@ -53,6 +53,8 @@ _BOXES = np.float32(
     [[0.1, 0.1, 0.7, 0.5], [0.3, 0.5, 0.9, 0.9], [0.0, 0.0, 1.0, 1.0], [0.4, 0.2, 0.8, 0.4]]
 )
 _COUNTERPART_IOU = 0.5
+# Of batch norm: with it, the sums of residual branches keep their size.
+_GAMMA = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,13 +124,13 @@ def _steps_of(tf, trunk, clip) -> tuple[Callable[[], None], Callable[[], None]]:
     return (lambda: forward().numpy()), (lambda: both().numpy())
 
 
-def measure_trunk(frames: int, size: int, depth: float, turns: int) -> None:
-    """Prints the seconds in both precisions and their ratio."""
+def measure_trunk(frames: int, size: int, depth: float, turns: int, gradients: bool) -> None:
+    """Prints the seconds in both precisions and their ratio, by request with gradients too."""
     steps = trunk_steps(frames, size, depth)
     print(f"I3D to Mixed_4f, depth multiplier {depth:g}, one clip of {frames}x{size}x{size}")
     print("| | float32, s | bfloat16, s | bfloat16 : float32 | each turn |")
     print("|---|---|---|---|---|")
-    for number, what in enumerate(("features", "features and gradients")):
+    for number, what in enumerate(("features", "features and gradients")[: 1 + gradients]):
         for pair in steps.values():
             pair[number]()  # builds the graph
         seconds = {name: [] for name in steps}
@@ -172,7 +174,7 @@ def _vat_pb2():
     return video_action_transformer_pb2
 
 
-def _model(pipeline, name: str, *, is_training: bool = False):
+def _model(pipeline, name: str):
     from object_detection.builders import model_builder
     from object_detection.protos import pipeline_pb2
     from object_detection.utils import config_util
@@ -183,40 +185,56 @@ def _model(pipeline, name: str, *, is_training: bool = False):
     changed.CopyFrom(pipeline)
     options.set_precision(changed, name)
     configs = config_util.create_configs_from_pipeline_proto(changed)
-    return model_builder.build(configs["model"], is_training=is_training)
+    return model_builder.build(configs["model"], is_training=False)
 
 
 def moving_clip(model, size: int) -> np.ndarray:
-    """A packed clip of smooth moving patterns, float32 [1, H, W, 3 T], pixels 0 to 255."""
-    channels = 3 * model.feature_extractor.num_frames
-    rows, columns, frames = np.meshgrid(
-        np.arange(size), np.arange(size), np.arange(channels), indexing="ij"
+    """A packed clip with detail of every size, as pictures have, that moves.
+
+    Args:
+        model: says how many frames a clip has.
+        size: H and W in pixels.
+
+    Returns:
+        float32 [1, H, W, 3 T], pixels 0 to 255.
+    """
+    rng = np.random.default_rng(0)
+    still = sum(
+        cv2.resize(rng.normal(0, 1, [cells, cells, 3]), (size, size))
+        for cells in (3, 6, 12, 24, 48)
     )
-    picture = 128 + 100 * np.sin(rows / 9 + frames / 5) * np.cos(columns / 7 - frames / 3)
-    return picture[np.newaxis].astype(np.float32)
+    still = 127.5 + 127.5 * np.clip(still / (2.5 * still.std()), -1, 1)
+    frames = [
+        np.roll(still, (number, 2 * number), axis=(0, 1))
+        for number in range(model.feature_extractor.num_frames)
+    ]
+    return np.concatenate(frames, axis=-1)[np.newaxis].astype(np.float32)
 
 
 def write_random_checkpoint(pipeline, folder: str) -> str:
-    """A checkpoint whose batch norm has the statistics of the clip, as a trained one has."""
+    """A checkpoint of random weights that keep the features' size from layer to layer."""
     import tensorflow as tf
 
-    model = _model(pipeline, precision.FLOAT32, is_training=True)
+    model = _model(pipeline, precision.FLOAT32)
     size = pipeline.model.faster_rcnn.image_resizer.fixed_shape_resizer.height
     images, shapes = model.preprocess(tf.constant(moving_clip(model, size)))
-    model.provide_groundtruth(
-        groundtruth_boxes_list=[tf.constant(_BOXES)],
-        groundtruth_classes_list=[tf.eye(len(_BOXES), model.num_classes)],
-        groundtruth_weights_list=[tf.ones(len(_BOXES))],
-    )
     model.predict(images, shapes, proposal_boxes=tf.constant(_BOXES[np.newaxis]))
+    rng = np.random.default_rng(0)
     for variable in model.variables:
-        if variable.name.endswith("gamma:0"):  # some start at 0, so that their block does nothing
-            variable.assign(tf.ones_like(variable))
-        elif "BoxEncoding" in variable.name:  # boxes are refined by little
-            variable.assign(0.1 * variable)
-    # Once more, with these.
-    model.predict(images, shapes, proposal_boxes=tf.constant(_BOXES[np.newaxis]))
+        variable.assign(_random_value(rng, variable.name, variable.shape))
     return tf.train.Checkpoint(model=model).save(f"{folder}/ckpt")
+
+
+def _random_value(rng: np.random.Generator, name: str, shape: Sequence[int]) -> np.ndarray:
+    if "moving_variance" in name:
+        return np.ones(shape)
+    if "gamma" in name:
+        return np.full(shape, _GAMMA if "batch_norm" in name else 1.0)
+    if any(word in name for word in ("moving_mean", "beta", "bias")):
+        return np.zeros(shape)
+    # Boxes are refined by little.
+    gain = 0.03 if "BoxEncoding" in name else 2.0
+    return rng.normal(0, np.sqrt(gain / np.prod(shape[:-1])), shape)
 
 
 def detect(pipeline, checkpoint: str, name: str) -> dict[str, np.ndarray]:
@@ -342,18 +360,28 @@ def measure_toy(output: pathlib.Path, seeds: Sequence[int], num_steps: int) -> N
     results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
     told = progress.Progress("toy data", len(seeds) * len(precision.NAMES), "trainings", _say)
     for done, seed in enumerate(seeds):
-        folder = output / f"seed_{seed}_{num_steps}_steps"
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        demo.write_config(folder, num_steps)
-        for name, stage in toy_stages(folder, seed, num_steps):
-            if f"{seed} {name}" not in results:
-                demo.run_stage(stage, folder, f"seed {seed}:")
-            if name and f"{seed} {name}" not in results:
-                metrics = demo.read_metrics(folder / name / "best" / "best.json")
-                results[f"{seed} {name}"] = metrics
-                files.write_text(kept, json.dumps(results, indent=2) + "\n")
+        missing = [name for name in precision.NAMES if f"{seed} {name}" not in results]
+        for name, metrics in _trained(output, seed, num_steps, missing):
+            results[f"{seed} {name}"] = metrics
+            files.write_text(kept, json.dumps(results, indent=2) + "\n")
         told.update(len(precision.NAMES) * (done + 1))
     print(toy_table(results, seeds, num_steps))
+
+
+def _trained(
+    output: pathlib.Path, seed: int, num_steps: int, names: Sequence[str]
+) -> Iterator[tuple[str, dict[str, float | None]]]:
+    """(precision, metrics) of each of these, when it is trained."""
+    if not names:
+        return
+    folder = output / f"seed_{seed}_{num_steps}_steps"
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    demo.write_config(folder, num_steps)
+    for name, stage in toy_stages(folder, seed, num_steps):
+        if name in ("", *names):
+            demo.run_stage(stage, folder, f"seed {seed}:")
+        if name in names:
+            yield name, demo.read_metrics(folder / name / "best" / "best.json")
 
 
 def toy_table(results: dict[str, dict], seeds: Sequence[int], num_steps: int) -> str:
@@ -385,6 +413,7 @@ def _parser() -> argparse.ArgumentParser:
     trunk.add_argument("--size", type=int, default=112, help="of the frames, in pixels")
     trunk.add_argument("--depth", type=float, default=1.0, help="depth multiplier")
     trunk.add_argument("--turns", type=int, default=5)
+    trunk.add_argument("--gradients", action="store_true", help="time them too")
     random = parts.add_parser("detections", help="random weights, every model of pipeline_configs")
     random.add_argument("configs", nargs="*", type=pathlib.Path, help="by default all")
     trained = parts.add_parser("trained", help="a checkpoint of yours, on videos")
@@ -403,7 +432,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures what the first argument names."""
     given = _parser().parse_args(argv)
     if given.what == "trunk":
-        measure_trunk(given.frames, given.size, given.depth, given.turns)
+        measure_trunk(given.frames, given.size, given.depth, given.turns, given.gradients)
     elif given.what == "detections":
         measure_detections(given.configs or sorted((_ROOT / "pipeline_configs").glob("*.config")))
     elif given.what == "trained":

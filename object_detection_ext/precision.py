@@ -21,7 +21,7 @@ _X86 = ("x86_64", "AMD64", "i686")
 # The first compute capability (Ampere's) that multiplies bfloat16 numbers.
 _OLDEST_CAPABILITY = (8, 0)
 # Of the trunk on a CPU that has AVX2 only (docs/benchmarks.md, "Precision").
-MEASURED_SLOWDOWN = "0"
+MEASURED_SLOWDOWN = "32"
 
 _warned: set[str] = set()
 

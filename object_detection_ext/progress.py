@@ -31,7 +31,7 @@ class Progress:
         total: float,
         unit: str,
         report: Callable[[str], None] | None = _print,
-        tell_end: bool = True,
+        report_end: bool = True,
     ):
         """Starts the clock.
 
@@ -40,11 +40,11 @@ class Progress:
             total: how much there is to do.
             unit: what is counted.
             report: takes each line; None for silence.
-            tell_end: whether the end is told too if the last interval is not over; without it,
-                short work is silent.
+            report_end: whether the end is reported too if the last interval is not over; without
+                it, short work is silent.
         """
         self._task, self._total, self._unit = task, total, unit
-        self._report, self._tell_end = report, tell_end
+        self._report, self._report_end = report, report_end
         self._start = self._last = time.monotonic()
         self._ended = False
 
@@ -56,7 +56,7 @@ class Progress:
             note: what else to say, at the end of the line.
         """
         now = time.monotonic()
-        at_end = self._tell_end and done >= self._total
+        at_end = self._report_end and done >= self._total
         if self._report is None or self._ended:
             return
         if now - self._last < INTERVAL_SECONDS and not at_end:

@@ -30,6 +30,7 @@ from object_detection_ext import (
     pipeline_check,
     pipeline_overrides,
     pipeline_text,
+    static_shapes,
     unused_fields,
 )
 from object_detection_ext import options as options_lib
@@ -247,6 +248,11 @@ def _announce_start(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     if not pipeline_check.is_video_pipeline(pipeline):
         return
     trains, model_dir = work == devices.TRAINING, _flag("model_dir")
+    if trains and _flag("seed") is not None and static_shapes.is_wanted(pipeline):
+        raise errors.InputError(
+            f"--seed cannot make this training repeatable: {static_shapes.OPTION} is true, and XLA "
+            "draws dropout and samples from numbers of its own. Leave out one of the two."
+        )
     unused = unused_fields.find(
         pipeline,
         trains=trains,

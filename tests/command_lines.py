@@ -12,6 +12,6 @@ def ends(capsys: pytest.CaptureFixture[str], status: int, message: str):
     """Checks that the body ends the process with a status, and with what on standard error."""
     with pytest.raises(SystemExit) as ended:
         yield
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
     assert ended.value.code == status
-    assert re.search(message, told), told
+    assert re.search(message, reported), reported

@@ -213,6 +213,7 @@ def evaluated(trained):
     return _Evaluated(trained)
 
 
+@pytest.mark.slow
 def test_evaluation_holds_no_pictures(evaluated):
     assert len(evaluated.batches_alive) == 8
     # This batch and, until its names are taken by the next, the one before it.
@@ -476,6 +477,7 @@ def _assert_same_people(actual, expected):
             np.testing.assert_allclose(person.attention, other.attention, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_detector_gives_what_signature_and_checkpoint_give(trained, exported, detector, video):
     keyframes = list(detector(video))
     reader = video_reader.ClipReader(video, num_frames=_NUM_FRAMES, fps=_FPS)

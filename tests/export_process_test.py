@@ -52,9 +52,9 @@ def test_full_disk_is_one_line_then_the_same_command_replaces_the_export(trained
             (output / part).write_text("old")
         full_disk.fill(disk, left=600_000)
         done = _export(trained, output)
-        told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        reported = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert done.returncode == 1, done.stderr[-3000:]
-        assert len(told) == 1 and "could not be written: No space left on device" in told[0]
+        assert len(reported) == 1 and "could not be written: No space left on device" in reported[0]
         assert "Traceback" not in done.stderr
         assert (output / "saved_model" / "saved_model.pb").read_text() == "old"
         assert sorted(os.listdir(disk)) == ["exported", "filling"]

@@ -2,6 +2,8 @@
 """Files that are merged into a pipeline.config: order, report, and what is wrong with them."""
 
 import pathlib
+import subprocess
+import sys
 import types
 
 import pytest
@@ -11,8 +13,7 @@ from object_detection_ext import errors, pipeline_overrides, registration
 
 registration.register()
 
-from object_detection import exporter_lib_v2, model_lib_v2  # noqa: E402
-from object_detection import exporter_main_v2 as stock_exporter  # noqa: E402
+from object_detection import model_lib_v2  # noqa: E402
 
 from object_detection_ext import pipeline_check, static_shapes  # noqa: E402
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2  # noqa: E402
@@ -253,7 +254,6 @@ def _run(monkeypatch, main, override, values: dict) -> None:
     given.mark_as_parsed()
     monkeypatch.setattr(registration, "flags", types.SimpleNamespace(FLAGS=given))
     monkeypatch.setattr(registration, "app", types.SimpleNamespace(run=lambda main: main([])))
-    monkeypatch.setattr(stock_exporter, "FLAGS", given)
     registration.run(main, override)
 
 
@@ -278,27 +278,37 @@ def test_training_and_evaluation_get_the_files(config, tmp_path, monkeypatch, ca
     assert "train_config.batch_size: 2 -> 5" in capsys.readouterr().err
 
 
-def test_exporter_gets_the_files(config, tmp_path, monkeypatch):
-    path = _write(tmp_path, "a.config", "train_config { batch_size: 5 }")
-    exported = []
-    monkeypatch.setattr(
-        exporter_lib_v2,
-        "export_inference_graph",
-        lambda kind, pipeline, *_: exported.append(pipeline),
-    )
-    values = dict.fromkeys(
-        ("input_type", "trained_checkpoint_dir", "output_directory", "use_side_inputs")
-        + ("side_input_shapes", "side_input_types", "side_input_names"),
-        "",
-    )
-    values |= {
-        "pipeline_config_path": config,
-        "config_override": "train_config { num_steps: 9 }",
-        pipeline_overrides.FLAG: [path],
-    }
-    _run(monkeypatch, stock_exporter.main, None, values)
-    (pipeline,) = exported
-    assert (pipeline.train_config.batch_size, pipeline.train_config.num_steps) == (5, 9)
+_EXPORTER = """
+from object_detection_ext import exporter_main_v2, registration
+from object_detection import exporter_lib_v2
+
+def export(input_type, pipeline, *others):
+    print(pipeline.train_config.batch_size, pipeline.train_config.num_steps)
+
+exporter_lib_v2.export_inference_graph = export
+registration.run(exporter_main_v2.stock_main.main)
+"""
+
+
+def test_exporter_gets_the_files(config, tmp_path):
+    """In a process of its own: the stock mains define the same flags."""
+    first = _write(tmp_path, "a.config", "train_config { batch_size: 5 }")
+    second = _write(tmp_path, "b.config", "train_config { batch_size: 6 num_steps: 8 }")
+    arguments = [
+        f"--pipeline_config_path={config}",
+        f"--trained_checkpoint_dir={tmp_path}",
+        f"--output_directory={tmp_path}",
+        f"--config_override_path={first}",
+        f"--config_override_path={second}",
+        "--config_override=train_config { num_steps: 9 }",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", _EXPORTER, *arguments],
+        cwd=_CONFIGS.parent, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "6 9"
+    assert "train_config.batch_size: 5 -> 6" in done.stderr
 
 
 def test_wrong_file_ends_a_program_with_status_2(config, tmp_path, monkeypatch, capsys):

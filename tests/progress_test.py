@@ -52,7 +52,7 @@ def test_slow_work_is_told_by_the_piece(monkeypatch):
 def test_short_work_can_be_silent(monkeypatch):
     _clock(monkeypatch, [0.0, 1.0])
     said = []
-    progress.Progress("reading", 3, "MB", said.append, tell_end=False).update(3)
+    progress.Progress("reading", 3, "MB", said.append, report_end=False).update(3)
     assert not said
 
 

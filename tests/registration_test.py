@@ -221,6 +221,28 @@ def test_devices_and_fields_without_effect_are_said_before_the_stock_main(run, t
     assert "fine_tune_checkpoint" not in said(model_dir=str(tmp_path / "new"))
 
 
+def test_seed_is_refused_where_steps_are_compiled(run, tmp_path, capsys):
+    """XLA ignores seeds: training would not be repeatable, and nobody would know."""
+    xla = "[object_detection_ext.protos.video_action_transformer] { compute { xla: true } }"
+    compiled = str(tiny_pipeline.write_pipeline(tmp_path / "compiled.config", xla))
+    with pytest.raises(SystemExit) as ended:
+        run(
+            lambda argv: pytest.fail("the stock main was reached"),
+            pipeline_config_path=compiled,
+            model_dir="m",
+            seed="0",
+        )
+    assert ended.value.code == 2
+    assert "--seed cannot make this training repeatable" in capsys.readouterr().err
+    called = []
+    plain = str(tiny_pipeline.write_pipeline(tmp_path / "plain.config"))
+    run(called.append, pipeline_config_path=plain, model_dir="m", seed="0")
+    run(called.append, pipeline_config_path=compiled, model_dir="m")
+    evaluated = {"checkpoint_dir": str(tmp_path), "seed": "0"}
+    run(called.append, pipeline_config_path=compiled, model_dir="m", **evaluated)
+    assert called == [[]] * 3
+
+
 @pytest.mark.parametrize("name", ["train_loop", "eval_continuously"])
 def test_a_loop_that_a_notebook_calls_sets_the_devices_up_first(name, monkeypatch):
     works = []

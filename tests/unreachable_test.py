@@ -34,21 +34,20 @@ def _run(*arguments: str, proxy: str) -> tuple[int, str, float]:
         [sys.executable, "-c", _CODE, *arguments],
         env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    (told,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    return done.returncode, told, float(done.stdout)
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return done.returncode, said, float(done.stdout)
 
 
-@pytest.mark.parametrize(
-    "flag", ["pipeline_config_path", pytest.param("model_dir", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["pipeline_config_path", "model_dir"])
 def test_bucket_behind_a_network_that_swallows_everything(flag):
     with socket.create_server(("localhost", 0)) as silent:
         others = {"pipeline_config_path": "nothing.config", "model_dir": "nothing"}
         arguments = [f"--{name}={value}" for name, value in {**others, flag: "gs://b/x"}.items()]
         port = silent.getsockname()[1]
-        status, told, seconds = _run(*arguments, proxy=f"http://localhost:{port}")
+        status, said, seconds = _run(*arguments, proxy=f"http://localhost:{port}")
     assert status == 2
-    assert told.startswith("error: gs://b/: cannot be reached: no answer within 1 s. Is there a ne")
+    assert said.startswith("error: gs://b/: cannot be reached: no answer within 1 s. Is there a ne")
     assert seconds < 5
 
 

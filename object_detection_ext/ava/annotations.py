@@ -46,8 +46,8 @@ class Keyframe:
 class Annotations:
     """All keyframes of a file, sorted by video id and time.
 
-    `skipped_labels` counts the rows by action id that the label map does not have; `notes` tell
-    what was changed in reading.
+    `skipped_labels` counts the rows by action id that the label map does not have; `notes`
+    list what was changed in reading.
     """
 
     path: str

@@ -3,7 +3,7 @@ r"""From a CSV file's bytes to fields, line by line.
 
 Commas, semicolons or tabs between the fields; UTF-8 or UTF-16; CR, LF or both; quotation marks or
 none. A field never has a line end, so that each line is read by itself, and a quotation mark that
-was lost in one swallows no other.
+was lost in one cannot take in the next.
 """
 
 import codecs
@@ -25,10 +25,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Bytes and lines from which encoding and delimiter are told.
+# Bytes and lines from which encoding and delimiter are detected.
 _HEAD_BYTES, _HEAD_LINES = 4096, 20
 # After so many lines progress may be told.
-_TELL_LINES = 20_000
+_REPORT_LINES = 20_000
 # A byte order mark, which stands inside a file where two files were put together.
 _MARK = "\ufeff"
 # Files that are taken for CSVs by their names, by their first bytes.
@@ -47,7 +47,7 @@ class Row(NamedTuple):
     Attributes:
         line: counted from 1.
         fields: stripped, in the order of the kind's columns; None if quotation marks do not pair.
-        text: the whole line, of a row whose fields cannot be told apart.
+        text: the whole line, of a row whose fields cannot be separated.
         too_many: fields beyond those that the header row names.
         given: number of fields of the line.
         named: number of columns that the header row names; 0 without one.
@@ -113,7 +113,7 @@ def lines(
         with open(path, encoding=encoding, newline="") as file:
             for number, text in enumerate(file, 1):
                 yield number, text
-                if at_byte and number % _TELL_LINES == 0:
+                if at_byte and number % _REPORT_LINES == 0:
                     at_byte(file.buffer.tell())
     except UnicodeError as error:
         where = _undecodable_line(path) if encoding.startswith("utf-8") else f"after line {number}"
@@ -208,14 +208,14 @@ def _layout(path: str, kind: columns.Kind, encoding: str) -> Layout:
                 fields = split(text, delimiter)
                 if _is_readable(fields):
                     found = dataclasses.replace(found, delimiter=delimiter)
-                    # What stands before a header row would not be told.
+                    # A header row is one only if nothing stands before it.
                     is_header = not seen and columns.is_header(fields)
                     return _with_header(path, kind, found, fields, number) if is_header else found
             seen += 1
             if seen == _HEAD_LINES:
                 break
     if first is not None and len(delimiters) > 1:
-        # Not one row can be read: whatever separates most fields, so that it is told why.
+        # Not one row can be read: take what separates most fields; the rows' faults say why.
         most = max(delimiters, key=lambda delimiter: len(split(first, delimiter) or ()))
         found = dataclasses.replace(found, delimiter=most)
     return found
@@ -244,7 +244,7 @@ def rows(
     Raises:
         AnnotationError: if the file is no text to its end.
     """
-    tell(found, notes)
+    note(found, notes)
     for number, text in lines(path, found.encoding, at_byte):
         if number < found.first_line:
             continue
@@ -268,7 +268,7 @@ def rows(
             yield Row(number, picked, too_many=extra, given=len(fields), named=named)
 
 
-def tell(found: Layout, notes: Notes) -> None:
+def note(found: Layout, notes: Notes) -> None:
     """Notes what is unusual about a layout."""
     if not found.encoding.startswith("utf-8"):
         notes.say("encoding", f"read as {found.encoding[:6].upper()}; UTF-8 is usual")

@@ -24,7 +24,7 @@ class Exclusion:
         self.left_out = frozenset(frame for frame in met.values() if frame is not None)
         self.unmet = sorted(moment for moment, frame in met.items() if frame is None)
 
-    def told(self) -> str | None:
+    def message(self) -> str | None:
         """What is to be said of moments that exclude nothing; None if each does."""
         if not self.unmet:
             return None

@@ -91,14 +91,14 @@ class Notes:
             note.line, note.value = line, value
 
     def say(self, code: str, text: str, line: int = 0) -> None:
-        """Tells something about the whole file."""
+        """Notes something about the whole file."""
         self._notes.setdefault(code, Note(code, text, line))
 
     def all(self) -> tuple[Note, ...]:
         """In a fixed order, whichever way the file was read."""
         return tuple(self._notes[code] for code in sorted(self._notes))
 
-    def told(self, path: str) -> tuple[str, ...]:
+    def messages(self, path: str) -> tuple[str, ...]:
         """A line for each."""
         return tuple(f"{path}: {note}" for note in self.all())
 
@@ -126,7 +126,7 @@ class BadRows:
         if not self.count:
             return
         rows = listing.in_lines(self._lines, _MAX_LISTED, self.count)
-        told = [f"{self._path}: {self.count:,} bad row{'s' * (self.count > 1)}:", *rows]
+        lines = [f"{self._path}: {self.count:,} bad row{'s' * (self.count > 1)}:", *rows]
         if self._has_range:
-            told.append("  (What is no further outside than --box_tolerance is cut off.)")
-        raise AnnotationError("\n".join(told))
+            lines.append("  (What is no further outside than --box_tolerance is cut off.)")
+        raise AnnotationError("\n".join(lines))

@@ -75,7 +75,7 @@ def _read(path: str, kind: Kind, layout: csv_text.Layout, tolerance: float | Non
     if len(columns[0]) != len(lines):
         raise _OddError
     notes = Notes()
-    csv_text.tell(layout, notes)
+    csv_text.note(layout, notes)
     frames, frame = _frames(*columns[:2])
     corners = np.stack([_numbers(column, np.float64) for column in columns[2:6]], axis=1)
     outside = _rows_to_cut(corners, kind, tolerance)

@@ -167,7 +167,7 @@ class RowReader:
         return [fields[0], *(text.replace(",", ".") if is_one else text for text, is_one in pairs)]
 
     def _check_thousands(self, fields: Sequence[str]) -> None:
-        """Tells a point that is no decimal point where other numbers have decimal commas."""
+        """Refuses a point that separates thousands where other numbers have decimal commas."""
         if not self._comma_line and "decimal_comma" in self._noted:
             self._comma_line = self._line
             if self._thousand is not None:

@@ -166,7 +166,7 @@ def _progress(path: str, report: Report | None) -> Callable[[int], None] | None:
     if report is None or not os.path.isfile(path):
         return None
     megabytes = os.path.getsize(path) / 1e6
-    progress = Progress(f"reading {path}", megabytes, "MB", report, tell_end=False)
+    progress = Progress(f"reading {path}", megabytes, "MB", report, report_end=False)
     return lambda at: progress.update(at / 1e6)
 
 

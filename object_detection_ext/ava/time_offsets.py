@@ -106,7 +106,7 @@ def _read_csv(path: str) -> dict[str, float]:
         if problems:
             bad_rows.add(row.row, problems)
     bad_rows.check()
-    for line in notes.told(path):
+    for line in notes.messages(path):
         print(f"note: {line}", file=sys.stderr, flush=True)
     if not offsets:
         raise errors.InputError(f"{path}: the file has no rows; each row is video_id,seconds.")

@@ -153,10 +153,10 @@ def _excluded(path: str, labels: annotations.Annotations) -> tuple[frozenset, li
     moments = tables.read_excluded_timestamps(path, notes)
     keyframes = [timestamps.frame(k.video_id, k.timestamp) for k in labels.keyframes]
     exclusion = Exclusion(moments, keyframes)
-    told = list(notes.told(path))
-    if exclusion.told():
-        told.append(f"{path}: {exclusion.told()}")
-    return exclusion.left_out, told
+    lines = list(notes.messages(path))
+    if exclusion.message():
+        lines.append(f"{path}: {exclusion.message()}")
+    return exclusion.left_out, lines
 
 
 def _find_videos(
@@ -164,7 +164,7 @@ def _find_videos(
 ):
     """Looks for each video and reads its header: (jobs, skips)."""
     index = video_files.VideoIndex(options.videos, options.frames_fps or None)
-    progress = progress_lib.Progress("videos", len(by_video), "headers read", tell_end=False)
+    progress = progress_lib.Progress("videos", len(by_video), "headers read", report_end=False)
 
     def find(video_id):
         try:

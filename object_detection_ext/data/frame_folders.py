@@ -60,9 +60,9 @@ def frame_names(folder: str) -> list[str]:
             raise VideoError(f"{folder}: {same[number]} and {name} have the same number, keep one.")
         same[number] = name
     if len(series) > 1:
-        told = ", ".join(f"{min(of.values())} ({len(of)})" for of in series.values())
+        kinds = ", ".join(f"{min(of.values())} ({len(of)})" for of in series.values())
         raise VideoError(
-            f"{folder}: numbered pictures of {len(series)} kinds, which begin with {told}; a "
+            f"{folder}: numbered pictures of {len(series)} kinds, which begin with {kinds}; a "
             "folder must hold the frames of one video."
         )
     (numbered,) = series.values()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The boxes that MP4 and QuickTime files are made of, as far as they tell what players leave out.
+"""The boxes that MP4 and QuickTime files are made of, as far as they say what players leave out.
 
 Source: ISO/IEC 14496-12, section 4.2.
 """

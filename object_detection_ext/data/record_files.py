@@ -21,7 +21,7 @@ from object_detection_ext.data import picture_size, record_writer
 # A TFRecord is: length (8 bytes), its CRC (4), the data, their CRC (4).
 HEADER_BYTES, _FOOTER = 12, 4
 FRAME_BYTES = HEADER_BYTES + _FOOTER
-# Up to this part of it, a measured frame rate is told as the plain number that it is next to.
+# Up to this part of it, a measured frame rate is reported as the plain number that it is next to.
 _PLAIN_RATE_WITHIN = 0.01
 
 

@@ -70,7 +70,7 @@ def count_keyframes(
         The keyframes. What is not a SequenceExample is left out, as in training; records with
         damaged pictures are counted.
     """
-    shown = progress.Progress("counting actions", len(paths), "files", report, tell_end=False)
+    shown = progress.Progress("counting actions", len(paths), "files", report, report_end=False)
     total = collections.Counter()
     for number, path in enumerate(paths, 1):
         if os.path.isfile(path):

@@ -169,7 +169,7 @@ class FileFrames:
             self._container.seek(self._clock.stamp(target), stream=self._stream)
             self._clock.moved()
             self._begin(self._packets(), from_start=False)
-            # What was lost on the way is no damage at the place where decoding goes on.
+            # What was lost on the way is no damage at the place where decoding resumes.
             frame = self.next()
         except (av.FFmpegError, OSError):
             frame = None

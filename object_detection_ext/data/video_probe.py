@@ -67,7 +67,7 @@ class Extent:
 def extent(info: VideoInfo) -> Extent:
     """Returns how much of a video there is.
 
-    Packets tell, nothing is decoded: where the header's length is right, the last ones, else all.
+    Reads packets and decodes nothing: the last ones where the header's length is right, else all.
 
     Raises:
         VideoError: if the file is missing or unreadable.

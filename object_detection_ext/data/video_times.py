@@ -78,7 +78,7 @@ def header_length(container, stream) -> float | None:
     """Returns for how many seconds the video should last, as its header says; None if unknown.
 
     The header of a Matroska file has the length of its longest track, which may be the sound. Then
-    the track's own tag tells, and without one its last packets do. Where timestamps may start over,
+    the track's own tag counts, and without one its last packets. Where timestamps may start over,
     what FFmpeg makes of the last ones is not the length.
     """
     if may_start_over(container):
@@ -202,7 +202,7 @@ def _end(packets: Iterable, zero: int | None, time_base, period: float) -> tuple
         zero = stamp if zero is None else zero
         time = float((stamp - zero) * time_base)
         if line.restarts > restarts and last is not None:
-            # Decoding stamps show where; how far the pictures move, presentation stamps tell.
+            # Decoding stamps show where, presentation stamps by how much the pictures move.
             shift, restarts = last + period - time, line.restarts
         time += shift
         if last is None or time > last:

@@ -351,7 +351,7 @@ def _unmet(path: str, excluded, val: annotation_rows.SplitRows) -> Iterator[Find
     if near or not exclusion.left_out:
         unmet = near or exclusion.unmet
         yield Finding(
-            "excluded_timestamp_unmet", WARNING, path, exclusion.told(),
+            "excluded_timestamp_unmet", WARNING, path, exclusion.message(),
             f"write each as {val.path} has it; these timestamps exclude nothing",
             count=len(unmet), unit="timestamps", value=timestamps.frame_name(*unmet[0]),
             items=tuple(timestamps.frame_name(*frame) for frame in unmet),

@@ -70,11 +70,11 @@ def _of_videos(
 ) -> Iterator[Finding]:
     """Yields a warning for each split with the videos of which `oddity` says anything."""
     for split in exam.splits.values():
-        told = {i: oddity(exam.videos.probes[i]) for i in split.video_ids}
-        items = tuple(f"{video_id} ({text})" for video_id, text in told.items() if text)
+        oddities = {i: oddity(exam.videos.probes[i]) for i in split.video_ids}
+        items = tuple(f"{video_id} ({text})" for video_id, text in oddities.items() if text)
         if items:
             yield Finding(
                 code, WARNING, split.path, f"{what}: {findings.in_words(items)}", advice,
                 count=len(items), unit="videos",
-                value=next(i for i, text in told.items() if text), items=items,
+                value=next(i for i, text in oddities.items() if text), items=items,
             )  # fmt: skip

@@ -110,7 +110,7 @@ def _damaged(
     """Reads all records: numbers of the damaged ones by file; the others go to `faults`."""
     total = sum(os.path.getsize(path) for path in paths)
     progress = progress_lib.Progress(
-        f"{split} records", total / 1e6, "MB read", report, tell_end=False
+        f"{split} records", total / 1e6, "MB read", report, report_end=False
     )
     damaged, before = {}, 0
     for path in paths:

@@ -90,7 +90,7 @@ def _other_unit(split, exam: Examination, outside: np.ndarray, length: np.ndarra
 def frame_numbers(exam: Examination) -> Iterator[Finding]:
     """Timestamps inside the videos that look like frame numbers, by their distribution.
 
-    Whoever annotates each fifth second goes on to the end of a video. Each fifth frame of its
+    Whoever annotates each fifth second does so until the end of a video. Each fifth frame of its
     beginning has the same numbers, but stops long before.
     """
     for split in exam.splits.values():

@@ -136,7 +136,7 @@ def undecodable_keyframes(exam: Examination) -> Iterator[Finding]:
             if exam.info(video_id)
         ]
         progress = progress_lib.Progress(
-            f"decoding ({split.split})", len(sample), "videos", exam.report, tell_end=False
+            f"decoding ({split.split})", len(sample), "videos", exam.report, report_end=False
         )
         bad = {}
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

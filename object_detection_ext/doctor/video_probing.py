@@ -33,7 +33,7 @@ def probe_videos(
     """
     index = video_files.VideoIndex(folder, frames_fps or None)
     ids = sorted(set(video_ids))
-    progress = progress_lib.Progress("videos", len(ids), "probed", report, tell_end=False)
+    progress = progress_lib.Progress("videos", len(ids), "probed", report, report_end=False)
     probes = {}
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         results = pool.map(lambda video_id: _probe(index, video_id), ids)

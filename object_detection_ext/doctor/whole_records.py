@@ -92,10 +92,10 @@ class RecordFaults:
         ]  # fmt: skip
         if others:
             size = sizes[others[0]]
-            told = "of no size" if size is None else f"{size[0]} x {size[1]} pixels"
+            size_there = "of no size" if size is None else f"{size[0]} x {size[1]} pixels"
             self.sizes.append(
                 f"{where}: {len(others)} of {len(sizes)} frames are not {contents.size[0]} x "
-                f"{contents.size[1]} pixels as its header says (frame {others[0]} is {told})"
+                f"{contents.size[1]} pixels as its header says (frame {others[0]} is {size_there})"
             )
 
     def _look_at_boxes(self, where: str, example, contents) -> None:

@@ -135,7 +135,7 @@ def bootstrap(
         )
     weights = draw_weights(num_videos, resamples, seed)
     gt_video = matching.video_of_frame[matching.selection.ground_truth.frame]
-    progress = Progress("bootstrap", len(matching.classes), "classes", report, tell_end=False)
+    progress = Progress("bootstrap", len(matching.classes), "classes", report, report_end=False)
     values = np.full((len(matching.classes), resamples), np.nan)
     for place, entry in enumerate(matching.classes):
         values[place] = weighted_average_precision(

@@ -410,7 +410,7 @@ def score_classes(
       One result per category, ordered by id.
     """
     results = []
-    progress = Progress("scoring", len(categories), "classes", report, tell_end=False)
+    progress = Progress("scoring", len(categories), "classes", report, report_end=False)
     for number, category in enumerate(sorted(categories, key=lambda item: item["id"])):
         gt = ground_truth[ground_truth.classes == category["id"]]
         found = detections[detections.classes == category["id"]]

@@ -167,7 +167,7 @@ def match_all(
     categories = sorted(categories, key=lambda item: item["id"])
     gt, found = selection.ground_truth, selection.detections
     people = find_people(gt, [category["id"] for category in categories])
-    progress = Progress("matching", len(categories), "classes", report, tell_end=False)
+    progress = Progress("matching", len(categories), "classes", report, report_end=False)
     classes = []
     for number, category in enumerate(categories):
         gt_rows = np.flatnonzero(gt.classes == category["id"])

@@ -43,17 +43,17 @@ def warnings(
     seen = {video_id for video_id, _ in found}
     unseen = [index for index in missed.tolist() if listed[index][0] not in seen]
     others = [index for index in missed.tolist() if listed[index][0] in seen]
-    told = []
+    messages = []
     if unseen:
-        told.append(_of_videos(detections, [listed[index] for index in unseen], listed, wanted))
+        messages.append(_of_videos(detections, [listed[index] for index in unseen], listed, wanted))
     if others:
         beside = [found[index] for index in np.flatnonzero(unlisted).tolist()]
-        told.append(
+        messages.append(
             _of_moments(
                 ground_truth, detections, [listed[i] for i in others], beside, int(wanted.sum())
             )
         )
-    return told
+    return messages
 
 
 def _of_videos(

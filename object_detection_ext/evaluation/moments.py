@@ -161,7 +161,7 @@ def _steps(
 ) -> np.ndarray:
     """How many keyframes each listed one comes after the one before, int64 [K - 1].
 
-    After a time without anybody, keyframes may go on at any time.
+    After a time without anybody, keyframes may resume at any time.
     """
     apart = np.diff(seconds)
     near = np.flatnonzero(apart < _LEAST_APART * spacing)

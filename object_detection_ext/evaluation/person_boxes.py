@@ -65,7 +65,7 @@ def group_detections(
     # Whole frames, about as many rows as stay in the processor's cache.
     cuts = np.searchsorted(frame, frame[_CHUNK_ROWS::_CHUNK_ROWS], side="left")
     chunks = np.split(order, np.unique(cuts))
-    progress = Progress("grouping people", len(order), "rows", report, tell_end=False)
+    progress = Progress("grouping people", len(order), "rows", report, report_end=False)
     people, done = [], 0
     for chunk in chunks:
         people.append(chunk[leaders(rows.frame[chunk], rows.boxes[chunk], merge_iou)])

@@ -147,7 +147,7 @@ class CountedFrames:
         listed, found = ground_truth.frames, detections.frames
         self.frames = list(listed)
         has_boxes = np.bincount(ground_truth.rows.frame, minlength=len(listed)) > 0
-        self.unmet = Exclusion(excluded, (*listed, *found)).told()
+        self.unmet = Exclusion(excluded, (*listed, *found)).message()
         number = {frame: index for index, frame in enumerate(listed)}
         self.target = np.array([number.get(frame, -1) for frame in found], np.int64)
         self._meet_nearly(listed, found, number)

@@ -57,14 +57,14 @@ def ground_truth_tubes(
 ) -> tuple[Tubes, list[str]]:
     """Makes the tubes of the ground truth.
 
-    A tube goes on while its person does its action; where more than `max_gap` keyframes are missing
+    A tube lasts while its person does its action; where more than `max_gap` keyframes are missing
     the next box starts another tube, and where fewer are missing boxes are interpolated.
 
     Args:
         ground_truth: rows with person ids, the 8th column.
         counted: bool [N], which of them count: of a class in the label map, not excluded.
         moments: of all videos of the ground truth, from `moments.number_moments`.
-        max_gap: for how many keyframes a tube may have no box and still go on.
+        max_gap: for how many keyframes a tube may have no box and still continue.
         check_spacing: whether parts of a video with wider spaced keyframes are an error.
 
     Returns:
@@ -148,7 +148,7 @@ def _without_repeats(name: str, rows: _Rows) -> tuple[_Rows, list[str]]:
 def _check_stretches(ground_truth: AvaRows, videos: list[str], rows: _Rows) -> None:
     """Raises InputError if keyframes are farther apart in a part of a video than in the rest.
 
-    Where the ground truth lists nothing between the boxes of somebody who goes on doing the same,
+    Where the ground truth lists nothing between the boxes of somebody who keeps doing the same,
     again and again, it is not that nobody was there.
     """
     steps = np.diff(rows.moment)

@@ -6,7 +6,7 @@ keyframe, the tubes of a class take turns by mean score, and each takes the high
 overlaps its last one enough. All videos and classes advance together, so that the loop is as long
 as the longest video.
 
-Shapes: N rows, A tubes that may go on.
+Shapes: N rows, A tubes that may continue.
 """
 
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ def _thinned(rows: LabelledBoxes, linking: Linking, counts: LinkCounts) -> np.nd
 
 
 class _OpenTubes:
-    """The A tubes that may go on, as arrays of one length."""
+    """The A tubes that may continue, as arrays of one length."""
 
     def __init__(self):
         none = np.zeros(0, np.int64)
@@ -141,7 +141,7 @@ def link_boxes(
         video: int64 [N].
         moment: int64 [N].
         min_iou: least IoU of a box with the last one of the tube.
-        max_gap: for how many keyframes a tube may have no box and still go on.
+        max_gap: for how many keyframes a tube may have no box and still continue.
         report: called with lines of progress when linking takes long.
     """
     tube = np.full(len(rows), -1)
@@ -150,7 +150,7 @@ def link_boxes(
     step = _steps(video, moment)
     order = np.lexsort((-rows.scores, group, step))
     stops = np.cumsum(np.bincount(step)) if len(step) else []
-    progress = Progress("linking", len(stops), "keyframes", report, tell_end=False)
+    progress = Progress("linking", len(stops), "keyframes", report, report_end=False)
     open_tubes, num_tubes, start = _OpenTubes(), 0, 0
     now = np.full(int(video.max(initial=0)) + 1, np.iinfo(np.int64).max // 2)
     for done, stop in enumerate(stops, 1):
@@ -197,7 +197,7 @@ def _steps(video: np.ndarray, moment: np.ndarray) -> np.ndarray:
 def _continued(
     open_tubes: _OpenTubes, group: np.ndarray, boxes: np.ndarray, min_iou: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which tubes go on, and with which rows.
+    """Which tubes continue, and with which rows.
 
     Args:
         open_tubes: in the order in which they take turns.

@@ -67,7 +67,7 @@ class Linking:
 
     Attributes:
         min_iou: least IoU of a box with the last box of the tube that it continues, in (0, 1].
-        max_gap: for how many keyframes a tube may have no box and still go on; the boxes between
+        max_gap: for how many keyframes a tube may have no box and still continue; the boxes between
             are interpolated.
         box_nms_iou: of two boxes of a class and keyframe that overlap by this or more, the
             lower-scored one is left out first; 0 for none.

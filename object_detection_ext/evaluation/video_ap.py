@@ -338,7 +338,7 @@ def evaluate_files(
 # Flags of the command line by the field of `Linking` that they set.
 _LINKING_FLAGS: dict[str, tuple[str, type, str]] = {
     "min_iou": ("link_iou", float, "least IoU of a box with the last one of the tube"),
-    "max_gap": ("max_gap", int, "keyframes for which a tube may have no box and still go on"),
+    "max_gap": ("max_gap", int, "keyframes for which a tube may have no box and still continue"),
     "box_nms_iou": ("box_nms_iou", float, "boxes that overlap a higher-scored one of their class "
                     "by this or more are left out before; 0: none"),
     "max_boxes": ("max_boxes", int, "boxes of a class and keyframe that are linked; 0: all"),

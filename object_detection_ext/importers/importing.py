@@ -63,7 +63,7 @@ class Options:
     overwrite: bool = False
 
     def check(self) -> None:
-        """Raises errors.InputError for what can be told wrong before files are read."""
+        """Raises errors.InputError for options that are wrong whatever the files hold."""
         forms = (*registry.IMPORTERS, PERSON_BOXES)
         if self.form not in forms:
             raise model.ImportFault(
@@ -186,14 +186,14 @@ def _facts(source: model.Source, options: Options) -> list[video_facts.Facts | N
     library = video_facts.Library(options.videos, options.frames_fps)
     found: list[video_facts.Facts | None] = []
     faults = []
-    told = progress.Progress("videos", len(source.videos), "videos")
+    shown = progress.Progress("videos", len(source.videos), "videos")
     for number, video in enumerate(source.videos, start=1):
         try:
             found.append(library.facts(video.name))
         except (video_facts.NoSuchVideo, VideoError) as error:
             found.append(None)
             faults.append(str(error))
-        told.update(number)
+        shown.update(number)
     if options.skip_missing_videos:
         source.notes["videos that are missing or cannot be read were left out"] += len(faults)
         if len(faults) == len(found):

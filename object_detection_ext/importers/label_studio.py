@@ -6,7 +6,7 @@ box in percent of the frame (`x`, `y`, `width`, `height`, `rotation` clockwise i
 upper left corner) and `enabled`. A box moves evenly from one keyframe to the next. A keyframe that
 is not enabled is the last frame of a stretch; where the last keyframe is enabled, the box stays
 until the video's end. Label Studio counts frames at the rate that its project has (24 a second
-unless told otherwise), whatever the video's: `framesCount` and `duration` tell it.
+by default), whatever the video's: `framesCount` and `duration` give it.
 
 Sources: labelstud.io, the tags Video and VideoRectangle; the `isInLifespan` tests of
 HumanSignal/label-studio's editor for what `enabled` means; its issues 2539 and 3315.

@@ -109,7 +109,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
-    """What importers are told.
+    """How importers read.
 
     Attributes:
         attributes: names of the attributes that hold actions; empty chooses by their kind.

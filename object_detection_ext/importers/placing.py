@@ -48,7 +48,7 @@ class Rules:
         with_empty: whether frames that were looked through and have nobody are keyframes.
         box_tolerance: how far a box may stick out of the frame, as a fraction of it; what sticks
             out is cut off.
-        fps: frames per second of videos that are not at hand.
+        fps: frames per second of videos whose files are missing.
         any_frame_count: whether videos may have another number of frames than annotations say.
         no_action: the action of people for whom none is marked; None leaves them out.
     """
@@ -187,7 +187,7 @@ class Placer:
 
 
 class _Clock:
-    """Turns frames into seconds, by the video's own times where it is at hand."""
+    """Turns frames into seconds, by the video's own times where its file is there."""
 
     def __init__(self, video: model.SourceVideo, facts: video_facts.Facts, rules: Rules):
         self._times, self._rate = facts.times, None
@@ -199,7 +199,8 @@ class _Clock:
             if self._rate is None and any(mark.frame is not None for mark in video.marks):
                 raise model.ImportFault(
                     f"{video.file}: it counts frames and does not say how many of '{video.name}' "
-                    "are a second: give --videos FOLDER, which tells the time of each, or --fps."
+                    "are a second: give --videos FOLDER, to take frames' times from the files, or "
+                    "--fps."
                 )
             return
         if video.rate is not None and not self._is_near_count(video):

@@ -98,7 +98,7 @@ def _shown_size(info: VideoInfo) -> tuple[int, int]:
 
 
 def ids_without_files(videos: list[model.SourceVideo]) -> list[Facts]:
-    """Facts of videos that are not at hand: an id each, of the name or, if two share it, the path.
+    """Facts of videos without files: an id each, of the name or, if two share it, the path.
 
     Raises:
         model.ImportFault: if one has no name.

@@ -35,7 +35,7 @@ class BoxTable:
           path: the CSV, x to the right and y down, normalized.
           box_tolerance: how far outside of [0, 1] a box may reach to be cut off.
 
-        What is changed in reading is told on the standard error.
+        What is changed in reading is printed on the standard error.
 
         Raises:
           faults.AnnotationError: if the file cannot be read or is empty, or with a list of
@@ -45,7 +45,7 @@ class BoxTable:
         self._boxes: dict[str, dict[float, list[tuple[float, ...]]]] = {}
         notes = faults.Notes()
         rows = annotations.read_person_boxes(self.path, notes, box_tolerance)
-        for line in notes.told(self.path):
+        for line in notes.messages(self.path):
             print(f"note: {line}", file=sys.stderr, flush=True)
         for row in rows:
             of_video = self._boxes.setdefault(row.video_id, {})

@@ -3,9 +3,9 @@
 
 A live stream is read as a camera is (`newest_clips`). When its connection is lost it is connected
 again, after waits that double, up to half a minute; after eight attempts in a row that give no
-frame it is given up. Time goes on meanwhile, so that keyframes have the time at which they
-happened, in seconds from the first frame. A file that a server gives has an end, and none of its
-keyframes is skipped.
+frame it is given up. The clock keeps running meanwhile, so that keyframes have the time at which
+they happened, in seconds from the first frame. A file that a server gives has an end, and none of
+its keyframes is skipped.
 
 Shapes: T frames of a clip, H W pixels.
 """
@@ -35,8 +35,8 @@ _OPEN_SECONDS, _READ_SECONDS = 10.0, 15.0
 # A live stream's timestamps that leave out more than this have jumped.
 _MAX_JUMP_SECONDS = 10.0
 
-# RTSP through the connection that is there already: packets of UDP get lost and stay behind
-# firewalls. More data than a UDP stream's buffer holds is lost, which is no reason to stop.
+# RTSP through the connection that is there already: packets of UDP get lost, and
+# firewalls block them. More data than a UDP stream's buffer holds is lost: no reason to stop.
 _OPTIONS = {
     "rtsp": {"rtsp_flags": "prefer_tcp"},
     "rtsps": {"rtsp_flags": "prefer_tcp"},
@@ -199,8 +199,8 @@ class NetworkStream:
         """Returns (stamp and time that others are counted from, this frame's time).
 
         Within a connection frames are as far apart as their timestamps say, however they arrive.
-        Where a connection begins, and where timestamps jump, the clock tells. Not of a file: there
-        a frame without a timestamp has no time.
+        Where a connection begins, and where timestamps jump, the clock decides. Not of a file:
+        there a frame without a timestamp has no time.
         """
         if self._start is None:
             self._start = self._clock()

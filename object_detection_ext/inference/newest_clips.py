@@ -24,7 +24,7 @@ from object_detection_ext.inference import sources
 _WAIT_SECONDS = 0.5
 # A source may hang; who has stopped it does not wait for it any longer than this.
 _PATIENCE_SECONDS = 2.0
-_TELL_SECONDS = 30.0
+_REPORT_SECONDS = 30.0
 
 # From the event that ends it to (seconds, uint8 [H, W, 3] RGB) as they come.
 Frames = Callable[[threading.Event], Iterator[sources.TimedFrame]]
@@ -72,7 +72,7 @@ def newest_clips(
             clip, skipped = taken
             skips.count(skipped)
             yield clip
-        skips.tell()
+        skips.report()
     finally:
         handover.stopped.set()
         thread.join(_PATIENCE_SECONDS)
@@ -130,7 +130,7 @@ def _read(handover: _Handover, frames: Frames, **options) -> None:
             for clip in sources.clips_of_frames(to_the_end(), **options):
                 # With no further frame to come there is nothing to keep up with.
                 handover.put(clip, keep_others=has_ended)
-    except BaseException as error:  # whoever takes the clips is told
+    except BaseException as error:  # raised again where the clips are taken
         handover.finish(error)
     else:
         handover.finish()
@@ -141,23 +141,23 @@ class _Skips:
 
     def __init__(self, name: str, every_seconds: float, clock: Callable[[], float]):
         self._name, self._every_seconds, self._clock = name, every_seconds, clock
-        self._skipped = self._given = self._told = 0
-        self._told_at = -np.inf
+        self._skipped = self._given = self._reported = 0
+        self._reported_at = -np.inf
 
     def count(self, skipped: int) -> None:
         """Counts a clip that was given and those skipped before it."""
         self._skipped += skipped
         self._given += 1
-        if self._clock() - self._told_at >= _TELL_SECONDS:
-            self.tell()
+        if self._clock() - self._reported_at >= _REPORT_SECONDS:
+            self.report()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Says it, if there is anything new to say."""
-        if self._skipped > self._told:
+        if self._skipped > self._reported:
             print(
                 f"detection: {self._name}: {self._skipped} of "
                 f"{self._skipped + self._given} keyframes skipped so far: a detection takes longer "
                 f"than the {self._every_seconds:g} s from one to the next",
                 flush=True,
             )
-            self._told, self._told_at = self._skipped, self._clock()
+            self._reported, self._reported_at = self._skipped, self._clock()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of one video's results: what is finished, and where an interrupted run goes on."""
+"""The files of one video's results: what is finished, and where an interrupted run resumes."""
 
 import json
 import os
@@ -147,7 +147,7 @@ def stamps(paths: Mapping[str, str | None]) -> dict[str, str]:
             try:
                 found[f"{name}_file"] = frame_folders.stamp(path)
             except video_info.VideoError:
-                continue  # its own turn comes, and then it is told
+                continue  # reported when its own turn comes
         elif path and os.path.exists(path):
             found[f"{name}_file"] = files.system_of(path).stamp(path)
     return found

@@ -34,7 +34,7 @@ class WantedKeyframes:
         found: dict[str, set[float]] = {}
         notes = faults.Notes()
         rows = annotations.read_keyframes(path, notes)
-        for line in notes.told(path):
+        for line in notes.messages(path):
             print(f"note: {line}", file=sys.stderr, flush=True)
         for row in rows:
             found.setdefault(row.video_id, set()).add(row.seconds)
@@ -90,9 +90,9 @@ class WantedKeyframes:
                 f"lists {_some(missing)}."
             )
         if unlisted:
-            _tell(len(unlisted), f"not listed in {self.path}: left out", unlisted)
+            _report(len(unlisted), f"not listed in {self.path}: left out", unlisted)
         if missing:
-            _tell(len(missing), f"listed in {self.path}, but not among the inputs", missing)
+            _report(len(missing), f"listed in {self.path}, but not among the inputs", missing)
         return found
 
 
@@ -110,5 +110,5 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
 
 
-def _tell(count: int, what: str, names: Sequence[str]) -> None:
+def _report(count: int, what: str, names: Sequence[str]) -> None:
     print(f"detection: {count} video{'s' * (count != 1)} {what}: {_some(names)}", flush=True)

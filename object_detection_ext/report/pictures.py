@@ -65,7 +65,7 @@ def cut(
         by_video[example.video].append(example)
     pictures, problems = Pictures(), []
     index = video_files.VideoIndex(folder, frames_fps or None)
-    progress = progress_lib.Progress("pictures", len(by_video), "videos", report, tell_end=False)
+    progress = progress_lib.Progress("pictures", len(by_video), "videos", report, report_end=False)
     for done, (video, wanted) in enumerate(sorted(by_video.items()), start=1):
         try:
             info = video_files.find_video(video, index)

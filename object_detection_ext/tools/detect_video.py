@@ -14,7 +14,7 @@ address of a stream (rtsp://..., http://..., udp://...). For each video DIR then
     NAME_detections.png    the keyframe with the clearest detections
 
 and detections.csv the rows of all of them. A video that cannot be read does not stop the others. A
-run that was stopped goes on where it was. For a camera or a stream there are lines of JSON and the
+run that was stopped resumes where it was. For a camera or a stream there are lines of JSON and the
 CSV, named by the time of the start, until it ends or Ctrl-C; a stream whose connection is lost is
 connected again. Names that begin with a dash come after --.
 
@@ -198,12 +198,12 @@ def _detect_rest(
         print(f"detection: {files.name}: going on after {start:.1f} s", flush=True)
     before = len(keyframes)
     all_times = times or detector.keyframe_times(video, options.every, files.video_id)
-    told = progress.Progress("detection", sum(time >= start for time in all_times), "keyframes")
+    shown = progress.Progress("detection", sum(time >= start for time in all_times), "keyframes")
     found = detector(video, options.every, name=files.video_id, start_seconds=start, times=times)
     # Only what will be drawn is kept of attention: hours of it would not fit into memory.
     for keyframe in files.recorded(map(results.with_attention_map, found)):
         keyframes.append(keyframe)
-        told.update(len(keyframes) - before, files.name)
+        shown.update(len(keyframes) - before, files.name)
 
 
 def _check_name(path: str) -> None:
@@ -278,7 +278,7 @@ def _detect_all(
       OSError: if the disk is full or broken; the videos that are left would fail as well.
     """
     detector = options.detector()
-    told, failures = progress.Progress("detection", len(waiting), "videos"), []
+    shown, failures = progress.Progress("detection", len(waiting), "videos"), []
     for number, each in enumerate(waiting, start=1):
         try:
             print(detect_video(detector, options, each, wanted), flush=True)
@@ -288,7 +288,7 @@ def _detect_all(
             failures.append(_fault(each, error))
             print(f"error: {failures[-1]}", file=sys.stderr, flush=True)
         if len(waiting) > 1:
-            told.update(number)
+            shown.update(number)
     return failures
 
 
@@ -313,7 +313,7 @@ def _are_cameras(inputs: Sequence[str]) -> bool:
 
 
 def _watch(options: Options) -> int:
-    """Tells what a camera or a stream shows until it ends or the user stops it.
+    """Reports what a camera or a stream shows until it ends or the user stops it.
 
     Writes lines of JSON and CSV.
 

@@ -202,7 +202,7 @@ def rows(
     score_threshold: float,
     known_ids: Collection[int] | None,
 ) -> list[tuple]:
-    """Returns the rows of a clip, the surest first, as `ava.writer.RowWriter.detection` has them.
+    """Returns the rows of a clip by descending score, as `ava.writer.RowWriter.detection` has them.
 
     Args:
       video_id: the video's.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of a clip in rows: filmstrips, and films with the rows side by side.
 
-Frames are uint8 [T, H, W, 3] RGB. Times are told relative to the middle frame T // 2, the keyframe.
+Frames are uint8 [T, H, W, 3] RGB. Times are relative to the middle frame T // 2, the keyframe.
 
 Shapes: T frames, H W pixels, h w pixels of a tile.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every kind of bad row is told with its place, its value and what would be right."""
+"""Every kind of bad row is reported with its place, its value and what would be right."""
 
 import pytest
 

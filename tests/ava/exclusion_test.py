@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Excluded timestamps meet the keyframe that they mean, however it is written, or are told."""
+"""Excluded timestamps meet the keyframe that they mean, however it is written, or are reported."""
 
 import json
 
@@ -23,15 +23,15 @@ def test_moments_that_meet_nothing_are_told_with_the_nearest_keyframe():
     frames = [("v", 1.041667), ("v", 2), ("w", 5)]
     met = Exclusion([("v", 1.042), ("v", 2)], frames)
     assert met.left_out == {("v", 1.041667), ("v", 2)}
-    assert met.told() is None
+    assert met.message() is None
     missed = Exclusion([("v", 1.05), ("v", 2), ("x", 7)], frames)
     assert missed.left_out == {("v", 2)} and missed.unmet == [("v", 1.05), ("x", 7)]
-    assert missed.told() == (
+    assert missed.message() == (
         "2 of 3 excluded timestamps meet no keyframe and exclude nothing (such as 'v' at 1.05 s: "
         "the nearest keyframe is at 1.041667 s)"
     )
-    assert "the video has no keyframe" in Exclusion([("x", 7)], frames).told()
-    assert Exclusion([], frames).told() is None
+    assert "the video has no keyframe" in Exclusion([("x", 7)], frames).message()
+    assert Exclusion([], frames).message() is None
 
 
 def _evaluate(tmp_path, capsys, excluded=(), ground_truth=GROUND_TRUTH, detections=DETECTIONS):
@@ -126,7 +126,7 @@ def test_the_converter_tells_what_it_changes(tmp_path, capsys):
     )  # fmt: skip
     with pytest.raises(ValueError, match="No keyframe of"):
         look.look_and_plan(options)
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split(": ", 2)[2][:24] for line in told if line.startswith("note: ")] == [
+    reported = capsys.readouterr().out.splitlines()
+    assert [line.split(": ", 2)[2][:24] for line in reported if line.startswith("note: ")] == [
         "1 row with a box up to 0", "line 1 names the columns", "1 row with whole numbers",
     ]  # fmt: skip

@@ -42,7 +42,7 @@ _SHUFFLED = "action,xmin,ymin,xmax,ymax,fps,time,video,track\n" + "".join(
 _CLOCK = PLAIN.replace("0902", "00:15:02").replace("0903", "0:15:03").replace("901.5", "00:15:01.5")
 _QUOTED = _lines(lambda fields: ",".join(f'"{field}"' for field in fields))
 
-# By name: what the file holds, and the codes of what is told.
+# By name: what the file holds, and the codes of what is reported.
 FORMS = {
     "as it is": (PLAIN, ()),
     "blank lines": ("\n\n" + PLAIN.replace("\n", "\n\n"), ()),
@@ -121,7 +121,7 @@ def test_every_reader_takes_it_alike_and_tells_what_it_changed(tmp_path, form, c
     boxes = given_boxes.BoxTable(path)
     assert boxes.times("v1") == [902, 903] and boxes.boxes("v1", 903).tolist() == []
     np.testing.assert_array_equal(boxes.boxes("v2", 901.5), [[0.25, 0, 1, 1]])
-    # What is only about columns that are not looked at here is not told.
+    # What is only about columns that are not looked at here is not reported.
     of_others = {"whole_number", "empty_field", "padded_row"}
     assert bool(capsys.readouterr().err) or not set(codes) - of_others
 
@@ -290,8 +290,8 @@ def test_scores_of_person_boxes_are_not_overlooked(tmp_path, capsys):
     """PySlowFast's boxes have no action and a score."""
     path = _file(tmp_path, f"v1,0902,{_BOX},,0.93\nv1,0902,0.5,0.5,0.9,0.9,,0.02\n")
     assert len(given_boxes.BoxTable(path).boxes("v1", 902)) == 2
-    told = capsys.readouterr().err
-    assert told == (
+    reported = capsys.readouterr().err
+    assert reported == (
         f"note: {path}: 2 rows with a score, which is not looked at (first: line 1, 0.93)\n"
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Label maps of both forms, as people have them; every fault is told with its line."""
+"""Label maps of both forms, as people have them; every fault is reported with its line."""
 
 import codecs
 import pathlib

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint and a config that do not belong together are told apart, and why."""
+"""A checkpoint and a config that do not belong together are reported apart, and why."""
 
 import pathlib
 import shutil

@@ -80,7 +80,8 @@ class _ReachedError(Exception):
     """The stock loop came to a place; what is after it takes a minute."""
 
 
-@pytest.mark.parametrize("resumes", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("resumes", [False, True])
 def test_stock_loop_loads_the_start_only_when_it_starts(tmp_path, monkeypatch, resumes):
     def reach(place):
         def stop(*args, **kwargs):

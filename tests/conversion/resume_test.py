@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever stops a conversion, nothing wrong is left, nothing finished is lost, and it is told."""
+"""Whatever stops a conversion: it is reported, nothing wrong is left, nothing finished is lost."""
 
 import dataclasses
 import errno
@@ -166,7 +166,7 @@ def test_goes_on_after_a_unit_failed(toy, reference, tmp_path, monkeypatch, conv
         toy_records.convert(options)
     assert "While converting train_000" in str(caught.value)
     assert "No space left" in str(caught.value)
-    # The others were told, and did not begin.
+    # The others were reported, and did not begin.
     finished = [p.name for p in (tmp_path / "a.incomplete").glob("a-*-of-*")]
     assert len(finished) == fails_at and not any("written" in name for name in finished)
     assert not _files(tmp_path)
@@ -326,6 +326,7 @@ def test_two_runs_at_once(toy, tmp_path):
     toy_records.convert(options)
 
 
+@pytest.mark.slow
 def test_folders_of_a_network_are_looked_into_rarely(toy, tmp_path, monkeypatch):
     looks = {"": 0, "file://": 0}
     stock_look, stock_convert = staging.Staging.finished_units, unit.convert

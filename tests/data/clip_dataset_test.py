@@ -161,16 +161,16 @@ def test_flipped_bytes_cost_their_records_only(tmp_path, label_map, caplog, shuf
     for name in (b"v2,1", b"v4,1"):
         _flip(path, name)
     whole = tiny_pipeline.write_records(tmp_path / "whole", [_record("w")])
-    # Two epochs: each is told once.
+    # Two epochs: each is reported once.
     names = _names(_reader(label_map, path, whole, shuffle=shuffle, num_epochs=2))
     expected = [f"v{index},{keyframe}" for index in (0, 1, 3, 5) for keyframe in (1, 2)]
     assert sorted(names) == sorted(2 * [*expected, "w,2"])
-    told = [r.getMessage() for r in caplog.records if "record skipped" in r.getMessage()]
+    reported = [r.getMessage() for r in caplog.records if "record skipped" in r.getMessage()]
     assert [r.levelname for r in caplog.records if "record skipped" in r.getMessage()] == [
         "WARNING"
     ] * 2
-    assert f"record skipped: record 2 of {path} is damaged" in told[0]
-    assert f"record skipped: record 4 of {path} is damaged" in told[1]
+    assert f"record skipped: record 2 of {path} is damaged" in reported[0]
+    assert f"record skipped: record 4 of {path} is damaged" in reported[1]
 
 
 def test_nothing_but_damaged_records_is_an_error_not_an_endless_loop(tmp_path, label_map):
@@ -209,9 +209,9 @@ def test_files_that_are_not_local_are_read_up_to_a_damaged_record(tmp_path, labe
     assert "skipped" not in caplog.text
     _flip(path, b"b,2")
     assert _names(reader) == 2 * ["a,2"]
-    (told,) = [r.getMessage() for r in caplog.records if "record skipped" in r.getMessage()]
-    assert f"record 1 of file://{path} is damaged" in told
-    assert "what follows in this file is left out" in told
+    (reported,) = [r.getMessage() for r in caplog.records if "record skipped" in r.getMessage()]
+    assert f"record 1 of file://{path} is damaged" in reported
+    assert "what follows in this file is left out" in reported
 
 
 def test_damage_that_jpeg_decoding_does_not_see_gives_a_picture(tmp_path, label_map, capfd):
@@ -483,7 +483,15 @@ def _still_record() -> bytes:
     return tiny_pipeline.make_record([frame] * 4, {2: _PERSON})
 
 
-@pytest.mark.parametrize("more", ["", "data_augmentation_options { random_image_scale { } }"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        pytest.param(
+            "data_augmentation_options { random_image_scale { } }", marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_colours_change_alike_in_all_frames(tmp_path, label_map, more):
     override = """train_config {
       data_augmentation_options { random_distort_color { } }
@@ -506,6 +514,7 @@ def test_colours_change_alike_in_all_frames(tmp_path, label_map, more):
     assert np.ptp(means, axis=0).max() > 2, "each clip has a draw of its own"
 
 
+@pytest.mark.slow
 def test_edited_messages_count_and_other_preprocessing_is_kept(tmp_path, label_map):
     """What a notebook changes behind reading the pipeline is what happens."""
     configs, model = _train_input(tmp_path, label_map, "")

@@ -90,7 +90,7 @@ def project(tmp_path) -> _Project:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         ([plain_example()] * 3, "(record 0: a plain tf.Example, not a SequenceExample"),
         ([b"garbage"], "(record 0: not a SequenceExample)"),
@@ -109,13 +109,13 @@ def project(tmp_path) -> _Project:
     ids=["tf.Example", "garbage", "empty record", "another schema"],
 )
 @pytest.mark.parametrize("is_training", [True, False])
-def test_files_of_other_records_are_refused(project, content, told, is_training):
+def test_files_of_other_records_are_refused(project, content, reported, is_training):
     project.write("a.record", _record())
     path = project.write("b.record", *content)
     fault = project.fault(is_training=is_training)
     field = "train_input_reader" if is_training else "eval_input_reader"
     assert f"{field}.tf_record_input_reader.input_path: 1 file without a SequenceExample" in fault
-    assert f"{path} {told}" in fault and "create_ava_records" in fault
+    assert f"{path} {reported}" in fault and "create_ava_records" in fault
 
 
 def test_files_that_are_not_tfrecords_are_refused_and_empty_ones_warned_of(project, caplog):
@@ -185,12 +185,12 @@ def test_rows_that_the_look_did_not_see_are_counted_while_reading(project, monke
     reader = project.pipeline().eval_input_reader[0]
     clips = list(clip_dataset.build(reader, num_frames=4))
     assert [len(clip["groundtruth_classes"]) for clip in clips] == [1, *[0] * 12, 1]
-    told = [r.getMessage() for r in caplog.records if "label rows dropped" in r.getMessage()]
-    assert [text.split(".")[0] for text in told] == [
+    reported = [r.getMessage() for r in caplog.records if "label rows dropped" in r.getMessage()]
+    assert [text.split(".")[0] for text in reported] == [
         "label rows dropped so far: 1",
         "label rows dropped so far: 10",
     ]
-    assert "'Stand' (10)" in told[1] and str(project.label_map) in told[1]
+    assert "'Stand' (10)" in reported[1] and str(project.label_map) in reported[1]
     assert path
 
 
@@ -249,6 +249,7 @@ def test_fewer_files_than_workers(project):
 # Shapes.
 
 
+@pytest.mark.slow
 def test_frames_that_keep_their_aspect_ratio_agree_or_are_refused(project):
     project.write("a.record", _record(height=48, width=64), _record(height=96, width=128))
     project.build(_KEEP % "")
@@ -326,6 +327,7 @@ def test_other_transformations_are_checked_without_field_names(project):
         clip_dataset.build(project.pipeline().train_input_reader, num_frames=4)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_without_a_traceback_before_the_graph(project):
     project.write("a.record", *[plain_example()] * 4)
     config = project.folder / "pipeline.config"

@@ -56,9 +56,9 @@ def test_every_flipped_byte_is_found(whole):
 
 
 def test_a_full_look_tells_how_far_it_is(whole):
-    told = []
-    record_files.damaged_records(str(whole), told.append)
-    assert told == [_SIZES[0], _SIZES[0] + _SIZES[1], sum(_SIZES)]
+    reported = []
+    record_files.damaged_records(str(whole), reported.append)
+    assert reported == [_SIZES[0], _SIZES[0] + _SIZES[1], sum(_SIZES)]
 
 
 def test_truncated_files_are_counted_and_named(whole, tmp_path, caplog):
@@ -200,16 +200,16 @@ def test_wrong_frame_rate_names_file_and_both_rates(tmp_path, written, expected)
 
 
 @pytest.mark.parametrize(
-    ("source_fps", "fps", "told"), [(30, 25.0, "25"), (28, 12.5, "12.5"), (760, 15.2, "15.2")]
+    ("source_fps", "fps", "reported"), [(30, 25.0, "25"), (28, 12.5, "12.5"), (760, 15.2, "15.2")]
 )
-def test_rate_is_told_as_the_converter_was_told_it(tmp_path, source_fps, fps, told):
+def test_rate_is_reported_as_given_to_the_converter(tmp_path, source_fps, fps, reported):
     """Frames that are the nearest of another rate's measure 24.89, say, where 25 was meant."""
     record = tf.train.SequenceExample.FromString(_clip_record(num_frames=64))
     for k, step in enumerate(record.feature_lists.feature_list["image/timestamp"].feature):
         step.int64_list.value[:] = [round(1e6 * round(k / fps * source_fps) / source_fps)]
     look = _look(tmp_path, record.SerializeToString())
-    assert look.records[0].rate == told
-    with pytest.raises(record_files.RecordFileError, match=f"or set fps to {told}\\.$"):
+    assert look.records[0].rate == reported
+    with pytest.raises(record_files.RecordFileError, match=f"or set fps to {reported}\\.$"):
         record_files.check_frame_rate(look, 3.0)
 
 

@@ -368,8 +368,8 @@ def test_label_maps_that_the_stock_api_reads_otherwise(data):
     found = data.findings(label_map=str(path))
     assert {finding.code for finding in found} == {"label_map_form"}
     assert {finding.severity for finding in found} == {WARNING}
-    told = " ".join(finding.message for finding in found)
-    assert "byte order mark" in told and "display_name and no name" in told
+    reported = " ".join(finding.message for finding in found)
+    assert "byte order mark" in reported and "display_name and no name" in reported
 
 
 def test_people_that_are_texts_are_told_apart(data):

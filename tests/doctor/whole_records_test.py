@@ -107,7 +107,7 @@ def test_limit_of_pixels_is_the_configs(project):
 
 
 @pytest.mark.parametrize(
-    ("side", "value", "told"),
+    ("side", "value", "reported"),
     [
         ("ymin", float("nan"), "[nan, 0.1, 0.9, 0.4] is not finite"),
         ("xmax", float("inf"), "[0.1, 0.1, 0.9, inf] is not finite"),
@@ -117,11 +117,11 @@ def test_limit_of_pixels_is_the_configs(project):
         ("xmin", 0.5, "[0.1, 0.5, 0.9, 0.4] has no area"),
     ],
 )
-def test_boxes_that_are_not_in_the_frame(project, side, value, told):
+def test_boxes_that_are_not_in_the_frame(project, side, value, reported):
     _edit(project, _side(side, value))
     finding = _finding(project)
     assert (finding.code, finding.severity) == ("record_box", ERROR)
-    assert finding.value == f"record {_NUMBER}, frame 2, row 0: {told}"
+    assert finding.value == f"record {_NUMBER}, frame 2, row 0: {reported}"
 
 
 def test_boxes_up_to_the_frames_edge_are_fine(project):

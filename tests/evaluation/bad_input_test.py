@@ -79,7 +79,7 @@ def test_what_was_changed_in_reading_is_a_counted_warning(tmp_path, capsys, prog
     files = {"ground_truth": GROUND_TRUTH.replace(",", ";"), "detections": detections}
     status, printed, _ = _run(tmp_path, capsys, program=program, **files)
     assert status == 0
-    for told in (
+    for reported in (
         "g.csv: semicolons stand between the columns, and are read as commas",
         "d.csv: 1 row with a box up to 0.01 outside of [0, 1], which is cut off at the frame's "
         "edge (first: line 2, 0.1,-0.001,0.4,0.9)",
@@ -87,7 +87,7 @@ def test_what_was_changed_in_reading_is_a_counted_warning(tmp_path, capsys, prog
         "d.csv: 1 row with hours, minutes and seconds for a timestamp (first: line 2, 00:15:02)",
         "d.csv: 1 row with whole numbers written as fractions (first: line 2, 1.0)",
     ):
-        assert told in printed
+        assert reported in printed
 
 
 def test_ground_truth_and_most_detections_in_pixels_are_errors(tmp_path, capsys):

@@ -66,7 +66,7 @@ def _oracle(ground_truth, detections, excluded, *, by_score, only_labelled):
             gt_boxes = [row[0] for row in gt_rows if row[1] == class_id]
             labels += _claims(gt_boxes, [row[0] for row in own])
             scores += [row[2] for row in own]
-        # The stock function sorts equals anyhow; told their order, it does as it is told.
+        # The stock function sorts equals in any order; given an order, it keeps it.
         for scores_of, ap_of in ((distinct_scores, result), (np.array, by_any_order)):
             curve = stock_metrics.compute_precision_recall(
                 scores_of(scores).astype(float), np.array(labels, bool), count

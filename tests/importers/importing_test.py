@@ -45,11 +45,11 @@ def test_a_task_of_cvat_becomes_rows_that_the_converter_reads(tmp_path):
         "street", "0.48", "0.750000", "0.000000", "1.000000", "1.000000", "3", "1"]  # fmt: skip
     found = annotations.read_annotations(tmp_path / "out" / "annotations.csv", _labels(tmp_path))
     assert len(found.keyframes) == 5
-    told = "\n".join(said)
-    assert "annotations.csv: 1 video, 5 keyframes (0 without people), 6 boxes, 9 actions" in told
-    assert "waves 3, stand 5, walk 1" in told
-    assert "note: frames on which nobody is marked were left out (--empty_keyframes" in told
-    assert ": 45" in told
+    printed = "\n".join(said)
+    assert "annotations.csv: 1 video, 5 keyframes (0 without people), 6 boxes, 9 actions" in printed
+    assert "waves 3, stand 5, walk 1" in printed
+    assert "note: frames on which nobody is marked were left out (--empty_keyframes" in printed
+    assert ": 45" in printed
 
 
 def test_frames_are_shown_when_the_video_says(tmp_path):

@@ -121,11 +121,11 @@ def test_slow_detection_gets_new_clips_of_their_own_frames(camera, capsys):
         first = (clip.keyframe_time - 0.8) * _RATE
         np.testing.assert_allclose(_numbers(clip), first + 3 * np.arange(16), atol=0.01)
         np.testing.assert_allclose(clip.frame_times, np.array(_numbers(clip)) / _RATE)
-    told = re.findall(
+    reported = re.findall(
         r"detection: camera 3: (\d+) of (\d+) keyframes skipped", capsys.readouterr().out
     )
     # Of 94 s: a line for the first one, and then each half minute.
-    assert told == [("1", "3"), ("19", "34"), ("37", "65")]
+    assert reported == [("1", "3"), ("19", "34"), ("37", "65")]
 
 
 def test_fast_detection_gets_every_keyframe_as_a_stream_does(capsys):

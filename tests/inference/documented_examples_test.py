@@ -35,9 +35,9 @@ def _blocks(document: str, first_line: str) -> str:
 @pytest.mark.parametrize("document", ["README.md", "docs/inference.md"])
 def test_three_lines(folder, capsys, document):
     exec(_blocks(document, "import object_detection_ext"), {})
-    told = capsys.readouterr().out
-    assert told.startswith("0.0 [] []\n1.0 [[0.2")
-    assert "'stand': 0.31" in told and "\n2.0 [[0.2" in told
+    reported = capsys.readouterr().out
+    assert reported.startswith("0.0 [] []\n1.0 [[0.2")
+    assert "'stand': 0.31" in reported and "\n2.0 [[0.2" in reported
 
 
 def test_other_forms(folder):

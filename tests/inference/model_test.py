@@ -8,6 +8,7 @@ import tensorflow as tf
 from object_detection_ext import devices, errors, registration
 from object_detection_ext.ava import faults
 from object_detection_ext.inference import model as model_lib
+from object_detection_ext.inference.detector import ActionDetector
 from tests import tiny_pipeline
 from tests.inference import fake_models
 
@@ -215,6 +216,17 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
             str(tmp_path / "ckpt-1"),
             config_override="model { faster_rcnn { num_classes: 7 } }",
         )
+    classes = tmp_path / "classes.config"
+    classes.write_text("model { faster_rcnn { num_classes: 7 } }")
+    with pytest.raises(errors.InputError, match="num_classes: 3 in the checkpoint, 8 in"):
+        ActionDetector.from_checkpoint(
+            config,
+            tmp_path / "ckpt-1",
+            config_override="model { faster_rcnn { num_classes: 8 } }",
+            config_override_paths=[classes],
+        )
+    with pytest.raises(errors.InputError, match="num_classes: 3 in the checkpoint, 7 in"):
+        ActionDetector.from_checkpoint(config, tmp_path / "ckpt-1", config_override_paths=[classes])
     given = model_lib.load_checkpoint(str(config), str(tmp_path / "ckpt-1"), takes_boxes=True)
     assert given.takes_boxes
     box = np.array([[0.1, 0.1, 0.6, 0.5]])

@@ -93,11 +93,11 @@ def test_live_stream_is_connected_again_and_time_goes_on(quick, transport_stream
     steps = np.diff(seconds[: begins[1]])
     np.testing.assert_allclose(steps, 1 / _FPS, atol=1e-6)
     assert stream.reconnections == 1
-    told = capsys.readouterr().out
-    assert "attempt 1 of 8 to connect again in 0.02 s" in told
-    assert "503" in told or "5XX" in told
-    assert "attempt 2 of 8" in told and "connected again (reconnection 1)" in told
-    assert "secret" not in told and "hidden" not in told
+    reported = capsys.readouterr().out
+    assert "attempt 1 of 8 to connect again in 0.02 s" in reported
+    assert "503" in reported or "5XX" in reported
+    assert "attempt 2 of 8" in reported and "connected again (reconnection 1)" in reported
+    assert "secret" not in reported and "hidden" not in reported
 
 
 def test_stream_that_does_not_come_back_is_given_up(quick, transport_stream, capsys, monkeypatch):

@@ -243,9 +243,9 @@ def test_damaged_pictures_are_left_out_and_the_rest_goes_on(tmp_path, capsys):
     )
     found = [int(frame.min()) // 20 for _, frame in frames]
     assert found == [2, 2, 2, 3, 5, 6, 7, 7, 7]
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 5
-    assert told[0].startswith(f"detection: left out: {paths[0]}: cannot be read as a picture")
+    reported = capsys.readouterr().out.splitlines()
+    assert len(reported) == 5
+    assert reported[0].startswith(f"detection: left out: {paths[0]}: cannot be read as a picture")
     # The keyframes are those of the whole folder.
     clips = _clips(frames, every_seconds=0.4)
     assert [clip.keyframe_time for clip in clips] == pytest.approx([0, 0.4, 0.8])

@@ -71,6 +71,7 @@ def _scalars(model_dir) -> dict[str, list[tuple[int, float]]]:
     return tiny_pipeline.read_events(model_dir / "eval" / "val").scalars
 
 
+@pytest.mark.slow
 def test_training_pauses_and_ends_early_and_what_was_stopped_is_evaluated_first(config, tmp_path):
     model_dir = tmp_path / "model"
     options = (

@@ -118,7 +118,8 @@ def _wait_shares(folder, capsys, input_seconds: float, step_seconds: float) -> l
     return [share for step, share in scalars if step > 4]
 
 
-@pytest.mark.parametrize("per_call", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("per_call", [1, 4])
 def test_wait_for_input_is_what_the_step_waits(tmp_path, capsys, monkeypatch, per_call):
     """Slow input, fast step, and the other way round; one step a call, and four."""
     monkeypatch.setattr(train, "_LONG_RUN_STEPS", 0 if per_call > 1 else 100)

@@ -20,7 +20,7 @@ registration.register()
 
 
 class _Trainer:
-    """Stands for `train.wrap_train_loop`'s loop: saves, calls back, ends when it is told to.
+    """Stands for `train.wrap_train_loop`'s loop: saves, calls back, ends when it must.
 
     Attributes:
         steps: whose checkpoints it saved.

@@ -222,8 +222,8 @@ def _asked(client, message: str, ask=None) -> None:
     with pytest.raises(ServingError, match=message) as caught:
         (ask or (lambda: client.predict(_INPUTS)))()
     assert time.monotonic() - start < _DEADLINE + 2
-    told = str(caught.value)
-    assert told.isprintable() and len(told) < 1000
+    reported = str(caught.value)
+    assert reported.isprintable() and len(reported) < 1000
 
 
 def _rest(address: str) -> client_lib.RestClient:
@@ -455,22 +455,23 @@ def _asked_in_a_process(kind: str, address: str) -> tuple[str, int]:
         [sys.executable, "-c", _ASKS, kind, address],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
-    told, grown = done.stdout.strip().splitlines()
-    return told, int(grown)
+    reported, grown = done.stdout.strip().splitlines()
+    return reported, int(grown)
 
 
 def test_memory_is_bounded_over_rest():
     start = _HEAD + b"Content-Length: 1500000000\r\n\r\n"
     for script in (_floods(start, b" " * 65536), _floods(_HEAD + b"\r\n", b" " * 65536)):
         with hostile_servers.raw_server(script) as address:
-            told, grown = _asked_in_a_process("RestClient", f"http://{address}")
-        assert "longer than 34 MB" in told
+            reported, grown = _asked_in_a_process("RestClient", f"http://{address}")
+        assert "longer than 34 MB" in reported
         assert grown < 150
 
 
+@pytest.mark.slow
 def test_packed_answers_are_not_unpacked_over_grpc():
     answer = _scores([_B, 2], tensor_content=bytes(100 * 10**6))
     with hostile_servers.grpc_server(lambda: answer, grpc.Compression.Gzip) as address:
-        told, grown = _asked_in_a_process("GrpcClient", address)
-    assert "gzip' is disabled" in told
+        reported, grown = _asked_in_a_process("GrpcClient", address)
+    assert "gzip' is disabled" in reported
     assert grown < 50

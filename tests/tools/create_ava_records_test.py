@@ -80,7 +80,7 @@ def test_arguments_of_beam(toy, tmp_path, capsys):
     common = [f"--annotations={toy / 'train.csv'}", f"--videos={toy / 'videos'}",
               f"--label_map={toy / 'label_map.pbtxt'}", f"--output={tmp_path / 'a'}@1",
               "--num_frames=4"]  # fmt: skip
-    # Without a runner nothing is Beam's: a slip of the pen is told, with what is near.
+    # Without a runner nothing is Beam's: a slip of the pen is reported, with what is near.
     with pytest.raises(SystemExit, match="^error: Unknown.*num_frame'.*Did you mean: num_frames"):
         _run(*common, "--num_frame=8")
     # Also if it is in one of those that must be there.

@@ -80,9 +80,9 @@ def test_videos_that_are_not_listed_are_left_out_and_counted(files, tmp_path, ca
     path.write_text("other,1\ngone,1\ngone2,1\n")
     options = _options(files, tmp_path / "out", str(files / "videos"), keyframes=str(path))
     assert detect_video.run(options) == 0
-    told = capsys.readouterr().out
-    assert f"1 video not listed in {path}: left out: {files}/videos/clip.mp4" in told
-    assert f"2 videos listed in {path}, but not among the inputs: gone, gone2" in told
+    reported = capsys.readouterr().out
+    assert f"1 video not listed in {path}: left out: {files}/videos/clip.mp4" in reported
+    assert f"2 videos listed in {path}, but not among the inputs: gone, gone2" in reported
     assert not (tmp_path / "out" / "clip.jsonl").exists()
     path.write_text("gone,1\n")
     with pytest.raises(errors.InputError, match="lists none of the videos, clip, other; it"):
@@ -112,9 +112,9 @@ def test_moments_outside_the_video_are_told(files, tmp_path, capsys):
     path.write_text("clip,-1\nclip,1\nclip,50\n")
     options = _options(files, tmp_path / "out", keyframes=str(path))
     assert detect_video.run(options) == 0
-    told = capsys.readouterr().out
-    assert "left out: timestamp -1 s is before the start" in told
-    assert "left out: timestamp 50 s is beyond the video's end" in told
+    reported = capsys.readouterr().out
+    assert "left out: timestamp -1 s is before the start" in reported
+    assert "left out: timestamp 50 s is beyond the video's end" in reported
     assert _times(tmp_path / "out" / "clip.jsonl") == [1.0]
 
 
@@ -358,9 +358,9 @@ def test_stream_that_is_lost_leaves_its_results(files, tmp_path, monkeypatch, ca
     monkeypatch.setattr(network_stream, "clips", lost)
     common = [f"--saved_model={files / 'model'}", f"--output={tmp_path}", "--every=0.5"]
     assert _run(*common, "rtsp://me:secret@cam/1") == 1
-    told = capsys.readouterr()
-    assert "error: rtsp://cam/1: the connection was lost" in told.err
-    assert "secret" not in told.out + told.err
+    reported = capsys.readouterr()
+    assert "error: rtsp://cam/1: the connection was lost" in reported.err
+    assert "secret" not in reported.out + reported.err
     (path,) = tmp_path.glob("stream_cam_1_*_detections.csv")
     assert len(_rows(path)) > 5
     (lines,) = tmp_path.glob("stream_cam_1_*.jsonl")

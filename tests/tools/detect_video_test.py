@@ -85,11 +85,11 @@ def test_bad_video_does_not_stop_the_others(files, tmp_path, capsys):
     options = _options(files, output, str(videos), str(tmp_path / "gone.mp4"), video=False)
     assert detect_video.run(options) == 2
     assert (output / "b_detections.csv").exists() and not (output / "b_detections.mp4").exists()
-    told = capsys.readouterr()
-    assert "error: 2 of 3 videos could not be used" in told.err
-    assert re.search(r"a\.mp4: cannot be read as a video", told.err)
-    assert "gone.mp4: there is no such video" in told.err
-    assert "detection: 3/3 videos" in told.out
+    reported = capsys.readouterr()
+    assert "error: 2 of 3 videos could not be used" in reported.err
+    assert re.search(r"a\.mp4: cannot be read as a video", reported.err)
+    assert "gone.mp4: there is no such video" in reported.err
+    assert "detection: 3/3 videos" in reported.out
 
 
 def test_cut_off_video_gives_what_is_there_and_says_so(files, tmp_path, capsys):
@@ -98,11 +98,11 @@ def test_cut_off_video_gives_what_is_there_and_says_so(files, tmp_path, capsys):
     cut.write_bytes(whole.read_bytes()[: os.path.getsize(whole) // 2])
     options = _options(files, tmp_path / "out", str(cut), every=0.5, video=False)
     assert detect_video.run(options) == 0
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
     lines = (tmp_path / "out" / "cut.jsonl").read_text().splitlines()
     assert 4 < len(lines) < 16
-    assert "damaged or cut off, its header says 10" in told
-    assert f"left out: {20 - len(lines) - 3} more keyframes ({20 - len(lines)} in all)" in told
+    assert "damaged or cut off, its header says 10" in reported
+    assert f"left out: {20 - len(lines) - 3} more keyframes ({20 - len(lines)} in all)" in reported
 
 
 def test_corrupt_frames_in_the_middle_cost_their_keyframes_only(files, tmp_path, capsys):
@@ -122,8 +122,8 @@ def test_corrupt_frames_in_the_middle_cost_their_keyframes_only(files, tmp_path,
     assert detect_video.run(_options(files, tmp_path / "out", str(path), every=0.5)) == 0
     times = [json.loads(line)["time"] for line in open(tmp_path / "out" / "v.jsonl")]
     assert times == [0.0, 0.5, 1.0, 2.0, 2.5, 3.0, 3.5]
-    told = capsys.readouterr().out
-    assert "v: left out: the video is damaged around timestamp 1.5 s" in told
+    reported = capsys.readouterr().out
+    assert "v: left out: the video is damaged around timestamp 1.5 s" in reported
     assert (tmp_path / "out" / "v_detections.mp4").exists()
 
 
@@ -364,9 +364,10 @@ def test_person_boxes_of_a_file(files, tmp_path, capsys):
         person_boxes=str(boxes),
     )
     assert detect_video.run(options) == 1
-    told = capsys.readouterr()
+    reported = capsys.readouterr()
     assert (
-        "boxes.csv: there is no row of the video 'other'; there are rows of clip, else" in told.err
+        "boxes.csv: there is no row of the video 'other'; there are rows of clip, else"
+        in reported.err
     )
     rows = _rows(tmp_path / "out" / "clip_detections.csv")
     assert [(row[1], *row[2:6]) for row in rows] == [
@@ -398,8 +399,8 @@ def test_camera(files, tmp_path, monkeypatch, capsys):
     (path,) = tmp_path.glob("camera_0_*.jsonl")
     lines = [json.loads(line) for line in open(path)]
     assert [line["time"] for line in lines] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
-    told = capsys.readouterr().out
-    assert "0.0 s  nobody" in told and re.search(r"2\.5 s  stand 0\.7\d, hand wave", told)
+    reported = capsys.readouterr().out
+    assert "0.0 s  nobody" in reported and re.search(r"2\.5 s  stand 0\.7\d, hand wave", reported)
     (path,) = tmp_path.glob("camera_0_*_detections.csv")
     assert {(row[0], float(row[1])) for row in _rows(path)} == {
         (path.name.removesuffix("_detections.csv"), time) for time in (1.0, 1.5, 2.0, 2.5)

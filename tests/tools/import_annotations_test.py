@@ -36,9 +36,9 @@ def _arguments(project, *more):
 
 def test_an_import_ends_with_0_and_says_what_it_wrote(project, capsys):
     _run(import_annotations, *_arguments(project, "--every=0.5", "--attributes=waves,pose"))
-    told = capsys.readouterr().out
-    assert "note: keyframes left out by --every 0.5: 4\n" in told
-    assert told.endswith(f"Written: {project}/out/annotations.csv, {project}/out/label_map.pbtxt\n")
+    said = capsys.readouterr().out
+    assert "note: keyframes left out by --every 0.5: 4\n" in said
+    assert said.endswith(f"Written: {project}/out/annotations.csv, {project}/out/label_map.pbtxt\n")
 
 
 def test_wrong_input_ends_with_2(project, capsys):

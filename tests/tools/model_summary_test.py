@@ -260,7 +260,14 @@ def both_heads(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param("s3dg", marks=pytest.mark.slow), "i3d", "r3d50", "r3d50_non_local"]
+    "kind",
+    [
+        "i3d",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("s3dg", "r3d50", "r3d50_non_local")
+        ),
+    ],
 )
 def test_every_trunk_with_both_heads(both_heads, kind):
     summary = both_heads(kind)
@@ -432,6 +439,13 @@ def test_bad_files(tmp_path, capsys):
     )
     with pytest.raises(errors.InputError, match="num_heads: 0; it must be at least 1"):
         tool.read_pipeline(str(path))
+
+
+def test_compiled_models_are_counted_as_others(tmp_path):
+    """What is compiled is one operation, in which nothing would be counted."""
+    path = str(tiny_pipeline.write_pipeline(tmp_path / "pipeline.config"))
+    xla = "[object_detection_ext.protos.video_action_transformer] { compute { xla: true } }"
+    assert not tool.read_pipeline(path, xla).Extensions[options_lib.EXTENSION].compute.xla
 
 
 def test_override_is_merged(tmp_path):

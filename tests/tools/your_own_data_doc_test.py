@@ -150,8 +150,8 @@ def test_the_error_of_the_page(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         _run(import_annotations, command, capsys)
     assert ended.value.code == 2
-    (told,) = [t for t in capsys.readouterr().err.splitlines() if t.startswith("error")]
-    assert _form([told]) == _form([shown])
+    (reported,) = [t for t in capsys.readouterr().err.splitlines() if t.startswith("error")]
+    assert _form([reported]) == _form([shown])
 
 
 def test_the_label_of_the_page_is_one_of_cvat():

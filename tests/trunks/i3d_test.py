@@ -91,6 +91,7 @@ def test_every_endpoint_is_that_of_the_slim_i3d(s3dg, shape):
     np.testing.assert_array_equal(model(clip), ours["Mixed_5c"])
 
 
+@pytest.mark.slow
 def test_training_batch_norm_is_that_of_the_slim_i3d(s3dg):
     model = random_model(2, train_batch_norm=True)
     clip = np.random.default_rng(3).uniform(-1, 1, size=(2, 16, 32, 32, 3)).astype(np.float32)
