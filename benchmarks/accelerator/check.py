@@ -33,7 +33,10 @@ def deviation(ours: np.ndarray, reference: np.ndarray, start: np.ndarray | None 
 def check(folder: pathlib.Path, name: str) -> tuple[dict[str, float], float, float]:
     """The deviation of every output, the seconds of compiling and those of a run."""
     text, manifest = programs.read_program(folder, name)
-    reference = np.load(programs.reference_path(folder, name))
+    path = programs.reference_path(folder, name)
+    if not path.exists():
+        raise programs.ProgramError(f"{path} is missing: export {name} with --reference.")
+    reference = np.load(path)
     device = jax.devices("cpu")[0]
     executable = xla_programs.Executable(text, device)
     values = programs.draw_all(manifest.parameters, _SEED)
@@ -90,7 +93,11 @@ def main() -> int:
         print(f"error: no program in {arguments.programs} has a reference", file=sys.stderr)
         return 2
     print(f"JAX {jax.__version__} on {jax.devices('cpu')[0]}")
-    passed = [report(arguments.programs, name) for name in names]
+    try:
+        passed = [report(arguments.programs, name) for name in names]
+    except programs.ProgramError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"{sum(passed)} of {len(passed)} programs agree")
     return 0 if all(passed) else 1
 

@@ -2,7 +2,7 @@
 r"""Exports the main model's trunk, inference and training step as StableHLO, without weights.
 
     python -m benchmarks.accelerator.export --output programs [--size tiny] [--only training] \
-        [--batches 1,3,8,16] [--precisions bf16,fp32] [--exact] [--reference]
+        [--batches 3,8,16,1] [--precisions bf16,fp32] [--exact] [--reference]
 
 Each program is a text of StableHLO, compressed, beside a manifest of its parameters. The training
 step is the stock `eager_train_step`: forward, losses, gradients, clipping and the momentum update.
@@ -39,7 +39,7 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 from tensorflow.python.eager.polymorphic_function import compiler_ir
 
-from benchmarks.accelerator import programs
+from benchmarks.accelerator import plan, programs
 from object_detection_ext import flops, registration
 from object_detection_ext import options as options_lib
 from object_detection_ext.protos import video_action_transformer_pb2 as vat_pb2
@@ -56,7 +56,7 @@ _PIPELINE = flags.DEFINE_string("pipeline_config_path", _CONFIG, "The model.")
 _SIZE = flags.DEFINE_enum("size", "full", SIZES, "The config's own size, or one for tests.")
 _ONLY = flags.DEFINE_list("only", list(PARTS[:3]), f"The parts to export, of {PARTS}.")
 _BATCHES = flags.DEFINE_list("batches", ["3", "1", "8", "16"], "Clips in a call.")
-_PRECISIONS = flags.DEFINE_list("precisions", list(PRECISIONS), "bf16, fp32 or both.")
+_PRECISIONS = flags.DEFINE_list("precisions", [], "bf16, fp32; default: what run.py measures.")
 _EXACT = flags.DEFINE_bool("exact", False, "Without what is random.")
 _REFERENCE = flags.DEFINE_bool("reference", False, "Also keep TensorFlow's results.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Also what is there already.")
@@ -489,17 +489,28 @@ def _write_reference(
     np.savez(path, **arrays)
 
 
+def wanted_batches(part: str, precision: str) -> list[int]:
+    """The batches of a part to export in a precision."""
+    batches = [int(batch) for batch in _BATCHES.value]
+    if _PRECISIONS.value or part not in plan.WHATS:
+        return batches if precision in (_PRECISIONS.value or PRECISIONS) else []
+    planned = {(row.what, row.batch, row.precision) for row in plan.full_plan(tuple(batches))}
+    return [batch for batch in batches if (part, batch, precision) in planned]
+
+
 def main(argv: Sequence[str]) -> None:
     """Exports what is not there yet."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    for flag, known in ((_ONLY, PARTS), (_PRECISIONS, PRECISIONS)):
+        if not set(flag.value) <= set(known):
+            raise app.UsageError(f"--{flag.name}: {flag.value}; known are: {', '.join(known)}.")
     folder = pathlib.Path(_OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
-    batches = [int(batch) for batch in _BATCHES.value]
-    for part, precision in itertools.product(_ONLY.value, _PRECISIONS.value):
+    for part, precision in itertools.product(_ONLY.value, PRECISIONS):
         names = {
             batch: programs.program_name(part, _SIZE.value, batch, precision, _EXACT.value)
-            for batch in batches
+            for batch in wanted_batches(part, precision)
         }
         missing = [
             batch

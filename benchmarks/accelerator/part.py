@@ -285,7 +285,7 @@ def _torch_run(model, part: plan.Part, device, is_bf16, channels_last, compiles)
         step = torch_model.make_step(model, torch_model.make_optimizer(model), is_bf16)
         truth = torch_model.random_groundtruth(options, part.batch, device)
         return lambda: step(model.clips(stacked, dtype, channels_last), *truth)
-    forward = model.detect if part.what == "inference" else model.trunk
+    forward = model.scored_proposals if part.what == "inference" else model.trunk
 
     def run():
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):

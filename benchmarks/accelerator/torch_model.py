@@ -308,7 +308,7 @@ class RegionProposals(nn.Module):
 
 
 class Detector(nn.Module):
-    """The whole model; `losses` trains it, `detect` uses it."""
+    """The whole model; `losses` trains it, the others use it."""
 
     def __init__(self, options: Options):
         super().__init__()
@@ -400,12 +400,17 @@ class Detector(nn.Module):
         return ((by_class + 2.0 * off) * valid / number).sum()
 
     @torch.no_grad()
-    def detect(self, clips: torch.Tensor):
-        """Boxes [B, N, 4], scores [B, N] and classes [B, N] of the highest-scoring detections."""
+    def scored_proposals(self, clips: torch.Tensor):
+        """Refined boxes [B, R, 4] and scores [B, R, K] of all proposals."""
         _, _, proposals, valid, logits, refinements = self(clips)
         boxes = torch.clamp(decode(refinements, proposals), min=0.0)
         boxes = torch.minimum(boxes, self._size().to(boxes.dtype))
-        scores = logits[..., 1:].sigmoid() * (valid > 0)[..., None]
+        return boxes, logits[..., 1:].sigmoid() * (valid > 0)[..., None]
+
+    @torch.no_grad()
+    def detect(self, clips: torch.Tensor):
+        """Boxes [B, N, 4], scores [B, N] and classes [B, N] of the highest-scoring detections."""
+        boxes, scores = self.scored_proposals(clips)
         kept = nms_by_class(boxes, scores.transpose(1, 2), self.options.nms_iou)  # [B, K, R]
         kept = torch.where(kept, scores.transpose(1, 2), torch.zeros_like(kept, dtype=scores.dtype))
         per_class = min(self.options.detections_per_class, kept.shape[-1])

@@ -444,3 +444,6 @@ def test_pytorch_training_step_lowers_the_loss():
     losses = [float(step(model.clips(stacked, torch.float32, True), *truth)) for _ in range(4)]
     assert losses[-1] < losses[0]
     assert all(parameter.grad is not None for parameter in model.parameters())
+    boxes, scores, classes = model.eval().detect(model.clips(stacked, torch.float32, False))
+    assert boxes.shape[1:] == (options.proposals * options.num_classes, 4)
+    assert (scores.diff(dim=-1) <= 0).all() and int(classes.max()) < options.num_classes
