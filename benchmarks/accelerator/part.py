@@ -270,7 +270,7 @@ def _measure_torch_variant(
 def _torch_run(model, part: plan.Part, device, is_bf16, channels_last, compiles):
     import torch
 
-    from benchmarks.accelerator import torch_model
+    from benchmarks.accelerator import torch_step
 
     options = model.options
     shape = (part.batch, options.frames * options.height, options.width, 3)
@@ -282,8 +282,8 @@ def _torch_run(model, part: plan.Part, device, is_bf16, channels_last, compiles)
         for name in ("first_stage_loss", "second_stage_loss"):
             setattr(model, name, torch.compile(getattr(model, name)))
     if part.what == "training":
-        step = torch_model.make_step(model, torch_model.make_optimizer(model), is_bf16)
-        truth = torch_model.random_groundtruth(options, part.batch, device)
+        step = torch_step.make_step(model, torch_step.make_optimizer(model), is_bf16)
+        truth = torch_step.random_groundtruth(options, part.batch, device)
         return lambda: step(model.clips(stacked, dtype, channels_last), *truth)
     forward = model.scored_proposals if part.what == "inference" else model.trunk
 

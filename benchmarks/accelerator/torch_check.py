@@ -15,7 +15,7 @@ import sys
 import numpy as np
 import torch
 
-from benchmarks.accelerator import programs, torch_model
+from benchmarks.accelerator import programs, torch_boxes, torch_model
 
 _TOLERANCE = 1e-4
 _SEED = 0
@@ -41,7 +41,7 @@ def deviation(folder: pathlib.Path, name: str) -> float:
 
 def suppression_by_loop(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
     """Greedy non-maximum suppression, box by box."""
-    overlaps = torch_model.iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
+    overlaps = torch_boxes.iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
     kept: list[int] = []
     for index in np.argsort(-scores, kind="stable"):
         if all(overlaps[index, other] <= threshold for other in kept):
@@ -55,7 +55,7 @@ def suppression_agrees(number: int = 500, seed: int = 0) -> bool:
     corner = rng.uniform(0, 300, (number, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(20, 100, (number, 2))], axis=1)
     boxes, scores = boxes.astype(np.float32), rng.uniform(size=number).astype(np.float32)
-    own = torch_model.nms_plain(torch.from_numpy(boxes), torch.from_numpy(scores), 0.5)
+    own = torch_boxes.nms_plain(torch.from_numpy(boxes), torch.from_numpy(scores), 0.5)
     return own.tolist() == suppression_by_loop(boxes, scores, 0.5)
 
 

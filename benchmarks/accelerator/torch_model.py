@@ -17,13 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-try:
-    from torchvision.ops import nms as _torchvision_nms
-except Exception:  # not installed, or not built for this PyTorch
-    _torchvision_nms = None
+from benchmarks.accelerator import torch_boxes
 
 _EPSILON = 1e-3  # of batch norm
-_BOX_SCALES = (10.0, 10.0, 5.0, 5.0)
 
 # Stages to Mixed_4f: ("conv", name, channels, kernel, stride), ("pool", kernel, stride) or
 # ("mixed", name, branch 0, (1x1x1, 3x3x3) of 1, (1x1x1, 3x3x3) of 2, branch 3).
@@ -316,7 +312,9 @@ class Detector(nn.Module):
         self.trunk = I3D(options.depth_multiplier)
         self.rpn = RegionProposals(self.trunk.channels, options)
         self.head = TxHead(self.trunk.channels, options)
-        self.register_buffer("anchors", anchors(options))
+        self.register_buffer(
+            "anchors", torch_boxes.anchors(options.height, options.width, options.stride)
+        )
 
     def clips(self, stacked: torch.Tensor, dtype: torch.dtype, channels_last: bool):
         """Stacked uint8 clips [B, T H, W, 3] -> [B, 3, T, H, W] in [-1, 1]."""
@@ -341,13 +339,13 @@ class Detector(nn.Module):
     @torch.no_grad()
     def propose(self, codes: torch.Tensor, objectness: torch.Tensor):
         """Proposals [B, R, 4], zeros where there are fewer, and their scores [B, R]."""
-        boxes = torch.clamp(decode(codes, self.anchors), min=0.0)
+        boxes = torch.clamp(torch_boxes.decode(codes, self.anchors), min=0.0)
         boxes = torch.minimum(boxes, self._size().to(boxes.dtype))
         scores = objectness.softmax(-1)[..., 1]
         proposals = boxes.new_zeros(len(boxes), self.options.proposals, 4)
         kept_scores = boxes.new_zeros(len(boxes), self.options.proposals)
         for index in range(len(boxes)):
-            kept = nms(boxes[index], scores[index], self.options.rpn_nms_iou)
+            kept = torch_boxes.nms(boxes[index], scores[index], self.options.rpn_nms_iou)
             kept = kept[: self.options.proposals]
             proposals[index, : len(kept)] = boxes[index, kept]
             kept_scores[index, : len(kept)] = scores[index, kept]
@@ -364,28 +362,28 @@ class Detector(nn.Module):
 
     def first_stage_loss(self, codes, objectness, boxes, weights) -> torch.Tensor:
         """Of a sample of the anchors: objectness, and twice the codes of the positive ones."""
-        overlap = iou(self.anchors[None], boxes) * (weights > 0)[:, None]  # [B, A, G]
+        overlap = torch_boxes.iou(self.anchors[None], boxes) * (weights > 0)[:, None]  # [B, A, G]
         best, person = overlap.max(-1)
         is_best = (overlap == overlap.amax(1, keepdim=True)) & (overlap > 0)
         positive = (best >= 0.7) | is_best.any(-1)
         negative = (best < 0.3) & ~positive
-        sampled_positive = sample(positive, self.options.rpn_minibatch // 2)
+        sampled_positive = torch_boxes.sample(positive, self.options.rpn_minibatch // 2)
         left = self.options.rpn_minibatch - sampled_positive.sum(-1)
-        sampled = sampled_positive | sample(negative, left)
+        sampled = sampled_positive | torch_boxes.sample(negative, left)
         number = sampled.sum(-1).clamp(min=1)
         logits = F.cross_entropy(
             objectness.flatten(0, 1), positive.long().flatten(), reduction="none"
         )
         objectness_loss = ((logits.reshape(sampled.shape) * sampled).sum(-1) / number).mean()
         matched = boxes.gather(1, person[..., None].expand(-1, -1, 4))
-        off = smooth_l1(codes, encode(matched, self.anchors))
+        off = torch_boxes.smooth_l1(codes, torch_boxes.encode(matched, self.anchors))
         return objectness_loss + 2.0 * ((off * sampled_positive).sum(-1) / number).mean()
 
     def second_stage_loss(
         self, proposals, scores, logits, refinements, boxes, classes, weights
     ) -> torch.Tensor:
         """Of all proposals: every action's logistic loss, and twice the refinements'."""
-        overlap = iou(proposals, boxes) * (weights > 0)[:, None]  # [B, R, G]
+        overlap = torch_boxes.iou(proposals, boxes) * (weights > 0)[:, None]  # [B, R, G]
         best, person = overlap.max(-1)
         positive = best >= 0.5
         valid = scores > 0
@@ -396,14 +394,14 @@ class Detector(nn.Module):
         )
         by_class = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
         matched = boxes.gather(1, person[..., None].expand(-1, -1, 4))
-        off = smooth_l1(refinements, encode(matched, proposals)) * positive
+        off = torch_boxes.smooth_l1(refinements, torch_boxes.encode(matched, proposals)) * positive
         return ((by_class + 2.0 * off) * valid / number).sum()
 
     @torch.no_grad()
     def scored_proposals(self, clips: torch.Tensor):
         """Refined boxes [B, R, 4] and scores [B, R, K] of all proposals."""
         _, _, proposals, valid, logits, refinements = self(clips)
-        boxes = torch.clamp(decode(refinements, proposals), min=0.0)
+        boxes = torch.clamp(torch_boxes.decode(refinements, proposals), min=0.0)
         boxes = torch.minimum(boxes, self._size().to(boxes.dtype))
         return boxes, logits[..., 1:].sigmoid() * (valid > 0)[..., None]
 
@@ -411,7 +409,7 @@ class Detector(nn.Module):
     def detect(self, clips: torch.Tensor):
         """Boxes [B, N, 4], scores [B, N] and classes [B, N] of the highest-scoring detections."""
         boxes, scores = self.scored_proposals(clips)
-        kept = nms_by_class(boxes, scores.transpose(1, 2), self.options.nms_iou)  # [B, K, R]
+        kept = torch_boxes.nms_by_class(boxes, scores.transpose(1, 2), self.options.nms_iou)
         kept = torch.where(kept, scores.transpose(1, 2), torch.zeros_like(kept, dtype=scores.dtype))
         per_class = min(self.options.detections_per_class, kept.shape[-1])
         best, index = kept.topk(per_class, dim=-1)  # [B, K, per class]
@@ -419,151 +417,6 @@ class Detector(nn.Module):
         top, place = best.flatten(1).topk(number, dim=-1)
         proposal = index.flatten(1).gather(1, place)
         return boxes.gather(1, proposal[..., None].expand(-1, -1, 4)), top, place // per_class
-
-
-def anchors(options: Options) -> torch.Tensor:
-    """[A, 4]: 4 scales and 3 aspect ratios at every cell, clipped to the frame."""
-    rows = math.ceil(options.height / options.stride)
-    columns = math.ceil(options.width / options.stride)
-    y, x = torch.meshgrid(
-        torch.arange(rows) * float(options.stride),
-        torch.arange(columns) * float(options.stride),
-        indexing="ij",
-    )
-    sizes = [
-        (256.0 * scale / math.sqrt(ratio), 256.0 * scale * math.sqrt(ratio))
-        for ratio in (0.5, 1.0, 2.0)
-        for scale in (0.25, 0.5, 1.0, 2.0)
-    ]
-    half = torch.tensor(sizes) / 2.0  # [12, (height, width)]
-    centre = torch.stack([y, x], dim=-1).reshape(-1, 1, 2)
-    boxes = torch.cat([centre - half, centre + half], dim=-1).reshape(-1, 4)
-    limit = torch.tensor([options.height, options.width] * 2, dtype=boxes.dtype)
-    return torch.minimum(boxes.clamp(min=0.0), limit)
-
-
-def _centres(boxes: torch.Tensor):
-    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-3)
-    return boxes[..., :2] + size / 2.0, size
-
-
-def encode(boxes: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """Boxes relative to others, in Faster R-CNN's code."""
-    centre, size = _centres(boxes)
-    base_centre, base_size = _centres(base)
-    code = torch.cat([(centre - base_centre) / base_size, torch.log(size / base_size)], dim=-1)
-    return code * code.new_tensor(_BOX_SCALES)
-
-
-def decode(codes: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """The boxes of such codes."""
-    codes = codes / codes.new_tensor(_BOX_SCALES)
-    base_centre, base_size = _centres(base)
-    centre = codes[..., :2] * base_size + base_centre
-    half = torch.exp(codes[..., 2:].clamp(max=10.0)) * base_size / 2.0
-    return torch.cat([centre - half, centre + half], dim=-1)
-
-
-def iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """[..., N, 4], [..., M, 4] -> [..., N, M]."""
-    low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
-    high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    both = (high - low).clamp(min=0.0).prod(-1)
-    area_a = (a[..., 2:] - a[..., :2]).prod(-1)[..., :, None]
-    area_b = (b[..., 2:] - b[..., :2]).prod(-1)[..., None, :]
-    return both / (area_a + area_b - both).clamp(min=1e-6)
-
-
-def nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Indices of what greedy non-maximum suppression keeps, the highest score first."""
-    if _torchvision_nms is not None:
-        return _torchvision_nms(boxes.float(), scores.float(), threshold)
-    return nms_plain(boxes, scores, threshold)
-
-
-def nms_plain(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
-    """`nms` in plain PyTorch, all boxes at once."""
-    order = scores.argsort(descending=True, stable=True)
-    boxes = boxes[order]
-    return order[_unsuppressed((iou(boxes, boxes) > threshold)[None])[0]]
-
-
-def nms_by_class(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Boxes [B, R, 4], scores [B, K, R] -> bool [B, K, R], what each class keeps."""
-    overlaps = iou(boxes, boxes) > threshold  # [B, R, R]
-    order = scores.argsort(dim=-1, descending=True, stable=True)  # [B, K, R]
-    batch, num_classes, number = order.shape
-    rows = overlaps[:, None].expand(-1, num_classes, -1, -1)
-    rows = rows.gather(2, order[..., None].expand(-1, -1, -1, number))
-    sorted_overlaps = rows.gather(3, order[:, :, None].expand(-1, -1, number, -1))
-    kept = _unsuppressed(sorted_overlaps.flatten(0, 1)).reshape(batch, num_classes, number)
-    return torch.zeros_like(kept).scatter(2, order, kept)
-
-
-def _unsuppressed(overlaps: torch.Tensor) -> torch.Tensor:
-    """Which of the sorted boxes stay: bool [N, n, n], row i over column j if i comes first.
-
-    A box stays if no box that stays and comes first overlaps it. Applied again and again from "all
-    stay" this settles, box by box from the first on.
-    """
-    first = overlaps.triu(diagonal=1)
-    kept = torch.ones(first.shape[:2], dtype=torch.bool, device=first.device)
-    while True:
-        now = ~(first & kept[:, :, None]).any(dim=1)
-        if torch.equal(now, kept):
-            return kept
-        kept = now
-
-
-def sample(mask: torch.Tensor, number) -> torch.Tensor:
-    """A random choice of up to so many of the true elements of each row [B, A]."""
-    order = torch.where(mask, torch.rand(mask.shape, device=mask.device), 2.0).argsort(dim=-1)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(mask.shape[1], device=mask.device).expand_as(order)
-    )
-    limit = number[:, None] if isinstance(number, torch.Tensor) else number
-    return mask & (rank < limit)
-
-
-def smooth_l1(codes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """[..., 4], [..., 4] -> [...]."""
-    return F.smooth_l1_loss(codes, targets, reduction="none").sum(-1)
-
-
-def random_groundtruth(options: Options, batch: int, device) -> tuple[torch.Tensor, ...]:
-    """4 people for each clip: boxes [B, 4, 4] in pixels, classes [B, 4, K], weights [B, 4]."""
-    numbers = torch.rand(batch, 4, 4, device=device)
-    corner = numbers[..., :2] * 0.5
-    boxes = torch.cat([corner, corner + 0.2 + 0.3 * numbers[..., 2:]], dim=-1)
-    boxes = boxes * torch.tensor([options.height, options.width] * 2, device=device)
-    classes = torch.randint(0, options.num_classes, (batch, 4), device=device)
-    return boxes, F.one_hot(classes, options.num_classes).float(), torch.ones_like(boxes[..., 0])
-
-
-def make_step(model: Detector, optimizer: torch.optim.Optimizer, autocast: bool):
-    """A training step: losses, gradients, clipping, momentum; gives the loss."""
-
-    def step(clips, boxes, classes, weights) -> torch.Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(clips.device.type, torch.bfloat16, enabled=autocast):
-            loss = model.losses(clips, boxes, classes, weights)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        return loss.detach()
-
-    return step
-
-
-def make_optimizer(model: Detector) -> torch.optim.Optimizer:
-    """Momentum as in the config; the regularizer as weight decay."""
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=0.01,
-        momentum=0.9,
-        weight_decay=1e-7,
-        fused=next(model.parameters()).is_cuda,
-    )
 
 
 def load_trunk(trunk: I3D, variables: dict) -> int:

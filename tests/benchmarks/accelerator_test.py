@@ -432,15 +432,15 @@ def test_suppression_keeps_what_a_loop_keeps():
 def test_pytorch_training_step_lowers_the_loss():
     import torch
 
-    from benchmarks.accelerator import torch_model
+    from benchmarks.accelerator import torch_model, torch_step
 
     torch.manual_seed(0)
     options = torch_model.TINY
     model = torch_model.Detector(options).train()
-    step = torch_model.make_step(model, torch_model.make_optimizer(model), False)
+    step = torch_step.make_step(model, torch_step.make_optimizer(model), False)
     shape = (1, options.frames * options.height, options.width, 3)
     stacked = torch.randint(0, 256, shape, dtype=torch.uint8)
-    truth = torch_model.random_groundtruth(options, 1, "cpu")
+    truth = torch_step.random_groundtruth(options, 1, "cpu")
     losses = [float(step(model.clips(stacked, torch.float32, True), *truth)) for _ in range(4)]
     assert losses[-1] < losses[0]
     assert all(parameter.grad is not None for parameter in model.parameters())
