@@ -7,8 +7,8 @@ r"""Exports the main model's trunk, inference and training step as StableHLO, wi
 Each program is a text of StableHLO, compressed, beside a manifest of its parameters. The training
 step is the stock `eager_train_step`: forward, losses, gradients, clipping and the momentum update.
 "inference" ends with the boxes and scores of all proposals; "detections", which is exported if it
-is asked for, goes on to the suppression in each class, 80 loops for each clip. Programs that are
-there already are kept; --overwrite makes them anew.
+is asked for, continues with the suppression in each class, 80 loops for each clip. Programs that
+are there already are kept; --overwrite makes them again.
 
 --exact leaves out what is random (dropout, and which anchors are sampled), so that numbers can be
 compared; --reference also runs the function in TensorFlow, op by op as the graph has it and not
@@ -224,7 +224,7 @@ def export(folder: pathlib.Path, model: functions.Model, batch: int, work: float
     programs.program_path(folder, name).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     if _REFERENCE.value:
         _write_reference(folder, manifest, function, captures)
-    # Last: a program without its manifest is exported anew.
+    # Last: a program without its manifest is exported again.
     programs.manifest_path(folder, name).write_text(manifest.to_json(), "utf-8")
 
 

@@ -235,7 +235,7 @@ class Run:
         ]
 
     def write_table(self) -> None:
-        """Writes results.md anew."""
+        """Writes results.md again."""
         (self._folder / "results.md").write_text(results.table(self.results), encoding="utf-8")
 
 
