@@ -34,6 +34,9 @@ from object_detection.utils import np_box_ops
 
 _CONFIG = flags.DEFINE_string("pipeline_config_path", None, "signatures: whose model.")
 _OVERRIDE = flags.DEFINE_string("config_override", "", "signatures: merged into the config.")
+_OVERRIDE_PATHS = flags.DEFINE_multi_string(
+    "config_override_path", [], "signatures: files of such text, merged before it."
+)
 _CHECKPOINT = flags.DEFINE_string("checkpoint_dir", None, "signatures: of a training.")
 _OUTPUT = flags.DEFINE_string("output", None, "signatures: folder for the exports.")
 _HEIGHT = flags.DEFINE_integer("height", 400, "signatures: of the frames, in pixels.", 8)
@@ -58,7 +61,7 @@ def export_all(folder: str) -> dict[str, str]:
     from object_detection.protos import pipeline_pb2
     from object_detection.utils import config_util
 
-    from object_detection_ext import exporting, registration
+    from object_detection_ext import exporting, pipeline_overrides, registration
 
     registration.register()
     types = _TYPES.value or list(exporting.MODULES)
@@ -68,7 +71,8 @@ def export_all(folder: str) -> dict[str, str]:
         return paths
     with open(_CONFIG.value, encoding="utf-8") as file:  # not checked: its data are not needed
         pipeline = text_format.Parse(file.read(), pipeline_pb2.TrainEvalPipelineConfig())
-    text_format.Merge(_OVERRIDE.value, pipeline)
+    override = pipeline_overrides.combined(_CONFIG.value, _OVERRIDE_PATHS.value, _OVERRIDE.value)
+    text_format.Merge(override or "", pipeline)
     for reader in (pipeline.train_input_reader, *pipeline.eval_input_reader):
         reader.ClearField("label_map_path")
         reader.ClearField("tf_record_input_reader")

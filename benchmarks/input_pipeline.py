@@ -33,7 +33,7 @@ from object_detection.utils import config_util
 from PIL import Image
 
 from object_detection_ext import options as options_lib
-from object_detection_ext import registration
+from object_detection_ext import pipeline_overrides, registration
 from object_detection_ext.ava import annotations
 from object_detection_ext.data import clip_features
 
@@ -44,6 +44,7 @@ _BOXES = ((0.1, 0.1, 0.9, 0.4), (0.2, 0.5, 1.0, 0.8))
 
 _PIPELINE = flags.DEFINE_string("pipeline_config_path", _CONFIG, "Whose input pipeline.")
 _OVERRIDE = flags.DEFINE_string("config_override", "", "Text proto, merged into it.")
+_OVERRIDE_PATHS = pipeline_overrides.define_flag()
 _VIDEO = flags.DEFINE_string("video", None, "Take the frames of this video, scaled to the height.")
 _SPECTRUM = flags.DEFINE_float(
     "spectrum", 1.2, "Synthetic frames: amplitudes fall as frequency to minus this; 1 is sharp."
@@ -122,7 +123,8 @@ def read_pipeline(folder: str) -> pipeline_pb2.TrainEvalPipelineConfig:
         file.write(_LABEL_MAP)
     with open(_PIPELINE.value, encoding="utf-8") as file:
         pipeline = text_format.Parse(file.read(), pipeline_pb2.TrainEvalPipelineConfig())
-    text_format.Merge(_OVERRIDE.value, pipeline)
+    override = pipeline_overrides.combined(_PIPELINE.value, _OVERRIDE_PATHS.value, _OVERRIDE.value)
+    text_format.Merge(override or "", pipeline)
     pipeline.train_config.batch_size = _BATCH.value
     reader = pipeline.train_input_reader
     reader.label_map_path = label_map

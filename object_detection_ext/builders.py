@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From options to built objects. The only reader of our options."""
 
+import contextlib
 import functools
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,7 @@ from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors, messages
+from object_detection_ext import errors, messages, precision, static_shapes
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import label_maps, tables, timestamps
 from object_detection_ext.data import (
@@ -77,6 +78,9 @@ def build_faster_rcnn(
     if config.feature_extractor.type not in TRUNKS:
         return _stock_faster_rcnn_builder(config, is_training, add_summaries)
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
+    _warn_of_slow_precision(options)
+    if options.compute.xla:
+        config = _with_static_shapes(config)
     tail = _build_tail(options, config.feature_extractor)
     weights = _class_weights(config, options.class_weights) if is_training else None
     meta_arch = functools.partial(
@@ -96,7 +100,44 @@ def build_faster_rcnn(
         _build_feature_extractor, options, tail
     )
     build = types.FunctionType(_stock_faster_rcnn_builder.__code__, namespace)
-    return build(config, is_training, add_summaries)
+    with _keras_policy("float32"):
+        return build(config, is_training, add_summaries)
+
+
+def _is_bfloat16(options: vat_pb2.VideoActionTransformer) -> bool:
+    return options.compute.precision == vat_pb2.Compute.BFLOAT16
+
+
+def _precision_of(
+    options: vat_pb2.VideoActionTransformer,
+) -> contextlib.AbstractContextManager[None]:
+    """Keras layers that are made while this lasts compute in the options' precision."""
+    return _keras_policy("mixed_bfloat16" if _is_bfloat16(options) else "float32")
+
+
+@contextlib.contextmanager
+def _keras_policy(name: str) -> Iterator[None]:
+    """Keras layers that are made while this lasts have this policy, whatever the program's is."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def _with_static_shapes(config: faster_rcnn_pb2.FasterRcnn) -> faster_rcnn_pb2.FasterRcnn:
+    """The config with what compiled steps need; says what that was."""
+    config, names = static_shapes.applied(config)
+    if names:
+        _say_once(f"{static_shapes.OPTION} sets in model.faster_rcnn: {', '.join(names)}")
+    return config
+
+
+def _warn_of_slow_precision(options: vat_pb2.VideoActionTransformer) -> None:
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+    if _is_bfloat16(options) and not on_tpu:
+        precision.warn_if_slow(tf, messages.say)
 
 
 def _build_meta_arch(
@@ -196,6 +237,7 @@ def _build_feature_extractor(
         build_trunk=functools.partial(_build_trunk, options, config),
         tail=tail,
         num_frames=options.clip.num_frames,
+        compiles=options.compute.xla and not is_training,
     )
 
 
@@ -203,9 +245,11 @@ def _build_trunk(
     options: vat_pb2.VideoActionTransformer, config: faster_rcnn_pb2.FasterRcnnFeatureExtractor
 ) -> tf.keras.Model:
     trunk = TRUNKS[config.type]
-    return trunk.build(
-        final_endpoint=final_endpoint(trunk, options.trunk), **_trunk_kwargs(options.trunk, config)
-    )
+    with _precision_of(options):
+        return trunk.build(
+            final_endpoint=final_endpoint(trunk, options.trunk),
+            **_trunk_kwargs(options.trunk, config),
+        )
 
 
 def _build_tail(
@@ -215,9 +259,10 @@ def _build_tail(
     if head_kind(options) not in HEADS_WITH_TAIL:
         return None
     trunk = TRUNKS[config.type]
-    return trunk.build_tail(
-        endpoint=final_endpoint(trunk, options.trunk), **_trunk_kwargs(options.trunk, config)
-    )
+    with _precision_of(options):
+        return trunk.build_tail(
+            endpoint=final_endpoint(trunk, options.trunk), **_trunk_kwargs(options.trunk, config)
+        )
 
 
 def pretrained_variables(config: faster_rcnn_pb2.FasterRcnn) -> pretrained.PretrainedVariables:
@@ -247,6 +292,11 @@ def _build_head(
     tail: tf.keras.layers.Layer | None,
 ) -> tf.keras.layers.Layer:
     """The action head; its linear layers follow `fc_hyperparams`."""
+    with _precision_of(options):
+        return _build_head_layers(options, predictor, tail)
+
+
+def _build_head_layers(options, predictor, tail) -> tf.keras.layers.Layer:
     layer_kwargs = _layer_kwargs(predictor.mask_rcnn_box_predictor.fc_hyperparams)
     kind = head_kind(options)
     if kind == "i3d_head":

@@ -21,7 +21,7 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 from tf_keras.src.saving.legacy.saved_model import utils as keras_saving
 
-from object_detection_ext import errors, export_folder, pipeline_check
+from object_detection_ext import errors, export_folder, pipeline_check, static_shapes
 from object_detection_ext import files as file_systems
 from object_detection_ext import options as options_lib
 from object_detection_ext.checkpoints import averages, matching
@@ -61,6 +61,7 @@ def describe(pipeline: pipeline_pb2.TrainEvalPipelineConfig, input_type: str) ->
         max_boxes=pipeline.model.faster_rcnn.first_stage_max_proposals,
         frame_size=None if -1 in size else tuple(size),
         short_side=resizer.keep_aspect_ratio_resizer.min_dimension if keeps_aspect_ratio else None,
+        precision=options_lib.precision_name(pipeline),
     )
 
 
@@ -359,6 +360,7 @@ def wrap_export(stock_export: Callable) -> Callable:
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(export_folder.replaced(output_directory))
             if pipeline_check.is_video_pipeline(pipeline):
+                _leave_out_compilation(pipeline)
                 options_lib.attach_to_pipeline(pipeline)
                 stack.enter_context(_with_assets(pipeline, input_type))
                 stack.enter_context(_without_functions_of_layers())
@@ -373,6 +375,16 @@ def wrap_export(stock_export: Callable) -> Callable:
                 _write_warmup(pipeline, input_type, folder)
 
     return export_inference_graph
+
+
+def _leave_out_compilation(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
+    """Programs that serve models, such as TF Serving, may have no XLA; batches are of any size."""
+    if static_shapes.is_wanted(pipeline):
+        say(
+            f"export: {static_shapes.OPTION} is left out: the exported model runs anywhere, on "
+            "batches of any size"
+        )
+        pipeline.Extensions[options_lib.EXTENSION].compute.ClearField("xla")
 
 
 def _without_functions_of_layers() -> contextlib.AbstractContextManager:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from object_detection_ext import errors, files, json_text
+from object_detection_ext import precision as precision_lib
 
 # Values of the exporter's --input_type.
 CLIP_TENSOR = "clip_tensor"
@@ -55,6 +56,8 @@ class ClipDescription:
         frame_size: (h, w) in pixels; None where it depends on the frames.
         short_side: of the frame itself in pixels, without padding, where the model keeps the aspect
             ratio (wide frames may come out smaller); None where it does not.
+        precision: that trunk and head compute in, one of `precision.NAMES`. Exports that do not
+            say it are older than the option.
     """
 
     input_type: str
@@ -64,6 +67,7 @@ class ClipDescription:
     max_boxes: int
     frame_size: tuple[int, int] | None = None
     short_side: int | None = None
+    precision: str = precision_lib.FLOAT32
 
     def to_json(self) -> str:
         """As text."""
@@ -143,6 +147,10 @@ _KINDS = {
     "max_boxes": _count(MAX_BOXES),
     "frame_size": _or_null((f"[h, w], two whole numbers of pixels, 1 to {MAX_SIDE}", _is_size)),
     "short_side": _or_null(_count(MAX_SIDE)),
+    "precision": (
+        f"one of {', '.join(precision_lib.NAMES)}",
+        lambda value: value in precision_lib.NAMES,
+    ),
 }
 
 

@@ -7,6 +7,8 @@ python -m object_detection_ext.model_main_tf2 \
 Flags more than the stock main has are defined below; `--config_override`, as the stock exporter has
 it, is one of them:
         --config_override="train_config { num_steps: 100 }"
+and so is `--config_override_path`, which takes the same from files (see pipeline_overrides.py):
+        --config_override_path=pipeline_configs/overrides/gpu_bf16.config
 """
 
 import functools
@@ -23,13 +25,14 @@ import tensorflow as tf  # noqa: E402
 from object_detection import model_lib_v2  # noqa: E402
 from object_detection import model_main_tf2 as stock_main  # noqa: E402
 
-from object_detection_ext import errors  # noqa: E402
+from object_detection_ext import errors, pipeline_overrides  # noqa: E402
 from object_detection_ext.loops import stopping, train  # noqa: E402
 from object_detection_ext.messages import say  # noqa: E402
 
 OVERRIDE = flags.DEFINE_string(
     "config_override", None, "Text proto that is merged into the pipeline.config."
 )
+pipeline_overrides.define_flag()
 _SEED = flags.DEFINE_integer(
     "seed",
     None,

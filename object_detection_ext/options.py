@@ -60,9 +60,17 @@ def training_record_patterns(message: protobuf_message.Message) -> list[str]:
 def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     """Puts a pipeline's options inside its model, its input readers and its eval_config.
 
-    Only video models get them: other pipelines stay as they are.
+    A stock `use_bfloat16` becomes an option of ours.
+
+    Args:
+        pipeline: of a video model; it is changed.
     """
     options = pipeline.Extensions[EXTENSION]
+    if precision(pipeline) == vat_pb2.Compute.BFLOAT16:
+        options.compute.precision = vat_pb2.Compute.BFLOAT16
+    # The stock loops would set it for all of the process, on TPU: for the region proposal network
+    # too, and against our own field.
+    pipeline.train_config.ClearField("use_bfloat16")
     training = pipeline.train_input_reader
     attach(
         pipeline.model.faster_rcnn,
@@ -74,6 +82,38 @@ def attach_to_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     attach(pipeline.eval_config, options)
     for reader in pipeline.eval_input_reader:
         attach(reader, options)
+
+
+def precision(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> int:
+    """The `Compute.Precision` of a pipeline; the stock `use_bfloat16` decides where ours is unset.
+
+    The stock loops read that field on TPU only, and the model builder does not see it.
+
+    Args:
+        pipeline: with our options as its extension.
+    """
+    compute = pipeline.Extensions[EXTENSION].compute
+    if compute.HasField("precision"):
+        return compute.precision
+    wanted = pipeline.train_config.use_bfloat16
+    return vat_pb2.Compute.BFLOAT16 if wanted else vat_pb2.Compute.FLOAT32
+
+
+def set_precision(pipeline: pipeline_pb2.TrainEvalPipelineConfig, name: str) -> None:
+    """Sets the precision of a pipeline, whatever its fields say.
+
+    Args:
+        pipeline: is changed.
+        name: one of `precision.NAMES`.
+    """
+    compute = pipeline.Extensions[EXTENSION].compute
+    compute.precision = vat_pb2.Compute.Precision.Value(name.upper())
+    pipeline.train_config.ClearField("use_bfloat16")
+
+
+def precision_name(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> str:
+    """The precision of a pipeline, one of `precision.NAMES`; see `precision`."""
+    return vat_pb2.Compute.Precision.Name(precision(pipeline)).lower()
 
 
 def restore_extension(
@@ -90,4 +130,8 @@ def restore_extension(
     if options is not None:
         pipeline.DiscardUnknownFields()
         pipeline.Extensions[EXTENSION].CopyFrom(options)
+        if options.compute.HasField("precision"):
+            # The stock loops have set it to false.
+            is_low = options.compute.precision == vat_pb2.Compute.BFLOAT16
+            pipeline.train_config.use_bfloat16 = is_low
     return pipeline

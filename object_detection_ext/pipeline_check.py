@@ -16,7 +16,7 @@ from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2, post_processing_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import builders, errors, files
+from object_detection_ext import builders, errors, files, static_shapes
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import label_maps, tables
 from object_detection_ext.data import clip_augmentation
@@ -84,6 +84,7 @@ def find_faults(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> list[str]:
             _label_map_faults,
             _averages_faults,
             _evaluation_faults,
+            _compiled_step_faults,
         ):
             faults.extend(faults_of(pipeline, options))
     return faults
@@ -467,6 +468,11 @@ def _evaluation_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Ite
             yield from _faults_of_file(f"{where}.{field}", path, read)
 
 
+def _compiled_step_faults(pipeline, options: vat_pb2.VideoActionTransformer) -> Iterator[str]:
+    del options
+    yield from static_shapes.faults(pipeline)
+
+
 def _faults_of_file(field: str, path: str, read: Callable) -> Iterator[str]:
     if not os.path.exists(path):
         yield f"{field}: there is no file '{path}' (from {os.getcwd()})."
@@ -475,11 +481,3 @@ def _faults_of_file(field: str, path: str, read: Callable) -> Iterator[str]:
         read(path)
     except (errors.InputError, OSError) as error:
         yield f"{field}: {error}"
-
-
-def describe_parse_error(path: str, error: Exception) -> str:
-    """Adds the file to a text-format error, which knows line and column only."""
-    return (
-        f"{path}:{error}\n(Our options are described in protos/video_action_transformer.proto, the "
-        "stock ones in object_detection/protos.)"
-    )

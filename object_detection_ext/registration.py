@@ -13,7 +13,6 @@ from object_detection_ext import compat  # isort: skip  # before any module of t
 
 import tensorflow as tf
 from absl import app, flags
-from google.protobuf import text_format
 from object_detection import eval_util, exporter_lib_v2, inputs, model_lib, model_lib_v2
 from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2
@@ -29,6 +28,9 @@ from object_detection_ext import (
     files,
     messages,
     pipeline_check,
+    pipeline_overrides,
+    pipeline_text,
+    static_shapes,
     unused_fields,
 )
 from object_detection_ext import options as options_lib
@@ -211,26 +213,13 @@ def parse_pipeline(path: str, override: str | None = None) -> pipeline_pb2.Train
     Raises:
         PipelineError: naming the file and the line.
     """
-    pipeline = pipeline_pb2.TrainEvalPipelineConfig()
-    if not files.exists(path):
-        raise pipeline_check.PipelineError(f"There is no pipeline.config at '{path}'.")
-    try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            text = file.read()
-    except (UnicodeDecodeError, tf.errors.OpError) as error:
-        raise pipeline_check.PipelineError(f"{path}: not a readable text file: {error}") from error
-    for source, content in ((path, text), ("override of the pipeline.config", override)):
-        try:
-            text_format.Merge(content or "", pipeline)
-            if source is path and pipeline_check.is_video_pipeline(pipeline):
-                # Merging lets the last of two values win, of two heads too. In an override that
-                # is wanted, in one file it is a mistake. (Stock files are read as ever.)
-                text_format.Parse(text, pipeline_pb2.TrainEvalPipelineConfig())
-        except text_format.ParseError as error:
-            raise pipeline_check.PipelineError(
-                pipeline_check.describe_parse_error(source, error)
-            ) from error
-    return pipeline
+    text = pipeline_text.read(path)
+    pipeline = pipeline_text.merge(path, text, pipeline_pb2.TrainEvalPipelineConfig())
+    if pipeline_check.is_video_pipeline(pipeline):
+        # Merging lets the last of two values win, of two heads too. In an override that is wanted,
+        # in one file it is a mistake. (Stock files are read as ever.)
+        pipeline_text.parse(path, text)
+    return pipeline_text.merge(pipeline_overrides.TEXT_SOURCE, override or "", pipeline)
 
 
 def _check_required_flags() -> None:
@@ -243,26 +232,31 @@ def _check_required_flags() -> None:
             files.check_reachable(flags.FLAGS[name].value)
 
 
+def _flag(name: str):
+    """The value of a flag; None where the program does not have it."""
+    return flags.FLAGS[name].value if name in flags.FLAGS else None
+
+
 def _announce_start(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> None:
     """Sets the devices up and prints them, and what of the pipeline.config has no effect."""
-
-    def flag(name: str):
-        return flags.FLAGS[name].value if name in flags.FLAGS else None
-
     if "trained_checkpoint_dir" in flags.FLAGS:
         work = devices.EXPORT
     else:
-        work = devices.EVALUATION if flag("checkpoint_dir") else devices.TRAINING
+        work = devices.EVALUATION if _flag("checkpoint_dir") else devices.TRAINING
     # Before anything starts a device.
-    devices.announce(work, use_tpu=bool(flag("use_tpu")))
+    devices.announce(work, use_tpu=bool(_flag("use_tpu")))
     if not pipeline_check.is_video_pipeline(pipeline):
         return
-    trains, model_dir = work == devices.TRAINING, flag("model_dir")
+    trains, model_dir = work == devices.TRAINING, _flag("model_dir")
+    if trains and _flag("seed") is not None and static_shapes.is_wanted(pipeline):
+        raise errors.InputError(
+            f"--seed cannot make this training repeatable: {static_shapes.OPTION} is true, and XLA "
+            "draws dropout and samples from numbers of its own. Leave out one of the two."
+        )
     unused = unused_fields.find(
         pipeline,
         trains=trains,
         evaluates=work != devices.EXPORT,
-        use_tpu=bool(flag("use_tpu")),
         resumed_from=tf.train.latest_checkpoint(model_dir) if trains and model_dir else None,
     )
     for text in unused:
@@ -281,15 +275,21 @@ def run(stock_main: Callable, override: flags.FlagHolder[str | None] | None = No
     @command_line.ending()
     def main(argv):
         _check_required_flags()
-        # The stock mains read the file too, but do not say which file is wrong.
-        pipeline = read_pipeline(
-            flags.FLAGS.pipeline_config_path, getattr(flags.FLAGS, "config_override", None)
+        path = flags.FLAGS.pipeline_config_path
+        merged = pipeline_overrides.combined(
+            path,
+            _flag(pipeline_overrides.FLAG) or (),
+            _flag("config_override") if override is None else override.value,
         )
-        _announce_start(pipeline)
-        if override is not None:
+        # The stock mains read the file too, but do not say which file is wrong.
+        _announce_start(read_pipeline(path, merged))
+        if override is None:
+            if merged is not None:
+                flags.FLAGS["config_override"].value = merged
+        else:
             for name in ("train_loop", "eval_continuously"):
                 loop = getattr(model_lib_v2, name)
-                setattr(model_lib_v2, name, functools.partial(loop, config_override=override.value))
+                setattr(model_lib_v2, name, functools.partial(loop, config_override=merged))
         try:
             stock_main(argv)
         except KeyboardInterrupt:

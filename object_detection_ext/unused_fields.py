@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from object_detection_ext import options as options_lib
+from object_detection_ext import precision
 from object_detection_ext.evaluation import ava_evaluator
 
 _MIRRORED = "all replicas take every step together"
@@ -126,7 +128,6 @@ def find(
     *,
     trains: bool,
     evaluates: bool,
-    use_tpu: bool = False,
     resumed_from: str | None = None,
 ) -> list[str]:
     """What is set and has no effect, one text each: the field, its value, why.
@@ -135,7 +136,6 @@ def find(
         pipeline: a `TrainEvalPipelineConfig` of a model of clips.
         trains: whether this is about a training.
         evaluates: whether this is about an evaluation, or a training that will be evaluated.
-        use_tpu: whether a TPU does the work.
         resumed_from: the checkpoint of `model_dir` that training resumes from, if there is one.
     """
     fields = list(MODEL_FIELDS)
@@ -149,11 +149,7 @@ def find(
         if set(pipeline.eval_config.metrics_set) == {ava_evaluator.METRICS_SET}:
             fields += _OTHER_METRICS
         texts += _of_eval_readers(pipeline)
-    if (trains or evaluates) and pipeline.train_config.use_bfloat16 and not use_tpu:
-        texts.append(
-            "train_config.use_bfloat16: true: it acts on TPUs only (--use_tpu); here everything is "
-            "computed in float32"
-        )
+    texts += _of_precision(pipeline)
     found = (_of_field(pipeline, field) for field in fields)
     return [text for text in found if text] + texts
 
@@ -202,6 +198,18 @@ def _of_eval_readers(pipeline) -> Iterator[str]:
             yield f"{path}: only the first eval_input_reader is evaluated"
         else:
             yield from _of_reader(path, reader)
+
+
+def _of_precision(pipeline) -> Iterator[str]:
+    """The stock field where ours says otherwise: ours decides, whatever the work and the device."""
+    decides = options_lib.precision_name(pipeline)
+    stock = pipeline.train_config
+    if stock.HasField("use_bfloat16") and stock.use_bfloat16 != (decides == precision.BFLOAT16):
+        yield (
+            f"train_config.use_bfloat16: {str(stock.use_bfloat16).lower()}: "
+            f"{options_lib.EXTENSION.full_name}.compute.precision says otherwise, and decides: "
+            f"{decides.upper()}"
+        )
 
 
 def _of_resumed_training(pipeline, resumed_from: str | None) -> Iterator[str]:

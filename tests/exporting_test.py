@@ -330,6 +330,16 @@ def test_averages_are_exported_and_the_config_says_so(training):
     assert not pipeline.eval_config.use_moving_averages
 
 
+def test_exported_models_are_not_compiled_and_it_is_said(training, capsys):
+    xla = "[object_detection_ext.protos.video_action_transformer] { compute { xla: true } }"
+    _, pipeline = _exported_from(training, xla)
+    assert not exporting.options_lib.carried_by(pipeline.model.faster_rcnn).compute.xla
+    said = "export: [object_detection_ext.protos.video_action_transformer].compute.xla is left out"
+    assert said in capsys.readouterr().err
+    _exported_from(training)
+    assert said not in capsys.readouterr().err
+
+
 def _refused(path, override: str = "") -> str:
     def stock_export(*args):
         pytest.fail("work has started")

@@ -14,7 +14,12 @@ _VALUES = json.loads(_DESCRIPTION.to_json())
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"fps": None, "frame_size": None, "short_side": None}, {"fps": 25}],
+    [
+        {},
+        {"fps": None, "frame_size": None, "short_side": None},
+        {"fps": 25},
+        {"precision": "bfloat16"},
+    ],
 )
 def test_description_comes_back_from_its_text(changes):
     description = dataclasses.replace(_DESCRIPTION, **changes)
@@ -23,8 +28,9 @@ def test_description_comes_back_from_its_text(changes):
 
 def test_fields_of_other_versions_are_no_matter():
     values = {**_VALUES, "something_new": {"a": 1}}
-    del values["short_side"], values["frame_size"]
+    del values["short_side"], values["frame_size"], values["precision"]
     expected = dataclasses.replace(_DESCRIPTION, short_side=None, frame_size=None)
+    assert expected.precision == "float32"  # there was no other
     assert input_types.ClipDescription.from_json(json.dumps(values)) == expected
 
 
@@ -73,6 +79,9 @@ def test_what_is_no_description_is_refused(text, message):
         ("frame_size", list(range(9999)), r"frame_size must be .{,200} \.\.\.$"),
         ("short_side", 0.5, "short_side must be a whole number, .*, or null, not 0.5"),
         ("short_side", 0, "short_side must be .*, not 0"),
+        ("precision", "half", 'precision must be one of float32, bfloat16, not "half"'),
+        ("precision", ["float32"], "precision must be .*, not ."),
+        ("precision", None, "precision must be .*, not null"),
     ],
 )
 def test_values_of_another_kind_are_told(field, value, message):

@@ -187,6 +187,8 @@ def test_devices_and_fields_without_effect_are_said_before_the_stock_main(run, t
     path = tiny_pipeline.write_pipeline(
         tmp_path / "pipeline.config",
         "train_config { use_bfloat16: true fine_tune_checkpoint: 'published/ckpt-1' } "
+        "[object_detection_ext.protos.video_action_transformer] { "
+        "compute { precision: FLOAT32 } } "
         "eval_config { num_examples: 50 }",
     )
     model_dir = tmp_path / "model"
@@ -213,8 +215,32 @@ def test_devices_and_fields_without_effect_are_said_before_the_stock_main(run, t
     evaluation = said(model_dir=str(model_dir), checkpoint_dir=str(model_dir))
     assert "eval_config.num_examples: 50" in evaluation
     assert "fine_tune_checkpoint" not in evaluation
-    assert said(trained_checkpoint_dir=str(model_dir)) == ""
+    export = said(trained_checkpoint_dir=str(model_dir))
+    assert "train_config.use_bfloat16: true" in evaluation and "decides: FLOAT32" in export
+    assert "eval_config" not in export
     assert "fine_tune_checkpoint" not in said(model_dir=str(tmp_path / "new"))
+
+
+def test_seed_is_refused_where_steps_are_compiled(run, tmp_path, capsys):
+    """XLA ignores seeds: training would not be repeatable, and nobody would know."""
+    xla = "[object_detection_ext.protos.video_action_transformer] { compute { xla: true } }"
+    compiled = str(tiny_pipeline.write_pipeline(tmp_path / "compiled.config", xla))
+    with pytest.raises(SystemExit) as ended:
+        run(
+            lambda argv: pytest.fail("the stock main was reached"),
+            pipeline_config_path=compiled,
+            model_dir="m",
+            seed="0",
+        )
+    assert ended.value.code == 2
+    assert "--seed cannot make this training repeatable" in capsys.readouterr().err
+    called = []
+    plain = str(tiny_pipeline.write_pipeline(tmp_path / "plain.config"))
+    run(called.append, pipeline_config_path=plain, model_dir="m", seed="0")
+    run(called.append, pipeline_config_path=compiled, model_dir="m")
+    evaluated = {"checkpoint_dir": str(tmp_path), "seed": "0"}
+    run(called.append, pipeline_config_path=compiled, model_dir="m", **evaluated)
+    assert called == [[]] * 3
 
 
 @pytest.mark.parametrize("name", ["train_loop", "eval_continuously"])

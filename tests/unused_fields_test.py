@@ -21,6 +21,7 @@ _STOCK_FILES = [
     _STOCK / "utils/config_util.py",
     *(p for p in (_STOCK / "builders").glob("*.py") if "_test" not in p.name),
 ]
+_COMPUTE = "[object_detection_ext.protos.video_action_transformer] { compute"
 _TABLE = [
     *unused_fields.TRAINING_FIELDS,
     *unused_fields.EVALUATION_FIELDS,
@@ -52,7 +53,16 @@ def test_own_pipelines_have_none():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("train_config { use_bfloat16: true }", "train_config.use_bfloat16: true: it acts on TPUs"),
+        (
+            f"train_config {{ use_bfloat16: true }} {_COMPUTE} {{ precision: FLOAT32 }} }}",
+            "train_config.use_bfloat16: true: object_detection_ext.protos.video_action_transformer."
+            "compute.precision says otherwise, and decides: FLOAT32",
+        ),
+        (
+            f"train_config {{ use_bfloat16: false }} {_COMPUTE} {{ precision: BFLOAT16 }} }}",
+            "train_config.use_bfloat16: false: object_detection_ext.protos.video_action_transformer"
+            ".compute.precision says otherwise, and decides: BFLOAT16",
+        ),
         (
             "train_config { freeze_variables: ['first'] freeze_variables: ['second'] }",
             "train_config.freeze_variables: only the TF1 loops",
@@ -96,6 +106,10 @@ def test_each_is_named_with_its_value_and_why(text, expected):
     "text",
     [
         "train_config { use_bfloat16: false }",
+        "train_config { use_bfloat16: true }",
+        f"{_COMPUTE} {{ precision: BFLOAT16 }} }}",
+        f"train_config {{ use_bfloat16: true }} {_COMPUTE} {{ precision: BFLOAT16 }} }}",
+        f"train_config {{ use_bfloat16: false }} {_COMPUTE} {{ precision: FLOAT32 }} }}",
         "train_config { sync_replicas: true startup_delay_steps: 0 replicas_to_aggregate: 1 }",
         "eval_config { max_evals: 0 save_graph: false visualize_groundtruth_boxes: true }",
         "train_input_reader { input_type: TF_SEQUENCE_EXAMPLE max_number_of_boxes: 30 }",
@@ -108,9 +122,9 @@ def test_what_is_asked_for_and_done_anyway_is_no_fault(text):
 
 
 def test_what_depends_on_the_work():
-    bfloat16 = "train_config { use_bfloat16: true }"
-    assert _find(bfloat16, use_tpu=True) == []
-    assert _find(bfloat16, trains=False, evaluates=False) == []
+    bfloat16 = f"train_config {{ use_bfloat16: true }} {_COMPUTE} {{ precision: FLOAT32 }} }}"
+    # It acts on the export too.
+    assert len(_find(bfloat16, trains=False, evaluates=False)) == 1
     resumed = "train_config { fine_tune_checkpoint: 'a/ckpt-1' }"
     (text,) = _find(resumed, resumed_from="model/ckpt-5")
     assert "'a/ckpt-1': training resumes from model/ckpt-5" in text

@@ -18,7 +18,15 @@ from object_detection_ext.checkpoints import averages, differences, files, model
 
 _EXTENSION_PATH = "video_action_transformer"
 # Parts of the options that no variable depends on.
-_WITHOUT_VARIABLES = ("clip", "outputs", "summaries", "evaluation")
+_WITHOUT_VARIABLES = (
+    "clip",
+    "outputs",
+    "summaries",
+    "evaluation",
+    "class_weights",
+    "class_balance",
+    "compute",
+)
 
 
 class MismatchError(errors.InputError):

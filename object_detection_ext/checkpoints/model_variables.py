@@ -14,6 +14,7 @@ from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 
 from object_detection_ext import options as options_lib
+from object_detection_ext import precision
 from object_detection_ext.checkpoints import files
 
 MODEL = "model/"
@@ -33,6 +34,8 @@ def of_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, tup
     small = pipeline_pb2.TrainEvalPipelineConfig()
     small.CopyFrom(pipeline)
     small.Extensions[options_lib.EXTENSION].clip.num_frames = 1
+    # Variables do not depend on it, and a CPU may be slow in another.
+    options_lib.set_precision(small, precision.FLOAT32)
     small.model.faster_rcnn.first_stage_max_proposals = 1
     configs = config_util.create_configs_from_pipeline_proto(small)
     with tf.device("CPU"):

@@ -36,6 +36,8 @@ class ActionBoxPredictor(box_predictor.KerasBoxPredictor):
             inplace_batchnorm_update=False,
             name=name,
         )
+        # The head takes the feature map as the trunk computed it.
+        self._autocast = False
         self.action_head = action_head
         # One by one, as the two may get different features (Table 3, last row).
         self._box_head = linear_layers._box_prediction_head
@@ -71,12 +73,14 @@ class ActionBoxPredictor(box_predictor.KerasBoxPredictor):
         (features,) = image_features
         outputs = self.action_head(features, roi_pool, training=training)
         return {
-            # The stock heads take feature maps: one cell.
-            box_predictor.BOX_ENCODINGS: self._box_head(
-                outputs.box_features[:, tf.newaxis, tf.newaxis, :]
-            ),
+            box_predictor.BOX_ENCODINGS: self._box_head(_one_cell(outputs.box_features)),
             box_predictor.CLASS_PREDICTIONS_WITH_BACKGROUND: self._class_head(
-                outputs.class_features[:, tf.newaxis, tf.newaxis, :]
+                _one_cell(outputs.class_features)
             ),
             "head_outputs": outputs,
         }
+
+
+def _one_cell(features: tf.Tensor) -> tf.Tensor:
+    """[B R, F] -> [B R, 1, 1, F] in float32: the stock heads take feature maps."""
+    return tf.cast(features, tf.float32)[:, tf.newaxis, tf.newaxis, :]

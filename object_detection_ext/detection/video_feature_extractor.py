@@ -16,13 +16,26 @@ from object_detection_ext.trunks import pretrained
 class _ImageTrunk(tf.keras.Model):
     """A trunk that takes clips as images (see clip_packing): to a feature map [B, t, h, w, C]."""
 
-    def __init__(self, trunk: tf.keras.Model, to_clips: Callable, name: str | None = None):
+    def __init__(
+        self,
+        trunk: tf.keras.Model,
+        to_clips: Callable,
+        compiles: bool = False,
+        name: str | None = None,
+    ):
         super().__init__(name=name)
         self.trunk = trunk
         self._to_clips = to_clips
+        self._compiled = tf.function(self._run_trunk, jit_compile=True) if compiles else None
+
+    def _run_trunk(self, clips):
+        return self.trunk(clips, training=False)
 
     def call(self, images, training=None):
-        return self.trunk(self._to_clips(images), training=training)
+        clips = self._to_clips(images)
+        if self._compiled is not None and not training:
+            return self._compiled(clips)
+        return self.trunk(clips, training=training)
 
 
 class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtractor):
@@ -37,6 +50,7 @@ class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtracto
         build_trunk: Callable[[], tf.keras.Model],
         tail: tf.keras.layers.Layer | None,
         num_frames: int,
+        compiles: bool = False,
     ):
         """Creates the feature extractor.
 
@@ -48,11 +62,14 @@ class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtracto
                 [B, t, h, w, C]. Called once, when the model is first applied.
             tail: the trunk's left-out layers, if the head uses them: they are restored with it.
             num_frames: T.
+            compiles: whether XLA compiles the trunk alone, once for each size of its input.
+                (In training the whole step is compiled.)
         """
         super().__init__(is_training, first_stage_features_stride, batch_norm_trainable)
         self._build_trunk = build_trunk
         self._tail = tail
         self.num_frames = num_frames
+        self._compiles = compiles
         # The stock `fine_tune_checkpoint_type: 'classification'` restores into this.
         self.classification_backbone: pretrained.PretrainedVariables | None = None
 
@@ -81,7 +98,7 @@ class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtracto
         trunk = self._build_trunk()
         tails = [] if self._tail is None else [self._tail]
         self.classification_backbone = pretrained.PretrainedVariables(trunk, *tails)
-        return _ImageTrunk(trunk, self.to_clips, name=name)
+        return _ImageTrunk(trunk, self.to_clips, self._compiles, name=name)
 
     def get_box_classifier_feature_extractor_model(self, name: str | None = None):
         """Nothing: the action head stands in the box predictor, where it also sees the clip."""

@@ -9,6 +9,7 @@ classes, G ground-truth rows, N detections, L layers and M heads of Tx units, D 
 """
 
 import functools
+import types
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -17,7 +18,11 @@ from object_detection.meta_architectures import faster_rcnn_meta_arch
 from object_detection.utils import label_map_util, ops
 
 from object_detection_ext.data import clip_packing
-from object_detection_ext.detection import action_box_predictor, groundtruth_proposals
+from object_detection_ext.detection import (
+    action_box_predictor,
+    groundtruth_proposals,
+    static_sampling,
+)
 from object_detection_ext.heads.roi_pooling import RoiPool, middle_of_time
 from object_detection_ext.visualization import panels, training_pictures
 
@@ -81,6 +86,9 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
                 name=self.second_stage_feature_extractor_scope
             )
         )
+        if self._use_static_shapes:
+            self._first_stage_sampler = static_sampling.ExactSampler(self._first_stage_sampler)
+            self._second_stage_sampler = static_sampling.ExactSampler(self._second_stage_sampler)
         self._proposals_from_groundtruth = proposals_from_groundtruth
         self._output_attention = output_attention
         self._output_key_embeddings = output_key_embeddings
@@ -178,7 +186,7 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             float [B, n', h, w, C], with n' the n frames by the trunk's temporal stride, rounded up.
         """
         clips = self._feature_extractor.preprocess(tf.cast(frames, tf.float32))
-        return self._image_trunk().trunk(clips, training=False)
+        return tf.cast(self._image_trunk().trunk(clips, training=False), tf.float32)
 
     def _image_trunk(self):
         if isinstance(self._feature_extractor_for_proposal_features, str):  # not built yet
@@ -201,7 +209,8 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
         [B, t, h, w, C], so that the second stage gets it without state in between.
         """
         feature_map, self.endpoints = self._extract_proposal_features(preprocessed_inputs)
-        middle = middle_of_time(feature_map)  # [B, h, w, C]
+        # The region proposal network is float32 whatever the trunk computes in.
+        middle = tf.cast(middle_of_time(feature_map), tf.float32)  # [B, h, w, C]
         rpn_features = self._first_stage_box_predictor_first_conv(middle)
         cells = tf.shape(middle)
         anchors = box_list_ops.concatenate(
@@ -277,9 +286,15 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
 
     def _roi_pool(self, proposal_boxes_normalized: tf.Tensor, image_shape: tf.Tensor) -> RoiPool:
         """The stock crop and max pool of these boxes, for the heads (see `heads.roi_pooling`)."""
-        return lambda feature_map: self._compute_second_stage_input_feature_maps(
-            [feature_map], proposal_boxes_normalized, image_shape
-        )
+
+        def pool(feature_map: tf.Tensor) -> tf.Tensor:
+            # In bfloat16, CropAndResize has no gradient anywhere and no kernel on GPUs.
+            pooled = self._compute_second_stage_input_feature_maps(
+                [tf.cast(feature_map, tf.float32)], proposal_boxes_normalized, image_shape
+            )
+            return tf.cast(pooled, feature_map.dtype)
+
+        return pool
 
     def _box_prediction(
         self,
@@ -305,14 +320,18 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             "refined_box_encodings": tf.cast(box_encodings, tf.float32),
             "class_predictions_with_background": tf.cast(class_logits, tf.float32),
             "proposal_boxes": proposal_boxes,
-            "box_classifier_features": predictions["head_outputs"].class_features,
+            "box_classifier_features": tf.cast(
+                predictions["head_outputs"].class_features, tf.float32
+            ),
             "proposal_boxes_normalized": proposal_boxes_normalized,
             "final_anchors": proposal_boxes_normalized,
         }
         if self._output_attention:
-            prediction_dict[_ATTENTION] = predictions["head_outputs"].stacked_attention_weights()
+            attention = predictions["head_outputs"].stacked_attention_weights()
+            prediction_dict[_ATTENTION] = tf.cast(attention, tf.float32)
         if self._output_key_embeddings:
-            prediction_dict[KEY_EMBEDDINGS] = predictions["head_outputs"].stacked_key_embeddings()
+            keys = predictions["head_outputs"].stacked_key_embeddings()
+            prediction_dict[KEY_EMBEDDINGS] = tf.cast(keys, tf.float32)
         if self._return_raw_detections_during_predict:
             prediction_dict.update(
                 self._raw_detections_and_feature_map_inds(
@@ -334,6 +353,36 @@ class VideoActionTransformerMetaArch(faster_rcnn_meta_arch.FasterRCNNMetaArch):
             for boxlist, rows in zip(boxlists, classes, strict=True)
         ]
         return boxlists, classes, masks, weights
+
+    def _sample_box_classifier_minibatch_single_image(self, *args):
+        """As the base class; a fixed number of samples is taken without rounding their boxes."""
+        stock = faster_rcnn_meta_arch.FasterRCNNMetaArch
+        function = stock._sample_box_classifier_minibatch_single_image
+        # A private copy of the stock function: nobody else's names change.
+        names = dict(function.__globals__)
+        names["box_list_ops"] = types.SimpleNamespace(boolean_mask=static_sampling.boolean_mask)
+        return types.FunctionType(function.__code__, names)(self, *args)
+
+    def _get_refined_encodings_for_postitive_class(
+        self, refined_box_encodings, flat_cls_targets_with_background, batch_size
+    ):
+        """As the base class: each proposal's box for its own class, zeros for the background.
+
+        The stock code finds its place in one list of all proposals and classes, 72,900 entries for
+        3 clips, 300 proposals and 80 classes.
+
+        Args:
+            refined_box_encodings: float [B R, K, 4].
+            flat_cls_targets_with_background: float [B R, K + 1], one-hot.
+            batch_size: B.
+
+        Returns:
+            float [B, R, 4].
+        """
+        encodings = tf.pad(refined_box_encodings, [[0, 0], [1, 0], [0, 0]])
+        classes = tf.argmax(flat_cls_targets_with_background, axis=1)
+        own = tf.gather(encodings, classes, batch_dims=1)
+        return tf.reshape(own, [batch_size, self.max_num_proposals, self._box_coder.code_size])
 
     def _write_training_picture(self, images):
         """The first clips' middle frames with the ground truth's people, every n-th step."""

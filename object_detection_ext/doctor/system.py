@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from object_detection_ext import devices, listing, machine
+from object_detection_ext import devices, listing, machine, precision
 from object_detection_ext.doctor.findings import ERROR, WARNING, Finding
 
 _DISTRIBUTION = "object-detection-ext"
@@ -39,7 +39,7 @@ _SHOWN = {
 }
 # Libraries with parts in C, or with an order of imports, that may be installed and not work.
 _IMPORTED = ("numpy", "google.protobuf", "cv2", "av", "tensorflow")
-_CPU_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+_CPU_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", *precision.CPU_FLAGS)
 _ARM_FEATURES = ("asimd", "bf16", "sve")
 _X86 = ("x86_64", "AMD64", "i686")
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
@@ -212,12 +212,7 @@ def _wrong_versions(source: Machine, requirements: Sequence[str]) -> Iterator[Fi
 
 
 def _cpu_flags(source: Machine) -> set[str]:
-    flags = set()
-    for line in source.text_of("proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            flags |= set(value.split())
-    return flags
+    return precision.cpu_flags(source.text_of("proc/cpuinfo"))
 
 
 def _look_at_cpu(source: Machine) -> Part:
@@ -231,6 +226,9 @@ def _look_at_cpu(source: Machine) -> Part:
         "features": [name for name in known if name in flags],
         "not there": [name for name in known if name not in flags],
     }
+    why_slow = precision.why_slow_on_cpu(source.text_of("proc/cpuinfo"), source.architecture)
+    if why_slow:
+        facts["bfloat16"] = f"slower than float32: {why_slow}"
     if not source.is_x86 or not flags:
         return facts, []
     if "avx" not in flags:

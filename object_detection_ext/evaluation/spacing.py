@@ -3,8 +3,8 @@
 
 Times are rounded to a few decimals, so differences of neighbours are not all equal: at 60 frames
 per second and with two decimals they are 0.01 or 0.02 s. Read plainly, that is a spacing of 0.01 s
-with keyframes left out. What tells the two apart: times that were rounded stay within the rounding
-of an even grid over a whole video, those of keyframes that somebody left out do not.
+with keyframes left out. What distinguishes the two: times that were rounded stay within the
+rounding of an even grid over a whole video, those of keyframes that somebody left out do not.
 
 Shapes: K keyframes of a video, in ascending order.
 """

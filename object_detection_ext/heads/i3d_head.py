@@ -34,5 +34,7 @@ class I3DHead(tf.keras.layers.Layer):
             training: for the tail's batch norm, and see `pool_tubes`.
         """
         tubes = pool_tubes(features, roi_pool, training=training)  # [B*R, t, P, P, C]
-        pooled = tf.reduce_mean(self.tail(tubes, training=training), axis=[1, 2, 3])  # [B*R, F]
+        cells = self.tail(tubes, training=training)  # [B*R, t', P', P', F]
+        # In float32, whatever the precision: see `trunks.layers.SelfGating`.
+        pooled = tf.reduce_mean(tf.cast(cells, tf.float32), axis=[1, 2, 3])  # [B*R, F]
         return HeadOutputs(class_features=pooled, box_features=pooled)

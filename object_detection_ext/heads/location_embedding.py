@@ -46,6 +46,8 @@ class LocationEmbedding(tf.keras.layers.Layer):
                 kernel_initializer=fresh_initializer(kernel_initializer),
                 kernel_regularizer=tf.keras.regularizers.get(kernel_regularizer),
                 name=name,
+                # In bfloat16, neighbouring cells of a large map would have one coordinate.
+                dtype=tf.float32,
             )
             with tf.name_scope(f"{self.name}/{name}"):
                 layer.build((None, inputs))

@@ -15,7 +15,9 @@ class LowResQueryPreprocessor(tf.keras.layers.Layer):
 
     def call(self, person_features: tf.Tensor) -> tf.Tensor:
         """One vector per person, see the class."""
-        return tf.reduce_mean(person_features, axis=[1, 2])
+        # In float32, whatever the precision: see `trunks.layers.SelfGating`.
+        mean = tf.reduce_mean(tf.cast(person_features, tf.float32), axis=[1, 2])
+        return tf.cast(mean, person_features.dtype)
 
 
 class HighResQueryPreprocessor(tf.keras.layers.Layer):
@@ -49,6 +51,8 @@ class HighResQueryPreprocessor(tf.keras.layers.Layer):
             kernel_initializer=fresh_initializer(self._kernel_initializer),
             kernel_regularizer=tf.keras.regularizers.get(self._kernel_regularizer),
             name=name,
+            # Also what `build` makes, long after the policy of the constructor's time is gone.
+            dtype=self.dtype_policy,
         )
 
     def build(self, input_shape: tf.TensorShape) -> None:

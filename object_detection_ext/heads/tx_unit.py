@@ -104,8 +104,9 @@ class TxUnit(tf.keras.layers.Layer):
         query = self.query_projection(query)  # [B, R, D]
         # Scaling the query, not the scores: R*D numbers instead of R*M.
         scores = tf.matmul(query * self._scale, keys, transpose_b=True)  # [B, R, M]
-        weights = tf.nn.softmax(scores, axis=-1)
-        attended = tf.matmul(weights, values)  # [B, R, D]
+        # In float32: bfloat16 has 8 bits for a sum over thousands of cells.
+        weights = tf.nn.softmax(tf.cast(scores, tf.float32), axis=-1)
+        attended = tf.matmul(tf.cast(weights, values.dtype), values)  # [B, R, D]
 
         query = self.attention_norm(query + self.attention_dropout(attended, training=training))
         update = self.ffn_output(self.ffn_hidden(query))

@@ -50,6 +50,7 @@ class ActionDetector:
         person_boxes: given_boxes.PersonBoxes | None = None,
         fps: float | None = None,
         num_frames: int | None = None,
+        precision: str | None = None,
         short_side: int | None = None,
         batch_size: int = 1,
         share_trunk: bool = False,
@@ -73,6 +74,8 @@ class ActionDetector:
           fps: frames per second of the clips; None takes what the model was trained at, or 25
             where it does not tell.
           num_frames: T, needed only where the model leaves it open.
+          precision: 'float32' or 'bfloat16', in which trunk and head must compute. A SavedModel has
+            that of its export, and another is an error; `from_checkpoint` takes either.
           short_side: pixels that larger frames are shrunk to before the model resizes them, as the
             converter's option of this name does to training frames; 0 keeps their size. None
             shrinks frames that are more than 1.5 times the model's own size to it: the model's
@@ -96,17 +99,9 @@ class ActionDetector:
             raise errors.InputError("batch_size and share_trunk exclude each other.")
         # Before the model is loaded, which takes a minute.
         person_boxes = given_boxes.opened(person_boxes)
-        if isinstance(saved_model, model_lib.ClipModel):
-            if (label_map, fps, num_frames) != (None, None, None):
-                raise errors.InputError(
-                    "label_map, fps and num_frames are for a model that is loaded here; this one "
-                    "is loaded already."
-                )
-        else:
-            saved_model = model_lib.load_saved_model(
-                os.fspath(saved_model), label_map=label_map, fps=fps, num_frames=num_frames
-            )
-        self.model = saved_model
+        self.model = _loaded(
+            saved_model, label_map=label_map, fps=fps, num_frames=num_frames, precision=precision
+        )
         _check_person_boxes(self.model, person_boxes)
         self._person_boxes = person_boxes
         if share_trunk:
@@ -126,9 +121,11 @@ class ActionDetector:
         checkpoint: str | os.PathLike,
         *,
         config_override: str | None = None,
+        config_override_paths: Sequence[str | os.PathLike] = (),
         label_map: str | None = None,
         fps: float | None = None,
         person_boxes: given_boxes.PersonBoxes | None = None,
+        precision: str | None = None,
         **options,
     ) -> "ActionDetector":
         """A detector without an export.
@@ -138,9 +135,12 @@ class ActionDetector:
           checkpoint: a folder of checkpoints (the training's, or its `best`), whose newest whole
             one is taken, or a checkpoint's prefix (`model/ckpt-5`).
           config_override: text proto, merged into the pipeline.config.
+          config_override_paths: files of such text, which are merged before it, in this order.
           label_map: path; None takes that of the pipeline.config.
           fps: as in `__init__`; None takes the pipeline.config's.
           person_boxes: as in `__init__`; with them any model classifies given boxes.
+          precision: 'float32' or 'bfloat16', in which trunk and head compute, whichever they were
+            trained in; None takes the pipeline.config's.
           **options: as in `__init__`.
 
         Raises:
@@ -153,7 +153,9 @@ class ActionDetector:
             label_map=label_map,
             fps=fps,
             config_override=config_override,
+            config_override_paths=[os.fspath(path) for path in config_override_paths],
             takes_boxes=person_boxes is not None,
+            precision=precision,
         )
         return cls(model, person_boxes=person_boxes, **options)
 
@@ -372,6 +374,19 @@ class ActionDetector:
 
     def _shrunk(self, frame: np.ndarray) -> np.ndarray:
         return sources.shrunk(frame, self._short_side, self.model.frame_size, self.model.short_side)
+
+
+def _loaded(saved_model: str | os.PathLike | model_lib.ClipModel, **options) -> model_lib.ClipModel:
+    """The model, with these options of `load_saved_model`. Raises errors.InputError."""
+    if not isinstance(saved_model, model_lib.ClipModel):
+        return model_lib.load_saved_model(os.fspath(saved_model), **options)
+    if any(value is not None for value in options.values()):
+        *names, last = options
+        raise errors.InputError(
+            f"{', '.join(names)} and {last} are for a model that is loaded here; this one is "
+            "loaded already."
+        )
+    return saved_model
 
 
 def _check_person_boxes(

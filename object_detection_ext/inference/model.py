@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import devices, errors, files, input_types
+from object_detection_ext import devices, errors, files, input_types, messages
+from object_detection_ext import precision as precision_lib
 from object_detection_ext.ava import label_maps
 
 _INPUT = input_types.INPUT
@@ -39,6 +40,7 @@ class ClipModel:
       outputs: the names of all that the model returns.
       takes_batches: whether B may be more than 1.
       takes_boxes: whether the people's boxes are given, in place of proposals of its own.
+      precision: that trunk and head compute in, one of `precision.NAMES`; None if it is not known.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ClipModel:
         max_boxes: int | None = None,
         features: Callable | None = None,
         detect_in_features: Callable | None = None,
+        precision: str | None = None,
     ):
         """Takes the parts; see `load_saved_model` and `load_checkpoint`.
 
@@ -75,6 +78,7 @@ class ClipModel:
           max_boxes: R; None: any number.
           features: see `shared_trunk`; None if the model does not have it.
           detect_in_features: the same.
+          precision: see the class.
         """
         self._call = call
         self.name, self.num_frames, self.fps = name, num_frames, fps
@@ -83,6 +87,7 @@ class ClipModel:
         self.outputs, self.takes_batches = frozenset(outputs), takes_batches
         self.takes_boxes, self._max_boxes = takes_boxes, max_boxes
         self.features, self.detect_in_features = features, detect_in_features
+        self.precision = precision
 
     def __call__(
         self, clips: np.ndarray, boxes: Sequence[np.ndarray] | None = None
@@ -202,6 +207,7 @@ def load_saved_model(
     label_map: str | None = None,
     fps: float | None = None,
     num_frames: int | None = None,
+    precision: str | None = None,
 ) -> ClipModel:
     """Loads what `exporter_main_v2` wrote with `--input_type` clip_tensor or clip_and_boxes.
 
@@ -210,22 +216,24 @@ def load_saved_model(
       label_map: path; None takes that of the model's assets.
       fps: of a clip's frames; None takes the model's own, or 25 where it does not tell.
       num_frames: T, needed only where the model's signature leaves it open.
+      precision: the one that the model must have been exported in; None: whichever it was.
 
     Raises:
-      ModelError: if it is no SavedModel, does not take clips, or something needed is unknown.
+      ModelError: if it is no SavedModel, does not take clips, something needed is unknown, or it
+        was exported in another precision.
       faults.AnnotationError: if the label map is not readable.
     """
     check_saved_model(path)
+    if precision is not None:
+        check_precision(path, precision)
     description = input_types.ClipDescription.of_saved_model(path)
     names = _label_map(path, label_map)
     import tensorflow as tf  # takes seconds; what is wrong with the files is told before
 
     devices.announce(devices.INFERENCE)
-    _check_variables(path)
-    try:
-        model = tf.saved_model.load(path)
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ModelError(f"{path}: cannot be loaded as a SavedModel: {error}") from error
+    if description is not None and description.precision == precision_lib.BFLOAT16:
+        precision_lib.warn_if_slow(tf, messages.say)
+    model = _load(tf, path)
     signature = model.signatures.get("serving_default")
     spec = _input_spec(path, signature)
     takes_boxes = _BOXES in signature.structured_input_signature[1]
@@ -251,7 +259,17 @@ def load_saved_model(
         max_boxes=description and description.max_boxes,
         features=getattr(model, "features", None),
         detect_in_features=getattr(model, "detect_in_features", None),
+        precision=description and description.precision,
     )
+
+
+def _load(tf, path: str):
+    """The SavedModel. Raises errors.InputError if it is damaged."""
+    _check_variables(path)
+    try:
+        return tf.saved_model.load(path)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ModelError(f"{path}: cannot be loaded as a SavedModel: {error}") from error
 
 
 def check_saved_model(path: str) -> None:
@@ -263,6 +281,12 @@ def check_saved_model(path: str) -> None:
             f"{path!r} holds no saved_model.pb; give the folder saved_model that "
             "exporter_main_v2 wrote."
         )
+
+
+def check_precision(path: str, wanted: str) -> None:
+    """Raises errors.InputError if a SavedModel was exported in another precision than this."""
+    description = input_types.ClipDescription.of_saved_model(path)
+    precision_lib.check_exported(path, description and description.precision, wanted)
 
 
 def _check_variables(path: str) -> None:
@@ -349,6 +373,20 @@ def _clip_rate(name: str, fps: float | None) -> float:
     return _DEFAULT_FPS
 
 
+def _read_pipeline(path: str, override: str | None, precision: str | None):
+    """The checked pipeline of a model of clips; says what of it has no effect."""
+    from object_detection_ext import options, pipeline_check, registration, unused_fields
+
+    pipeline = registration.read_pipeline(path, override)
+    if not pipeline_check.is_video_pipeline(pipeline):
+        raise ModelError(f"{path}: not a model of clips.")
+    if precision is not None:
+        options.set_precision(pipeline, precision)
+    for text in unused_fields.find(pipeline, trains=False, evaluates=False):
+        messages.say(f"warning: {path}: no effect: {text}")
+    return pipeline
+
+
 def load_checkpoint(
     pipeline_config: str,
     checkpoint: str,
@@ -356,7 +394,9 @@ def load_checkpoint(
     label_map: str | None = None,
     fps: float | None = None,
     config_override: str | None = None,
+    config_override_paths: Sequence[str] = (),
     takes_boxes: bool = False,
+    precision: str | None = None,
 ) -> ClipModel:
     """Builds the model of a pipeline.config and restores a checkpoint.
 
@@ -367,20 +407,23 @@ def load_checkpoint(
       label_map: path; None takes that of the pipeline.config.
       fps: of a clip's frames; None takes the pipeline.config's, or 25 where it does not tell.
       config_override: text proto, merged into the pipeline.config.
+      config_override_paths: files of such text, which are merged before it, in this order.
       takes_boxes: whether the people's boxes will be given.
+      precision: that trunk and head compute in, whatever they were trained in; None takes the
+        pipeline.config's.
 
     Raises:
       errors.InputError: if the pipeline.config or the checkpoint cannot be used.
     """
+    precision = precision if precision is None else precision_lib.checked(precision)
     import tensorflow as tf
 
-    from object_detection_ext import exporting, pipeline_check, registration
+    from object_detection_ext import exporting, pipeline_overrides, registration
 
     registration.register()
     devices.announce(devices.INFERENCE)
-    pipeline = registration.read_pipeline(pipeline_config, config_override)
-    if not pipeline_check.is_video_pipeline(pipeline):
-        raise ModelError(f"{pipeline_config}: not a model of clips.")
+    override = pipeline_overrides.combined(pipeline_config, config_override_paths, config_override)
+    pipeline = _read_pipeline(pipeline_config, override, precision)
     contents = exporting.usable_checkpoint(pipeline, checkpoint, pipeline_config)
     input_type = exporting.CLIP_AND_BOXES if takes_boxes else exporting.CLIP_TENSOR
     description = exporting.describe(pipeline, input_type)
@@ -405,4 +448,5 @@ def load_checkpoint(
         max_boxes=description.max_boxes,
         features=getattr(module, "features", None),
         detect_in_features=getattr(module, "detect_in_features", None),
+        precision=description.precision,
     )

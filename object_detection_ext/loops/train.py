@@ -14,9 +14,16 @@ import tensorflow as tf
 from object_detection import model_lib_v2
 from object_detection.protos import pipeline_pb2
 
-from object_detection_ext import errors
+from object_detection_ext import errors, static_shapes
 from object_detection_ext.checkpoints import files, matching, model_variables
-from object_detection_ext.loops import batch_clips, guard, restoring, session, stopping
+from object_detection_ext.loops import (
+    batch_clips,
+    compiled_step,
+    guard,
+    restoring,
+    session,
+    stopping,
+)
 from object_detection_ext.messages import say
 
 # Steps in one call of the stock loop's tf.function; it logs and writes scalars after each call. One
@@ -102,9 +109,12 @@ def wrap_train_loop(
         pipeline = read_pipeline(pipeline_config_path, config_override)
         is_video = is_video_pipeline(pipeline)
         total = train_steps or _num_steps(pipeline, pipeline_config_path)
-        if is_video and (use_tpu or not record_summaries):
-            # The pictures are drawn in Python, which a TPU cannot call.
+        is_compiled = is_video and static_shapes.is_wanted(pipeline)
+        if is_video and (use_tpu or is_compiled or not record_summaries):
+            # The pictures are drawn in Python, which a TPU and a compiled step cannot call.
             config_override = _without_pictures(config_override)
+        if is_compiled:
+            compiled_step.announce(use_tpu=use_tpu)
         # Not what the `checkpoint` file says: where that is cut off, or names what is gone,
         # training would start again and overwrite what is there.
         newest = files.newest_whole(model_dir, say)
@@ -144,7 +154,8 @@ def wrap_train_loop(
             **kwargs,
         )
         try:
-            _train(run, plan, pipeline, model_dir, on_nan)
+            with compiled_step.installed() if is_compiled else contextlib.nullcontext():
+                _train(run, plan, pipeline, model_dir, on_nan)
         except stopping.StopTraining as stop:
             say(f"training: ended: {stop}")
 

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 from object_detection.protos import pipeline_pb2 as object__detection_dot_protos_dot_pipeline__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n:object_detection_ext/protos/video_action_transformer.proto\x12\x1bobject_detection_ext.protos\x1a&object_detection/protos/pipeline.proto\"\xa3\x05\n\x16VideoActionTransformer\x12/\n\x04\x63lip\x18\x01 \x01(\x0b\x32!.object_detection_ext.protos.Clip\x12\x31\n\x05trunk\x18\x02 \x01(\x0b\x32\".object_detection_ext.protos.Trunk\x12\x36\n\x07tx_head\x18\x03 \x01(\x0b\x32#.object_detection_ext.protos.TxHeadH\x00\x12\x38\n\x08i3d_head\x18\x06 \x01(\x0b\x32$.object_detection_ext.protos.I3DHeadH\x00\x12=\n\x0btx_i3d_head\x18\x07 \x01(\x0b\x32&.object_detection_ext.protos.TxI3DHeadH\x00\x12\x35\n\x07outputs\x18\x04 \x01(\x0b\x32$.object_detection_ext.protos.Outputs\x12\x39\n\tsummaries\x18\x05 \x01(\x0b\x32&.object_detection_ext.protos.Summaries\x12\x39\n\tproposals\x18\x08 \x01(\x0b\x32&.object_detection_ext.protos.Proposals\x12;\n\nevaluation\x18\t \x01(\x0b\x32\'.object_detection_ext.protos.Evaluation\x12@\n\rclass_weights\x18\n \x01(\x0b\x32).object_detection_ext.protos.ClassWeights\x12@\n\rclass_balance\x18\x0b \x01(\x0b\x32).object_detection_ext.protos.ClassBalanceB\x06\n\x04head\"\xe3\x01\n\x04\x43lip\x12\x16\n\nnum_frames\x18\x01 \x01(\r:\x02\x36\x34\x12\x0b\n\x03\x66ps\x18\x02 \x01(\x02\x12\x17\n\x0c\x66rame_stride\x18\x03 \x01(\r:\x01\x31\x12\x18\n\x10min_frame_stride\x18\x04 \x01(\r\x12\x18\n\x10max_frame_stride\x18\x05 \x01(\r\x12!\n\x16temporal_jitter_frames\x18\x06 \x01(\r:\x01\x30\x12\"\n\x10max_frame_pixels\x18\x07 \x01(\r:\x08\x33\x35\x33\x38\x39\x34\x34\x30\x12\"\n\x13\x64rop_unknown_labels\x18\x08 \x01(\x08:\x05\x66\x61lse\"b\n\x05Trunk\x12\x18\n\x0e\x66inal_endpoint\x18\x01 \x01(\t:\x00\x12\x1b\n\x10\x64\x65pth_multiplier\x18\x02 \x01(\x02:\x01\x31\x12\"\n\x13\x62\x61tch_norm_momentum\x18\x03 \x01(\x02:\x05\x30.999\"\xf8\x02\n\x06TxHead\x12\x14\n\tnum_heads\x18\x01 \x01(\r:\x01\x32\x12\x15\n\nnum_layers\x18\x02 \x01(\r:\x01\x33\x12\x19\n\x0c\x66\x65\x61ture_size\x18\x03 \x01(\r:\x03\x31\x32\x38\x12\x15\n\x08\x66\x66n_size\x18\x04 \x01(\r:\x03\x35\x31\x32\x12\x19\n\x0c\x64ropout_rate\x18\x05 \x01(\x02:\x03\x30.3\x12[\n\x12query_preprocessor\x18\x06 \x01(\x0e\x32\x35.object_detection_ext.protos.TxHead.QueryPreprocessor:\x08HIGH_RES\x12\x1b\n\x0equery_channels\x18\x07 \x01(\r:\x03\x31\x32\x38\x12J\n\x12location_embedding\x18\x08 \x01(\x0b\x32..object_detection_ext.protos.LocationEmbedding\".\n\x11QueryPreprocessor\x12\x0b\n\x07LOW_RES\x10\x01\x12\x0c\n\x08HIGH_RES\x10\x02\"\t\n\x07I3DHead\"y\n\tTxI3DHead\x12\x34\n\x07tx_head\x18\x01 \x01(\x0b\x32#.object_detection_ext.protos.TxHead\x12\x36\n\x08i3d_head\x18\x02 \x01(\x0b\x32$.object_detection_ext.protos.I3DHead\"t\n\tProposals\x12\x42\n\x06source\x18\x01 \x01(\x0e\x32-.object_detection_ext.protos.Proposals.Source:\x03RPN\"#\n\x06Source\x12\x07\n\x03RPN\x10\x01\x12\x10\n\x0cGROUND_TRUTH\x10\x02\"E\n\x11LocationEmbedding\x12\x15\n\x07\x65nabled\x18\x01 \x01(\x08:\x04true\x12\x19\n\x0e\x65mbedding_size\x18\x02 \x01(\r:\x01\x38\"B\n\x07Outputs\x12\x18\n\tattention\x18\x01 \x01(\x08:\x05\x66\x61lse\x12\x1d\n\x0ekey_embeddings\x18\x02 \x01(\x08:\x05\x66\x61lse\"8\n\tSummaries\x12+\n\x1etraining_picture_every_n_steps\x18\x01 \x01(\r:\x03\x35\x30\x30\"\xf0\x01\n\nEvaluation\x12O\n\x08protocol\x18\x01 \x01(\x0e\x32\x30.object_detection_ext.protos.Evaluation.Protocol:\x0b\x41\x43TIVITYNET\x12\x15\n\riou_threshold\x18\x02 \x03(\x01\x12\"\n\x18\x65xcluded_timestamps_path\x18\x03 \x01(\t:\x00\x12\x1a\n\x10label_types_path\x18\x04 \x01(\t:\x00\":\n\x08Protocol\x12\x0f\n\x0b\x41\x43TIVITYNET\x10\x01\x12\x0e\n\nPYSLOWFAST\x10\x02\x12\r\n\tMMACTION2\x10\x03\"\x8d\x02\n\x0c\x43lassWeights\x12U\n\x11inverse_frequency\x18\x01 \x01(\x0b\x32:.object_detection_ext.protos.ClassWeights.InverseFrequency\x12?\n\x06weight\x18\x02 \x03(\x0b\x32/.object_detection_ext.protos.ClassWeights.Named\x1a>\n\x10InverseFrequency\x12\x12\n\x05power\x18\x01 \x01(\x01:\x03\x30.5\x12\x16\n\nmax_weight\x18\x02 \x01(\x01:\x02\x31\x30\x1a%\n\x05Named\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"@\n\x0c\x43lassBalance\x12\x17\n\tthreshold\x18\x01 \x01(\x01:\x04\x30.01\x12\x17\n\x0bmax_repeats\x18\x02 \x01(\x01:\x02\x31\x30\"\x9f\x01\n\x0fOptionsEnvelope\x12\x46\n\x07options\x18\xc9\xd9\x04 \x01(\x0b\x32\x33.object_detection_ext.protos.VideoActionTransformer\x12!\n\x17training_label_map_path\x18\xca\xd9\x04 \x01(\t\x12!\n\x17training_record_pattern\x18\xcb\xd9\x04 \x03(\t:\x88\x01\n\x18video_action_transformer\x12\x30.object_detection.protos.TrainEvalPipelineConfig\x18\xe8\x07 \x01(\x0b\x32\x33.object_detection_ext.protos.VideoActionTransformer')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n:object_detection_ext/protos/video_action_transformer.proto\x12\x1bobject_detection_ext.protos\x1a&object_detection/protos/pipeline.proto\"\xda\x05\n\x16VideoActionTransformer\x12/\n\x04\x63lip\x18\x01 \x01(\x0b\x32!.object_detection_ext.protos.Clip\x12\x31\n\x05trunk\x18\x02 \x01(\x0b\x32\".object_detection_ext.protos.Trunk\x12\x36\n\x07tx_head\x18\x03 \x01(\x0b\x32#.object_detection_ext.protos.TxHeadH\x00\x12\x38\n\x08i3d_head\x18\x06 \x01(\x0b\x32$.object_detection_ext.protos.I3DHeadH\x00\x12=\n\x0btx_i3d_head\x18\x07 \x01(\x0b\x32&.object_detection_ext.protos.TxI3DHeadH\x00\x12\x35\n\x07outputs\x18\x04 \x01(\x0b\x32$.object_detection_ext.protos.Outputs\x12\x39\n\tsummaries\x18\x05 \x01(\x0b\x32&.object_detection_ext.protos.Summaries\x12\x39\n\tproposals\x18\x08 \x01(\x0b\x32&.object_detection_ext.protos.Proposals\x12;\n\nevaluation\x18\t \x01(\x0b\x32\'.object_detection_ext.protos.Evaluation\x12@\n\rclass_weights\x18\n \x01(\x0b\x32).object_detection_ext.protos.ClassWeights\x12@\n\rclass_balance\x18\x0b \x01(\x0b\x32).object_detection_ext.protos.ClassBalance\x12\x35\n\x07\x63ompute\x18\x0c \x01(\x0b\x32$.object_detection_ext.protos.ComputeB\x06\n\x04head\"\x88\x01\n\x07\x43ompute\x12\x41\n\tprecision\x18\x01 \x01(\x0e\x32..object_detection_ext.protos.Compute.Precision\x12\x12\n\x03xla\x18\x02 \x01(\x08:\x05\x66\x61lse\"&\n\tPrecision\x12\x0b\n\x07\x46LOAT32\x10\x01\x12\x0c\n\x08\x42\x46LOAT16\x10\x02\"\xe3\x01\n\x04\x43lip\x12\x16\n\nnum_frames\x18\x01 \x01(\r:\x02\x36\x34\x12\x0b\n\x03\x66ps\x18\x02 \x01(\x02\x12\x17\n\x0c\x66rame_stride\x18\x03 \x01(\r:\x01\x31\x12\x18\n\x10min_frame_stride\x18\x04 \x01(\r\x12\x18\n\x10max_frame_stride\x18\x05 \x01(\r\x12!\n\x16temporal_jitter_frames\x18\x06 \x01(\r:\x01\x30\x12\"\n\x10max_frame_pixels\x18\x07 \x01(\r:\x08\x33\x35\x33\x38\x39\x34\x34\x30\x12\"\n\x13\x64rop_unknown_labels\x18\x08 \x01(\x08:\x05\x66\x61lse\"b\n\x05Trunk\x12\x18\n\x0e\x66inal_endpoint\x18\x01 \x01(\t:\x00\x12\x1b\n\x10\x64\x65pth_multiplier\x18\x02 \x01(\x02:\x01\x31\x12\"\n\x13\x62\x61tch_norm_momentum\x18\x03 \x01(\x02:\x05\x30.999\"\xf8\x02\n\x06TxHead\x12\x14\n\tnum_heads\x18\x01 \x01(\r:\x01\x32\x12\x15\n\nnum_layers\x18\x02 \x01(\r:\x01\x33\x12\x19\n\x0c\x66\x65\x61ture_size\x18\x03 \x01(\r:\x03\x31\x32\x38\x12\x15\n\x08\x66\x66n_size\x18\x04 \x01(\r:\x03\x35\x31\x32\x12\x19\n\x0c\x64ropout_rate\x18\x05 \x01(\x02:\x03\x30.3\x12[\n\x12query_preprocessor\x18\x06 \x01(\x0e\x32\x35.object_detection_ext.protos.TxHead.QueryPreprocessor:\x08HIGH_RES\x12\x1b\n\x0equery_channels\x18\x07 \x01(\r:\x03\x31\x32\x38\x12J\n\x12location_embedding\x18\x08 \x01(\x0b\x32..object_detection_ext.protos.LocationEmbedding\".\n\x11QueryPreprocessor\x12\x0b\n\x07LOW_RES\x10\x01\x12\x0c\n\x08HIGH_RES\x10\x02\"\t\n\x07I3DHead\"y\n\tTxI3DHead\x12\x34\n\x07tx_head\x18\x01 \x01(\x0b\x32#.object_detection_ext.protos.TxHead\x12\x36\n\x08i3d_head\x18\x02 \x01(\x0b\x32$.object_detection_ext.protos.I3DHead\"t\n\tProposals\x12\x42\n\x06source\x18\x01 \x01(\x0e\x32-.object_detection_ext.protos.Proposals.Source:\x03RPN\"#\n\x06Source\x12\x07\n\x03RPN\x10\x01\x12\x10\n\x0cGROUND_TRUTH\x10\x02\"E\n\x11LocationEmbedding\x12\x15\n\x07\x65nabled\x18\x01 \x01(\x08:\x04true\x12\x19\n\x0e\x65mbedding_size\x18\x02 \x01(\r:\x01\x38\"B\n\x07Outputs\x12\x18\n\tattention\x18\x01 \x01(\x08:\x05\x66\x61lse\x12\x1d\n\x0ekey_embeddings\x18\x02 \x01(\x08:\x05\x66\x61lse\"8\n\tSummaries\x12+\n\x1etraining_picture_every_n_steps\x18\x01 \x01(\r:\x03\x35\x30\x30\"\xf0\x01\n\nEvaluation\x12O\n\x08protocol\x18\x01 \x01(\x0e\x32\x30.object_detection_ext.protos.Evaluation.Protocol:\x0b\x41\x43TIVITYNET\x12\x15\n\riou_threshold\x18\x02 \x03(\x01\x12\"\n\x18\x65xcluded_timestamps_path\x18\x03 \x01(\t:\x00\x12\x1a\n\x10label_types_path\x18\x04 \x01(\t:\x00\":\n\x08Protocol\x12\x0f\n\x0b\x41\x43TIVITYNET\x10\x01\x12\x0e\n\nPYSLOWFAST\x10\x02\x12\r\n\tMMACTION2\x10\x03\"\x8d\x02\n\x0c\x43lassWeights\x12U\n\x11inverse_frequency\x18\x01 \x01(\x0b\x32:.object_detection_ext.protos.ClassWeights.InverseFrequency\x12?\n\x06weight\x18\x02 \x03(\x0b\x32/.object_detection_ext.protos.ClassWeights.Named\x1a>\n\x10InverseFrequency\x12\x12\n\x05power\x18\x01 \x01(\x01:\x03\x30.5\x12\x16\n\nmax_weight\x18\x02 \x01(\x01:\x02\x31\x30\x1a%\n\x05Named\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"@\n\x0c\x43lassBalance\x12\x17\n\tthreshold\x18\x01 \x01(\x01:\x04\x30.01\x12\x17\n\x0bmax_repeats\x18\x02 \x01(\x01:\x02\x31\x30\"\x9f\x01\n\x0fOptionsEnvelope\x12\x46\n\x07options\x18\xc9\xd9\x04 \x01(\x0b\x32\x33.object_detection_ext.protos.VideoActionTransformer\x12!\n\x17training_label_map_path\x18\xca\xd9\x04 \x01(\t\x12!\n\x17training_record_pattern\x18\xcb\xd9\x04 \x03(\t:\x88\x01\n\x18video_action_transformer\x12\x30.object_detection.protos.TrainEvalPipelineConfig\x18\xe8\x07 \x01(\x0b\x32\x33.object_detection_ext.protos.VideoActionTransformer')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'object_detection_ext.protos.video_action_transformer_pb2', globals())
@@ -23,42 +23,46 @@ if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
   _VIDEOACTIONTRANSFORMER._serialized_start=132
-  _VIDEOACTIONTRANSFORMER._serialized_end=807
-  _CLIP._serialized_start=810
-  _CLIP._serialized_end=1037
-  _TRUNK._serialized_start=1039
-  _TRUNK._serialized_end=1137
-  _TXHEAD._serialized_start=1140
-  _TXHEAD._serialized_end=1516
-  _TXHEAD_QUERYPREPROCESSOR._serialized_start=1470
-  _TXHEAD_QUERYPREPROCESSOR._serialized_end=1516
-  _I3DHEAD._serialized_start=1518
-  _I3DHEAD._serialized_end=1527
-  _TXI3DHEAD._serialized_start=1529
-  _TXI3DHEAD._serialized_end=1650
-  _PROPOSALS._serialized_start=1652
-  _PROPOSALS._serialized_end=1768
-  _PROPOSALS_SOURCE._serialized_start=1733
-  _PROPOSALS_SOURCE._serialized_end=1768
-  _LOCATIONEMBEDDING._serialized_start=1770
-  _LOCATIONEMBEDDING._serialized_end=1839
-  _OUTPUTS._serialized_start=1841
-  _OUTPUTS._serialized_end=1907
-  _SUMMARIES._serialized_start=1909
-  _SUMMARIES._serialized_end=1965
-  _EVALUATION._serialized_start=1968
-  _EVALUATION._serialized_end=2208
-  _EVALUATION_PROTOCOL._serialized_start=2150
-  _EVALUATION_PROTOCOL._serialized_end=2208
-  _CLASSWEIGHTS._serialized_start=2211
-  _CLASSWEIGHTS._serialized_end=2480
-  _CLASSWEIGHTS_INVERSEFREQUENCY._serialized_start=2379
-  _CLASSWEIGHTS_INVERSEFREQUENCY._serialized_end=2441
-  _CLASSWEIGHTS_NAMED._serialized_start=2443
-  _CLASSWEIGHTS_NAMED._serialized_end=2480
-  _CLASSBALANCE._serialized_start=2482
-  _CLASSBALANCE._serialized_end=2546
-  _OPTIONSENVELOPE._serialized_start=2549
-  _OPTIONSENVELOPE._serialized_end=2708
+  _VIDEOACTIONTRANSFORMER._serialized_end=862
+  _COMPUTE._serialized_start=865
+  _COMPUTE._serialized_end=1001
+  _COMPUTE_PRECISION._serialized_start=963
+  _COMPUTE_PRECISION._serialized_end=1001
+  _CLIP._serialized_start=1004
+  _CLIP._serialized_end=1231
+  _TRUNK._serialized_start=1233
+  _TRUNK._serialized_end=1331
+  _TXHEAD._serialized_start=1334
+  _TXHEAD._serialized_end=1710
+  _TXHEAD_QUERYPREPROCESSOR._serialized_start=1664
+  _TXHEAD_QUERYPREPROCESSOR._serialized_end=1710
+  _I3DHEAD._serialized_start=1712
+  _I3DHEAD._serialized_end=1721
+  _TXI3DHEAD._serialized_start=1723
+  _TXI3DHEAD._serialized_end=1844
+  _PROPOSALS._serialized_start=1846
+  _PROPOSALS._serialized_end=1962
+  _PROPOSALS_SOURCE._serialized_start=1927
+  _PROPOSALS_SOURCE._serialized_end=1962
+  _LOCATIONEMBEDDING._serialized_start=1964
+  _LOCATIONEMBEDDING._serialized_end=2033
+  _OUTPUTS._serialized_start=2035
+  _OUTPUTS._serialized_end=2101
+  _SUMMARIES._serialized_start=2103
+  _SUMMARIES._serialized_end=2159
+  _EVALUATION._serialized_start=2162
+  _EVALUATION._serialized_end=2402
+  _EVALUATION_PROTOCOL._serialized_start=2344
+  _EVALUATION_PROTOCOL._serialized_end=2402
+  _CLASSWEIGHTS._serialized_start=2405
+  _CLASSWEIGHTS._serialized_end=2674
+  _CLASSWEIGHTS_INVERSEFREQUENCY._serialized_start=2573
+  _CLASSWEIGHTS_INVERSEFREQUENCY._serialized_end=2635
+  _CLASSWEIGHTS_NAMED._serialized_start=2637
+  _CLASSWEIGHTS_NAMED._serialized_end=2674
+  _CLASSBALANCE._serialized_start=2676
+  _CLASSBALANCE._serialized_end=2740
+  _OPTIONSENVELOPE._serialized_start=2743
+  _OPTIONSENVELOPE._serialized_end=2902
 # @@protoc_insertion_point(module_scope)
-# sha256 of the source: 845ba5e5a501a33f8a9acada25ae4bd127a36f0262aa111e9c27cbfcd0f498d5
+# sha256 of the source: 9b9ffb409e0ac765f31fc28a5bdb08efb0d391fa438f9b24cf078ca80131d641

@@ -67,6 +67,7 @@ class Options:
     score_threshold: float = 0.3
     fps: float | None = None
     num_frames: int | None = None
+    precision: str | None = None
     short_side: int | None = None
     batch_size: int = 1
     share_trunk: bool = False
@@ -93,6 +94,8 @@ class Options:
         )
         box_range.check_tolerance(self.box_tolerance)
         model_lib.check_saved_model(self.saved_model)
+        if self.precision is not None:
+            model_lib.check_precision(self.saved_model, self.precision)
         for name in ("person_boxes", "keyframes"):
             path = getattr(self, name)
             if path is not None and not os.path.isfile(path):
@@ -120,6 +123,7 @@ class Options:
             person_boxes=boxes,
             fps=self.fps,
             num_frames=self.num_frames,
+            precision=self.precision,
             short_side=self.short_side,
             batch_size=self.batch_size,
             share_trunk=self.share_trunk,
@@ -133,7 +137,8 @@ def _settings(options: Options, path: str, video_id: str, offset: float) -> dict
     values = dataclasses.asdict(options)
     for name in ("inputs", "output", "batch_size", "saved_model", "video"):
         del values[name]
-    for name in ("label_map", "person_boxes", "keyframes", "time_offset_seconds"):
+    # The model's precision is a part of the model.
+    for name in ("label_map", "person_boxes", "keyframes", "time_offset_seconds", "precision"):
         del values[name]
     if not options.frames_fps:
         del values["frames_fps"]
@@ -382,6 +387,8 @@ def define_flags(values: flags.FlagValues) -> None:
         (number, "score_threshold", Options.score_threshold, "Lowest score of an action.", {}),
         (number, "fps", None, "Frames per second of the clips; by default the model's own.", {}),
         (whole, "num_frames", None, "Frames of a clip, if the model does not tell.", {}),
+        (string, "precision", None, "float32 or bfloat16: refuse a model that was exported in the "
+         "other one, which cannot be changed here.", {}),
         (whole, "short_side", None, "Pixels that larger frames are shrunk to first, as with the "
          "--short_side of the training records; 0 keeps them.", {}),
         (whole, "batch_size", Options.batch_size, "Clips detected at once.", {}),

@@ -36,6 +36,7 @@ from object_detection_ext import (
     flops,
     listing,
     pipeline_check,
+    pipeline_overrides,
     registration,
 )
 from object_detection_ext import options as options_lib
@@ -158,6 +159,9 @@ def read_pipeline(path: str, override: str | None = None) -> pipeline_pb2.TrainE
     pipeline = registration.parse_pipeline(path, override)
     pipeline.ClearField("train_input_reader")
     pipeline.ClearField("eval_input_reader")
+    if pipeline.HasExtension(options_lib.EXTENSION):
+        # What is compiled is one operation in the graph, and counts the same.
+        pipeline.Extensions[options_lib.EXTENSION].compute.ClearField("xla")
     pipeline_check.check(pipeline, path)
     if not pipeline_check.is_video_pipeline(pipeline):
         raise errors.InputError(
@@ -497,6 +501,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "Text proto that is merged into the pipeline.config.",
         flag_values=values,
     )
+    pipeline_overrides.define_flag(values)
     integer("num_frames", help="T, frames of the clip; default: clip.num_frames.")
     integer("height", help="Pixels; default: image_resizer.")
     integer("width", help="Pixels; default: image_resizer.")
@@ -525,10 +530,11 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
     with command_line.ending(flops.UncountableError):
         overrides = _overrides(values)
         path = values.pipeline_config_path
-        print(f"Building the graph of {path} ...", file=sys.stderr, flush=True)
-        summary = summarize(
-            path, values.config_override, with_paper_profile=values.paper_profile, **overrides
+        override = pipeline_overrides.combined(
+            path, values.config_override_path, values.config_override
         )
+        print(f"Building the graph of {path} ...", file=sys.stderr, flush=True)
+        summary = summarize(path, override, with_paper_profile=values.paper_profile, **overrides)
         print(to_json(summary) if values.json else to_text(summary))
 
 

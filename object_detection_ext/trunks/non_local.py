@@ -85,8 +85,10 @@ class NonLocalBlock(tf.keras.layers.Layer):
         queries = _as_cells(self.theta(features)) * self._scale  # [B, N, C/2]
         keys = _as_cells(self.phi(subsampled))  # [B, M, C/2]
         values = _as_cells(self.g(subsampled))  # [B, M, C/2]
-        weights = tf.nn.softmax(tf.matmul(queries, keys, transpose_b=True))  # [B, N, M]
-        attended = tf.matmul(weights, values)  # [B, N, C/2]
+        scores = tf.matmul(queries, keys, transpose_b=True)  # [B, N, M]
+        # In float32: bfloat16 has 8 bits for a sum over thousands of cells.
+        weights = tf.nn.softmax(tf.cast(scores, tf.float32))
+        attended = tf.matmul(tf.cast(weights, values.dtype), values)  # [B, N, C/2]
         grid = tf.concat([tf.shape(features)[:4], [values.shape[-1]]], axis=0)
         attended = tf.ensure_shape(
             tf.reshape(attended, grid), [*features.shape[:4], values.shape[-1]]

@@ -4,12 +4,13 @@
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 
 from object_detection_ext import registration
-from object_detection_ext.checkpoints import files, matching
+from object_detection_ext.checkpoints import files, matching, model_variables
 from tests import tiny_pipeline
 from tests.checkpoints import trained
 
@@ -219,3 +220,41 @@ def test_checkpoint_of_step_0_has_no_weights(tmp_path):
 def test_stock_models_pass(contents):
     stock = text_format.Parse("model { ssd { } }", type(tiny_pipeline.make_pipeline())())
     matching.check(stock, contents, "my.config", pytest.fail)
+
+
+@pytest.mark.parametrize("trained_in, used_in", [("FLOAT32", "BFLOAT16"), ("BFLOAT16", "FLOAT32")])
+def test_checkpoint_goes_with_another_precision(tmp_path, trained_in, used_in):
+    def pipeline(precision):
+        compute = _options(f"compute {{ precision: {precision} }}")
+        return tiny_pipeline.make_pipeline(_SHORT + compute)
+
+    prefix = trained.write(pipeline(trained_in), tmp_path, "momentum")
+    contents = files.read(prefix)
+    assert _check(_options(f"compute {{ precision: {used_in} }}"), contents) == []
+    reader = tf.train.load_checkpoint(prefix)
+    floats = {kind for kind in reader.get_variable_to_dtype_map().values() if kind.is_floating}
+    assert floats == {tf.float32}
+    model = trained.build(pipeline(used_in))
+    tf.train.Checkpoint(model=model).restore(prefix).assert_existing_objects_matched()
+    variables = model_variables.of_model(model)
+    assert variables.keys() == model_variables.of_contents(contents).keys()
+    for name, variable in variables.items():
+        assert variable.dtype == tf.float32
+        np.testing.assert_array_equal(variable, reader.get_tensor(model_variables.key(name)))
+
+
+def test_precision_and_weights_of_classes_are_no_cause(tmp_path, contents):
+    config = tiny_pipeline.make_pipeline(
+        _SHORT
+        + _options(
+            "compute { precision: BFLOAT16 } class_weights { weight { name: 'walk' weight: 2 } } "
+            "class_balance { }"
+        )
+    )
+    config.model.faster_rcnn.num_classes = 5
+    for path in pathlib.Path(contents.prefix).parent.glob("ckpt-1.*"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "pipeline.config").write_text(text_format.MessageToString(config))
+    text = _refusal(_options("tx_head { feature_size: 8 }"), files.read(str(tmp_path / "ckpt-1")))
+    assert "model.faster_rcnn.num_classes: 5, not 3" in text
+    assert not any(name in text for name in ("compute", "class_weights", "class_balance"))

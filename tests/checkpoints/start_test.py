@@ -336,6 +336,17 @@ def test_more_frames_take_over_everything(old):
     assert f"all                {len(values)}        0    0         0" in said
 
 
+def test_another_precision_takes_over_everything(old):
+    override = f"{_TX_OPTIONS} train_config {{ use_bfloat16: true }}"
+    model, _, said = _started(_own_pipeline(override, old.label_map, old.path, "full"))
+    assert model._mask_rcnn_box_predictor.action_head.compute_dtype == "bfloat16"
+    assert f"all                {len(old.values)}        0    0         0" in said
+    values = _values(model)
+    assert values.keys() == old.values.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(value, old.values[name])
+
+
 def test_classes_in_another_order_take_over_everything_by_name(old, tmp_path):
     """The sizes agree, the ids do not."""
     label_map = tiny_pipeline.write_label_map(

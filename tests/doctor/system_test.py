@@ -11,7 +11,7 @@ import types
 import pytest
 from absl import flags
 
-from object_detection_ext import devices
+from object_detection_ext import devices, precision
 from object_detection_ext.doctor import system
 from object_detection_ext.tools import doctor
 from tests import fake_tensorflow as fakes
@@ -118,6 +118,7 @@ def test_a_machine_without_a_fault(computer):
         "cores that may be used": 2,
         "features": ["avx", "avx2", "fma"],
         "not there": ["avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16"],
+        "bfloat16": f"slower than float32: {precision.why_slow_on_cpu('flags : avx', 'x86_64')}",
     }
     assert report.facts["devices"] == {"NVIDIA driver": "none", "GPUs of TensorFlow": []}
     assert report.facts["oneDNN"]["on"]
@@ -207,6 +208,12 @@ def test_a_cpu_of_arm_has_other_features(computer):
     report = computer.examine()
     assert list(report.findings) == []
     assert report.facts["cpu"]["features"] == ["asimd", "bf16"]
+    assert "bfloat16" not in report.facts["cpu"]
+
+
+def test_a_cpu_with_bfloat16_instructions(computer):
+    computer.cpu("sse avx avx2 fma avx512_bf16")
+    assert "bfloat16" not in computer.examine().facts["cpu"]
 
 
 @pytest.mark.parametrize("environment", [{}, {"TF_ENABLE_ONEDNN_OPTS": "0"}])

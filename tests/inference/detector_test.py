@@ -268,6 +268,11 @@ def test_damaged_parts_are_left_out_and_told(files, detector, monkeypatch, capsy
         ({"share_trunk": True}, "was exported without what sharing"),
         ({"share_trunk": True, "batch_size": 2}, "exclude each other"),
         ({"fps": 25.0}, "this one is loaded already"),
+        (
+            {"precision": "float32"},
+            "label_map, fps, num_frames and precision are for a model that is loaded here; this "
+            "one is loaded already",
+        ),
     ],
 )
 def test_options_out_of_range(detector, options, message):

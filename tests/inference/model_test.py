@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from object_detection_ext import devices, errors, registration
+from object_detection_ext import devices, errors, options, precision, registration
 from object_detection_ext.ava import faults
 from object_detection_ext.inference import model as model_lib
+from object_detection_ext.inference.detector import ActionDetector
 from tests import tiny_pipeline
 from tests.inference import fake_models
 
@@ -215,6 +216,17 @@ def test_checkpoint_gives_what_its_model_gives(tmp_path):
             str(tmp_path / "ckpt-1"),
             config_override="model { faster_rcnn { num_classes: 7 } }",
         )
+    classes = tmp_path / "classes.config"
+    classes.write_text("model { faster_rcnn { num_classes: 7 } }")
+    with pytest.raises(errors.InputError, match="num_classes: 3 in the checkpoint, 8 in"):
+        ActionDetector.from_checkpoint(
+            config,
+            tmp_path / "ckpt-1",
+            config_override="model { faster_rcnn { num_classes: 8 } }",
+            config_override_paths=[classes],
+        )
+    with pytest.raises(errors.InputError, match="num_classes: 3 in the checkpoint, 7 in"):
+        ActionDetector.from_checkpoint(config, tmp_path / "ckpt-1", config_override_paths=[classes])
     given = model_lib.load_checkpoint(str(config), str(tmp_path / "ckpt-1"), takes_boxes=True)
     assert given.takes_boxes
     box = np.array([[0.1, 0.1, 0.6, 0.5]])
@@ -262,3 +274,38 @@ def test_damaged_description_is_refused(tmp_path, damage):
     file.write_text(file.read_text().rstrip().removesuffix("}") + f", {damage} }}")
     with pytest.raises(errors.InputError, match="clip.json: not a clip description: .{,200}$"):
         model_lib.load_saved_model(path)
+
+
+def test_precision_of_an_export_is_known_and_kept(tmp_path, saved, monkeypatch, capsys):
+    monkeypatch.setattr(precision, "_warned", set())
+    monkeypatch.setattr(precision, "why_slow", lambda tf: "it is slow")
+    path = fake_models.save(fake_models.Detector(), tmp_path / "m", {"precision": "bfloat16"})
+    assert model_lib.load_saved_model(path, precision="BFLOAT16").precision == "bfloat16"
+    assert "warning: precision bfloat16: it is slow" in capsys.readouterr().err
+    assert model_lib.load_saved_model(saved).precision == "float32"
+    assert "bfloat16" not in capsys.readouterr().err
+    monkeypatch.setattr(tf.saved_model, "load", lambda path: pytest.fail("it was loaded"))
+    with pytest.raises(errors.InputError, match="was exported in bfloat16, .* cannot be float32"):
+        model_lib.load_saved_model(path, precision="float32")
+    (tmp_path / "m" / "assets" / "clip.json").unlink()
+    with pytest.raises(errors.InputError, match="does not say its precision"):
+        model_lib.load_saved_model(path, precision="bfloat16")
+    for load, arguments in ((model_lib.load_checkpoint, ("no.config", "none")),
+                            (model_lib.load_saved_model, (path,))):  # fmt: skip
+        with pytest.raises(errors.InputError, match="must be float32 or bfloat16, not ''"):
+            load(*arguments, precision="")
+
+
+def test_precision_that_is_asked_for_wins_and_a_contradiction_is_said(tmp_path, capsys):
+    registration.register()
+    config = tiny_pipeline.write_pipeline(
+        tmp_path / "pipeline.config",
+        "train_config { use_bfloat16: true } "
+        "[object_detection_ext.protos.video_action_transformer] { compute { precision: FLOAT32 } }",
+    )
+    pipeline = model_lib._read_pipeline(str(config), None, None)
+    assert options.precision_name(pipeline) == "float32"
+    assert "no effect: train_config.use_bfloat16: true: " in capsys.readouterr().err
+    pipeline = model_lib._read_pipeline(str(config), None, "bfloat16")
+    assert options.precision_name(pipeline) == "bfloat16"
+    assert capsys.readouterr().err == ""

@@ -408,6 +408,8 @@ def test_camera(files, tmp_path, monkeypatch, capsys):
         ({"inputs": ("no*.mp4",)}, "nothing fits this pattern"),
         ({"person_boxes": "no.csv"}, "--person_boxes: no.csv: there is no such file"),
         ({"person_boxes": __file__, "inputs": ("0",)}, "--person_boxes is for video files"),
+        ({"precision": "half"}, "precision must be float32 or bfloat16, not 'half'"),
+        ({"precision": "bfloat16"}, "was exported in float32, .* cannot be bfloat16 any more"),
     ],
 )
 def test_options_that_cannot_be(files, tmp_path, changes, message):
@@ -416,6 +418,15 @@ def test_options_that_cannot_be(files, tmp_path, changes, message):
     with pytest.raises(errors.InputError, match=message):
         detect_video.run(detect_video.Options(**values))
     assert not (tmp_path / "out").exists()
+
+
+def test_precision_of_the_model_changes_nothing_and_is_no_other_run(files, tmp_path, capsys):
+    assert detect_video.run(_options(files, tmp_path, video=False)) == 0
+    lines = (tmp_path / "clip.jsonl").read_bytes()
+    capsys.readouterr()
+    assert detect_video.run(_options(files, tmp_path, video=False, precision="FLOAT32")) == 0
+    assert "1 video finished by an earlier run" in capsys.readouterr().out
+    assert (tmp_path / "clip.jsonl").read_bytes() == lines
 
 
 def test_errors_come_before_tensorflow_is_loaded():

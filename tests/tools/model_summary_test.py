@@ -441,6 +441,13 @@ def test_bad_files(tmp_path, capsys):
         tool.read_pipeline(str(path))
 
 
+def test_compiled_models_are_counted_as_others(tmp_path):
+    """What is compiled is one operation, in which nothing would be counted."""
+    path = str(tiny_pipeline.write_pipeline(tmp_path / "pipeline.config"))
+    xla = "[object_detection_ext.protos.video_action_transformer] { compute { xla: true } }"
+    assert not tool.read_pipeline(path, xla).Extensions[options_lib.EXTENSION].compute.xla
+
+
 def test_override_is_merged(tmp_path):
     path = str(tiny_pipeline.write_pipeline(tmp_path / "pipeline.config"))
     override = (
