@@ -65,4 +65,4 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _OPTIONSENVELOPE._serialized_start=2743
   _OPTIONSENVELOPE._serialized_end=2902
 # @@protoc_insertion_point(module_scope)
-# sha256 of the source: 9b9ffb409e0ac765f31fc28a5bdb08efb0d391fa438f9b24cf078ca80131d641
+# sha256 of the source: a1c9e97dcd227c2a044a1a9fe3497e3d9ec57217f34f392df91a368e7acdeb2f

@@ -166,7 +166,7 @@ def test_truncated_file_is_warned_of_and_the_rest_is_read(tmp_path, label_map, c
     assert sorted(_names(_reader(label_map, tmp_path / "?"))) == ["a0,2", "b0,2", "b1,2"]
     (message,) = [record.getMessage() for record in caplog.records if "trunc" in record.message]
     assert "1 of 2 record files" in message
-    assert f"{truncated} (after 1 whole records)" in message
+    assert f"{truncated} (after 1 whole record)" in message
     assert str(whole) not in message
 
 

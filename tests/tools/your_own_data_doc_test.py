@@ -84,7 +84,9 @@ def _form(lines) -> list[str]:
     """Lines without numbers and classes; lines of classes alone are left out."""
     lines = [line for line in lines if not line.startswith("  ")]
     return [
-        re.sub(r"(keyframe|video|N box)(es|s)?", r"\1", re.sub(r"\d[\d,]*", "N", line))
+        re.sub(
+            r"(keyframe|video|N box|N action)(es|s)?", r"\1", re.sub(r"\d[\d,]*", "N", line)
+        ).replace("N person", "N people")
         for line in lines
     ]
 
