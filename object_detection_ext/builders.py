@@ -79,7 +79,8 @@ def build_faster_rcnn(
         return _stock_faster_rcnn_builder(config, is_training, add_summaries)
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
     _warn_of_slow_precision(options)
-    if options.compute.xla:
+    # An evaluation compiles its trunk, whose sizes are fixed as it is.
+    if options.compute.xla and (is_training or config.use_static_shapes_for_eval):
         config = _with_static_shapes(config)
     tail = _build_tail(options, config.feature_extractor)
     weights = _class_weights(config, options.class_weights) if is_training else None
