@@ -251,7 +251,7 @@ def test_gradient_of_a_bias_in_bfloat16_counts_every_cell(kind):
         ):
             variable.assign(tf.reshape(tf.constant(value), variable.shape))
         with tf.GradientTape() as tape:
-            outputs = layer(cells)
+            outputs = layer(cells, **({} if kind == "dense" else {"training": True}))
             loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
         found[policy] = outputs, tape.gradient(loss, layer.trainable_variables[-1])
     (full, of_full), (low, of_low) = found.values()
