@@ -293,10 +293,10 @@ def measure_trained(config: str, checkpoint: str, videos: Sequence[str], every: 
             config, checkpoint, precision=name, score_threshold=0.01
         )
         found[name] = []
-        told = progress.Progress(f"in {name}", len(videos), "videos", _say)
+        shown = progress.Progress(f"in {name}", len(videos), "videos", _say)
         for number, video in enumerate(videos, start=1):
             found[name] += detector(video, every)
-            told.update(number)
+            shown.update(number)
     print(_HEADING)
     for threshold in (0.3, 0.05):
         title = f"people with a score of at least {threshold:g}"
@@ -358,13 +358,13 @@ def measure_toy(output: pathlib.Path, seeds: Sequence[int], num_steps: int) -> N
     output.mkdir(parents=True, exist_ok=True)
     kept = output / f"results_{num_steps}_steps.json"
     results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    told = progress.Progress("toy data", len(seeds) * len(precision.NAMES), "trainings", _say)
+    shown = progress.Progress("toy data", len(seeds) * len(precision.NAMES), "trainings", _say)
     for done, seed in enumerate(seeds):
         missing = [name for name in precision.NAMES if f"{seed} {name}" not in results]
         for name, metrics in _trained(output, seed, num_steps, missing):
             results[f"{seed} {name}"] = metrics
             files.write_text(kept, json.dumps(results, indent=2) + "\n")
-        told.update(len(precision.NAMES) * (done + 1))
+        shown.update(len(precision.NAMES) * (done + 1))
     print(toy_table(results, seeds, num_steps))
 
 

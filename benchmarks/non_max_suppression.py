@@ -55,7 +55,7 @@ class Task(NamedTuple):
 
 TASKS = {
     "proposals": Task(7500, 1, 300, 300, 0.7, 0.0),
-    # XLA compiles each class by itself: minutes for 80.
+    # XLA compiles each class separately: minutes for 80.
     "detections of 80 classes": Task(300, 80, 20, 300, 0.5, 0.01, compiled=()),
     "detections of 4 classes": Task(300, 4, 20, 300, 0.5, 0.01),
 }

@@ -14,7 +14,7 @@ from object_detection.utils import label_map_util
 
 from object_detection_ext import compilation, errors, messages, precision, static_shapes
 from object_detection_ext import options as options_lib
-from object_detection_ext.ava import label_maps, tables, timestamps
+from object_detection_ext.ava import faults, label_maps, tables, timestamps
 from object_detection_ext.data import (
     class_balance,
     clip_dataset,
@@ -391,7 +391,13 @@ def build_dataset(
 
 def _excluded_frames(evaluation: vat_pb2.Evaluation) -> frozenset[timestamps.Frame]:
     path = evaluation.excluded_timestamps_path
-    return tables.read_excluded_timestamps(path) if path else frozenset()
+    if not path:
+        return frozenset()
+    notes = faults.Notes()
+    excluded = tables.read_excluded_timestamps(path, notes)
+    for line in notes.messages(path):
+        messages.say(f"note: {line}")
+    return excluded
 
 
 def evaluator_options(config: eval_pb2.EvalConfig) -> dict:

@@ -57,7 +57,7 @@ class ClipDescription:
         short_side: of the frame itself in pixels, without padding, where the model keeps the aspect
             ratio (wide frames may come out smaller); None where it does not.
         precision: that trunk and head compute in, one of `precision.NAMES`. Exports that do not
-            tell it are older than the option.
+            say it are older than the option.
     """
 
     input_type: str

@@ -45,7 +45,7 @@ def check_exported(path: str, exported: str | None, wanted: str) -> None:
 
     Args:
         path: of the SavedModel, for messages.
-        exported: its precision; None if it does not tell.
+        exported: its precision; None if it does not say.
         wanted: a precision's name, in any case.
 
     Raises:
@@ -54,7 +54,7 @@ def check_exported(path: str, exported: str | None, wanted: str) -> None:
     wanted = checked(wanted)
     if exported is None:
         raise errors.InputError(
-            f"{path}: the model does not tell its precision, so that {wanted} cannot be promised; "
+            f"{path}: the model does not say its precision, so that {wanted} cannot be promised; "
             "leave precision out."
         )
     if exported != wanted:
@@ -68,7 +68,7 @@ def check_exported(path: str, exported: str | None, wanted: str) -> None:
 
 
 def cpu_flags(cpuinfo: str) -> set[str]:
-    """The flags of all CPUs in the text of /proc/cpuinfo; empty if it does not tell them."""
+    """The flags of all CPUs in the text of /proc/cpuinfo; empty if it does not list them."""
     flags = set()
     for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
@@ -151,7 +151,7 @@ def warn_if_slow(tf: ModuleType, say: Callable[[str], None]) -> None:
         say: takes the warning.
     """
     reason = why_slow(tf)
-    # Models are built anew for each part of a training.
+    # Models are built again for each part of a training.
     if reason and reason not in _warned:
         _warned.add(reason)
         say(f"warning: precision bfloat16: {reason}; float32 is faster here.")

@@ -74,7 +74,7 @@ def _resizer_faults(model: faster_rcnn_pb2.FasterRcnn) -> Iterator[str]:
         right += " or pad_to_max_dimension: true"
     yield (
         f"{_MODEL}.image_resizer.{kind}: frames of many sizes, and {OPTION} compiles for each size "
-        f"anew, which takes minutes. Set {right}."
+        f"separately, which takes minutes. Set {right}."
     )
 
 

@@ -32,6 +32,8 @@ DISTRIBUTIONS = {
     "tf_keras": "tf-keras",
     "tf_slim": "tf-slim",
 }
+# Of programs that run where these are installed: no requirement of ours.
+BROUGHT_ALONG = {"jax", "torch", "torchvision"}
 HEADER = """\
 # SPDX-License-Identifier: Apache-2.0
 #
@@ -73,6 +75,11 @@ def library_name(file: str) -> str:
     return PACKAGE if parts[1] == "__init__.py" else pathlib.Path(file).stem
 
 
+def program_name(file: str) -> str:
+    """The target of a file outside the package, by its path below the top folder."""
+    return "_".join(pathlib.Path(file).with_suffix("").parts[1:])
+
+
 def imports(file: str) -> set[str]:
     """The modules that a source imports, wherever in it; `from a import b` gives a and a.b."""
     found = set()
@@ -100,9 +107,10 @@ def dependencies(files: list[str], own_name: str) -> list[str]:
         elif top == "tests":
             continue  # every test has :test_helpers
         elif (ROOT / top).is_dir():
-            if (ROOT / f"{module.replace('.', '/')}.py").is_file():
-                own.add(f":{module.split('.')[-1]}")
-        elif top not in sys.stdlib_module_names:
+            file = f"{module.replace('.', '/')}.py"
+            if (ROOT / file).is_file():
+                own.add(f":{program_name(file)}")
+        elif top not in sys.stdlib_module_names | BROUGHT_ALONG:
             others.add(f'requirement("{DISTRIBUTIONS.get(top, top)}")')
     return sorted(own - {f":{own_name}"}) + sorted(others)
 
@@ -121,14 +129,19 @@ def expected_targets() -> list[Target]:
     for name, files in rooms.items():
         deps = dependencies(files, name)
         targets.append({"rule": "py_library", "name": name, "srcs": files, "deps": deps})
+    for file in source_files():
+        if file.startswith("benchmarks/") and not _is_program(file):
+            name = program_name(file)
+            deps = dependencies([file], name)
+            targets.append({"rule": "py_library", "name": name, "srcs": [file], "deps": deps})
     programs = [
         file
         for file in source_files()
         if not file.startswith("tests/") and not file.endswith("__init__.py") and _is_program(file)
     ]
     for file in programs:
-        name = pathlib.Path(file).stem
         inside = file.startswith(f"{PACKAGE}/")
+        name = pathlib.Path(file).stem if inside else program_name(file)
         targets.append(
             {
                 "rule": "py_binary",

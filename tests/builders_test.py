@@ -261,9 +261,9 @@ def test_batch_norm_cannot_be_updated_in_place():
 
 
 @pytest.mark.parametrize("is_training", [False, True])
-def test_only_evaluation_leaves_out_excluded_frames(tmp_path, monkeypatch, is_training):
+def test_only_evaluation_leaves_out_excluded_frames(tmp_path, monkeypatch, capsys, is_training):
     path = tmp_path / "excluded.csv"
-    path.write_text("a,0003\n")
+    path.write_text("a;0003\n")
     pipeline = tiny_pipeline.make_pipeline(
         f"""[object_detection_ext.protos.video_action_transformer] {{
           evaluation {{ excluded_timestamps_path: '{path}' }}
@@ -277,6 +277,8 @@ def test_only_evaluation_leaves_out_excluded_frames(tmp_path, monkeypatch, is_tr
     monkeypatch.setattr(builders.clip_dataset, "build", lambda reader, **given: given["excluded"])
     excluded = builders.build_dataset(reader, stock_build=None)
     assert excluded == (frozenset() if is_training else {("a", 3)})
+    notes = capsys.readouterr().err
+    assert notes.startswith(f"note: {path}: semicolons") != is_training
 
 
 @pytest.mark.parametrize("is_training", [False, True])

@@ -140,7 +140,7 @@ def test_an_export_of_another_precision_is_refused_with_what_to_do():
     assert text.startswith("m/saved_model: the model was exported in float32, which is part of its")
     assert "compute { precision: BFLOAT16 }" in text
     assert "from_checkpoint(..., precision='bfloat16')" in text
-    with pytest.raises(errors.InputError, match="m: the model does not tell its precision"):
+    with pytest.raises(errors.InputError, match="m: the model does not say its precision"):
         precision.check_exported("m", None, "float32")
     with pytest.raises(errors.InputError, match="must be float32 or bfloat16, not 'half'"):
         precision.check_exported("m", None, "half")

@@ -51,7 +51,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "timestamp": (
         ("timestamp",),
         ("time_stamp", "timestamp_s", "timestamp_sec", "timestamp_seconds", "frame_timestamp"),
-        ("time", "time_s", "time_sec", "time_seconds", "seconds", "sec"),
+        ("time", "time_s", "time_sec", "time_seconds", "second", "seconds", "sec"),
         ("offset", "offset_s", "offset_seconds", "time_offset", "time_offset_seconds"),
     ),
     "x1": (("x1",), ("xmin", "x_min", "left")),

@@ -204,7 +204,8 @@ def _layout(path: str, kind: columns.Kind, encoding: str) -> Layout:
             found = dataclasses.replace(found, delimiter=separator[1], first_line=number + 1)
         elif text.strip():
             first = text if first is None else first
-            for delimiter in delimiters:
+            # Commas last: those of `v1;902,5` are decimal.
+            for delimiter in reversed(delimiters):
                 fields = split(text, delimiter)
                 if _is_readable(fields):
                     found = dataclasses.replace(found, delimiter=delimiter)

@@ -62,7 +62,7 @@ class VideoFeatureExtractor(faster_rcnn_meta_arch.FasterRCNNKerasFeatureExtracto
                 [B, t, h, w, C]. Called once, when the model is first applied.
             tail: the trunk's left-out layers, if the head uses them: they are restored with it.
             num_frames: T.
-            compiles: whether XLA compiles the trunk by itself, for each size of its input anew.
+            compiles: whether XLA compiles the trunk alone, once for each size of its input.
                 (In training the whole step is compiled.)
         """
         super().__init__(is_training, first_stage_features_stride, batch_norm_trainable)

@@ -244,6 +244,14 @@ def classes_without_examples(exam: Examination) -> Iterator[Finding]:
     for split in exam.splits.values():
         counts = rows_by_class(split, exam.label_map)
         empty = [i for i, count in counts.items() if not count]
+        if not split.has_box.any():
+            yield Finding(
+                "no_boxes", WARNING, split.path,
+                f"no row has a box: nobody is on any of its "
+                f"{listing.counted(len(split.keyframes), 'keyframe')}",
+                "look whether columns were lost; rows of two columns are keyframes without people",
+                count=len(split.keyframes), unit="keyframes",
+            )  # fmt: skip
         if not empty or len(empty) == len(counts):
             continue
         listed = tuple(f"{i} {exam.label_map[i]!r}" for i in empty)
@@ -319,9 +327,12 @@ def _ids_by_file(split: annotation_rows.SplitRows, exam: Examination) -> dict[st
 
 
 def excluded_timestamps(exam: Examination) -> Iterator[Finding]:
-    """Excluded keyframes that the validation annotations do not have."""
+    """Excluded keyframes that the annotations do not have: those of validation, if both are given.
+
+    AVA has a list for each.
+    """
     path, excluded = exam.excluded
-    val = exam.splits["val"]
+    val = exam.splits.get("val") or exam.splits["train"]
     annotated = set(val.video_ids)
     # Of a video that is annotated, AVA's list also names keyframes without a row.
     yield from _unmet(path, excluded, val)
@@ -331,16 +342,14 @@ def excluded_timestamps(exam: Examination) -> Iterator[Finding]:
         yield Finding(
             "excluded_video_unknown", WARNING, path,
             f"videos that {val.path} does not have: {findings.in_words(videos)}",
-            "name videos of the validation annotations; these timestamps exclude nothing",
+            "name videos of these annotations; these timestamps exclude nothing",
             count=len(strangers), unit="timestamps", value=videos[0], items=tuple(videos),
         )  # fmt: skip
 
 
 def _unmet(path: str, excluded, val: annotation_rows.SplitRows) -> Iterator[Finding]:
     """Excluded moments of annotated videos that meet no keyframe, but nearly."""
-    keyframes = val.keyframes
-    pairs = zip(keyframes.video.tolist(), keyframes.seconds.tolist(), strict=True)
-    frames = [timestamps.frame(val.video_ids[video], seconds) for video, seconds in pairs]
+    frames = val.frames()
     annotated = set(val.video_ids)
     exclusion = Exclusion((frame for frame in excluded if frame[0] in annotated), frames)
     if not exclusion.unmet:

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from object_detection_ext.ava import annotations, faults
+from object_detection_ext.ava import annotations, faults, timestamps
 from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.doctor import findings
 
@@ -103,6 +103,11 @@ class SplitRows:
         of_row = np.empty(len(order), np.int64)
         of_row[order] = np.cumsum(starts) - 1
         return Keyframes(video[starts], seconds[starts], self.row[order][starts], of_row)
+
+    def frames(self) -> list[timestamps.Frame]:
+        """The F keyframes as (video id, seconds), in the order of `keyframes`."""
+        pairs = zip(self.keyframes.video.tolist(), self.keyframes.seconds.tolist(), strict=True)
+        return [timestamps.frame(self.video_ids[video], seconds) for video, seconds in pairs]
 
     @property
     def num_boxes(self) -> int:

@@ -36,6 +36,7 @@ CHECKS = (
     Check("how files are written", {"annotations"}, annotation_checks.notes),
     Check("action ids", {"annotations", "label_map"}, annotation_checks.unknown_actions),
     Check("duplicates", {"annotations"}, annotation_checks.duplicate_rows),
+    Check("one moment in two ways", {"annotations"}, timestamp_checks.nearly_equal),
     Check("dense keyframes", {"annotations"}, dense_keyframes.dense_keyframes),
     Check("x and y swapped", {"annotations", "videos"}, annotation_checks.swapped_axes),
     Check(
@@ -51,7 +52,7 @@ CHECKS = (
     ),
     Check(
         "excluded timestamps",
-        {"excluded", "val"},
+        {"excluded", "annotations"},
         annotation_checks.excluded_timestamps,
         offered=False,
     ),

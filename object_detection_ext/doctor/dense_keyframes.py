@@ -20,21 +20,26 @@ _DENSE_SECONDS = 0.2
 _MIN_KEYFRAMES = 100
 
 
-def kept(split: SplitRows, every: float | None) -> np.ndarray:
+def kept(
+    split: SplitRows, every: float | None, is_excluded: np.ndarray | None = None
+) -> np.ndarray:
     """Which of the split's keyframes a conversion with `--every` keeps, bool [F].
 
     Args:
         split: the annotations.
         every: seconds; None or 0 keeps all.
+        is_excluded: bool [F], keyframes that are left out before; None for none.
     """
     frames = split.keyframes
+    there = np.ones(len(frames), bool) if is_excluded is None else ~is_excluded
     if not every:
-        return np.ones(len(frames), bool)
+        return there
     chosen = np.zeros(len(frames), bool)
     starts = np.searchsorted(frames.video, np.arange(len(split.video_ids) + 1))
     for first, stop in zip(starts[:-1], starts[1:], strict=True):
         seconds = frames.seconds[first:stop]
-        chosen[first:stop] = np.isin(seconds, keyframe_thinning.kept_times(seconds.tolist(), every))
+        left = seconds[there[first:stop]].tolist()
+        chosen[first:stop] = np.isin(seconds, keyframe_thinning.kept_times(left, every))
     return chosen
 
 
@@ -42,14 +47,15 @@ def dense_keyframes(exam: Examination) -> Iterator[Finding]:
     """Says what `--every` leaves out, or that it might leave out much."""
     for split in exam.splits.values():
         if exam.every:
-            yield from _left_out(split, exam.every)
+            yield from _left_out(split, exam)
         else:
             yield from _dense(split)
 
 
-def _left_out(split: SplitRows, every: float) -> Iterator[Finding]:
-    chosen = kept(split, every)
-    count, total = int((~chosen).sum()), len(chosen)
+def _left_out(split: SplitRows, exam: Examination) -> Iterator[Finding]:
+    every, is_excluded = exam.every, exam.is_excluded(split)
+    chosen = kept(split, every, is_excluded) | is_excluded
+    count, total = int((~chosen).sum()), int((~is_excluded).sum())
     if count:
         yield Finding(
             "keyframes_thinned", WARNING, split.path,

@@ -106,7 +106,7 @@ def _work(split: annotation_rows.SplitRows, exam: Examination) -> tuple[int, int
     """Returns clips, frames that are decoded for them, and frames that are encoded."""
     clips = decoded = encoded = 0
     frames, in_video = split.keyframes, exam.seconds_in_videos(split)
-    kept = dense_keyframes.kept(split, exam.every)
+    kept = dense_keyframes.kept(split, exam.every, exam.is_excluded(split))
     starts = np.searchsorted(frames.video, np.arange(len(split.video_ids) + 1))
     for index, video_id in enumerate(split.video_ids):
         info = exam.info(video_id)

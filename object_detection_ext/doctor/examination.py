@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from object_detection_ext.ava import time_offsets
+from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.data import video_info
 from object_detection_ext.doctor import annotation_rows
 
@@ -77,7 +78,7 @@ class Examination:
       pipeline: its message, as far as it could be parsed.
       records: the record files that the pipeline.config names, by split.
       clip: what records are made with.
-      excluded: (video id, seconds) of keyframes that the evaluation leaves out, with the file.
+      excluded: the file that lists keyframes to leave out, and these, (video id, seconds).
       report: takes lines of progress.
       sample_keyframes: how many keyframes of each video are decoded to see that they can be.
       every: seconds from one keyframe that the conversion keeps to the next; None keeps all.
@@ -125,6 +126,14 @@ class Examination:
         if not len(offsets):
             return split.keyframes.seconds
         return split.keyframes.seconds - offsets[split.keyframes.video]
+
+    def is_excluded(self, split: annotation_rows.SplitRows) -> np.ndarray:
+        """Which of a split's keyframes the list of excluded timestamps leaves out, bool [F]."""
+        if self.excluded is None:
+            return np.zeros(len(split.keyframes), bool)
+        frames = split.frames()
+        left_out = Exclusion(self.excluded[1], frames).left_out
+        return np.array([frame in left_out for frame in frames], bool)
 
     def length(self, video_id: str) -> float | None:
         """How much there is of the video of an id, in seconds; None if unknown."""

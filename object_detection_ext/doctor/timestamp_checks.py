@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from object_detection_ext import listing
+from object_detection_ext.ava import timestamps
+from object_detection_ext.ava.timestamps import SAME_MOMENT
 from object_detection_ext.data.video_times import LENGTH_TOLERANCE
 from object_detection_ext.doctor import annotation_rows, findings
 from object_detection_ext.doctor.examination import Examination
@@ -19,6 +21,8 @@ _MOSTLY = 0.5
 _NEARLY_ALL = 0.95
 # AVA annotates minutes 15 to 30 of films.
 _AVA_START = 900.0
+# Less after the end is rounding.
+_AT_END = 1e-5
 # Of fewer keyframes, or of a step of a second, a video's timestamps say nothing of their unit.
 _MIN_KEYFRAMES, _MIN_STEP = 5, 2
 
@@ -36,6 +40,7 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
             continue
         length, in_video = _lengths(split, exam)[frames.video], exam.seconds_in_videos(split)
         outside = (in_video < 0) | (in_video > length + LENGTH_TOLERANCE)
+        yield from _at_end(split, (in_video > length + _AT_END) & ~outside, in_video - length)
         if not outside.any():
             continue
         index = int(np.flatnonzero(outside)[np.argmin(frames.row[outside])])
@@ -54,6 +59,55 @@ def outside_timestamps(exam: Examination) -> Iterator[Finding]:
             f"{advice}{'; ' * bool(unit)}{unit}",
             count=int(outside.sum()), unit="keyframes",
             rows=tuple(rows[: findings.MAX_ROWS].tolist()), value=f"{seconds:g}",
+        )  # fmt: skip
+
+
+def _at_end(
+    split: annotation_rows.SplitRows, near: np.ndarray, behind: np.ndarray
+) -> Iterator[Finding]:
+    """Keyframes so little after the end that they may have been rounded up.
+
+    Args:
+      split: the rows.
+      near: bool [F], which they are.
+      behind: float64 [F], how long each keyframe is after the end.
+    """
+    if not near.any():
+        return
+    frames, count = split.keyframes, int(near.sum())
+    rows = np.sort(frames.row[near])
+    index = int(np.flatnonzero(near)[np.argmin(frames.row[near])])
+    yield Finding(
+        "timestamp_at_end", WARNING, split.path,
+        f"{listing.part(count, len(frames), 'keyframe')} {listing.verb(count, 'is', 'are')} after "
+        f"the end of the video: the first by {behind[index]:.3f} s, {frames.seconds[index]:g} s of "
+        f"{split.video_ids[frames.video[index]]}",
+        "the converter leaves out what is after the last frame, counted",
+        count=count, unit="keyframes", rows=tuple(rows[: findings.MAX_ROWS].tolist()),
+        value=f"{frames.seconds[index]:g}",
+    )  # fmt: skip
+
+
+def nearly_equal(exam: Examination) -> Iterator[Finding]:
+    """Keyframes of a video that are one moment, written with more decimals and with fewer."""
+    for split in exam.splits.values():
+        frames = split.keyframes
+        apart = np.diff(frames.seconds)
+        near = (frames.video[1:] == frames.video[:-1]) & (apart < SAME_MOMENT - 1e-9)
+        if not near.any():
+            continue
+        index, count = int(np.flatnonzero(near)[0]), int(near.sum())
+        one, other = frames.seconds[index : index + 2].tolist()
+        rows = np.sort(frames.row[1:][near])
+        yield Finding(
+            "keyframes_nearly_equal", WARNING, split.path,
+            f"{listing.counted(count, 'keyframe')} of a video {listing.verb(count, 'is', 'are')} "
+            f"less than a millisecond after another one: {timestamps.format_timestamp(one)} and "
+            f"{timestamps.format_timestamp(other)} s of {split.video_ids[frames.video[index]]}",
+            "write one moment in one way: each becomes a clip of its own, and the people of one "
+            "are background in the other",
+            count=count, unit="keyframes", rows=tuple(rows[: findings.MAX_ROWS].tolist()),
+            value=timestamps.format_timestamp(other),
         )  # fmt: skip
 
 
@@ -136,7 +190,7 @@ def _of_frame_numbers(
             f", as frame numbers at {info.fps:.4g} frames per second the part from "
             f"{first / info.fps:.2f} to {last / info.fps:.2f} s"
         )
-    rows = split.rows_of(np.isin(split.video, [split.video_ids.index(i) for i in steps]))
+    rows = split.rows_of(np.array([i in steps for i in split.video_ids], bool)[split.video])
     return Finding(
         "timestamps_like_frame_numbers", WARNING, split.path,
         f"timestamps may be frame numbers: all are whole numbers, {steps[video_id]} apart, and "

@@ -2,8 +2,9 @@
 """The files that every evaluator reads: ground truth, detections, moments to leave out."""
 
 import dataclasses
+import sys
 
-from object_detection_ext.ava import tables, time_offsets
+from object_detection_ext.ava import faults, tables, time_offsets
 from object_detection_ext.ava.box_range import BOX_TOLERANCE
 from object_detection_ext.ava.tables import AvaRows, Report
 from object_detection_ext.ava.timestamps import Frame
@@ -44,7 +45,10 @@ def read(
     offsets = time_offsets.read(time_offset_seconds)
     excluded = frozenset()
     if excluded_timestamps:
-        excluded = tables.read_excluded_timestamps(excluded_timestamps)
+        notes = faults.Notes()
+        excluded = tables.read_excluded_timestamps(excluded_timestamps, notes)
+        for line in notes.messages(excluded_timestamps):
+            print(f"note: {line}", file=sys.stderr, flush=True)
     found = tables.read_csv(detections, report, box_tolerance=box_tolerance)
     if offsets:
         found = dataclasses.replace(found, frames=offsets.moved(found.frames))

@@ -20,6 +20,10 @@ from object_detection_ext.evaluation import spacing as spacing_lib
 
 # How far a detection may be off a multiple of the spacing, as a fraction of it.
 _MAX_OFF = 0.25
+# The same of times that are rounded off an even grid.
+_MAX_OFF_ROUNDED = 0.45
+# Neighbours on each side that tell where a rounded time was.
+_NEIGHBOURS = 25
 # Keyframes that are not farther apart than this fraction of the spacing are not of one spacing.
 # `--every` keeps none that are.
 _LEAST_APART = 0.5005
@@ -42,6 +46,9 @@ class VideoMoments:
         is_excluded: bool [K], which of them do not count.
         spacing: seconds from one keyframe to the next.
         may_be_rounded: whether the times may as well be those of a wider spacing, rounded.
+        even: float64 [K], the times without their rounding, as far as neighbours tell; None where
+            they are not rounded off an even grid.
+        unit: the last decimal of such times, in seconds.
     """
 
     seconds: np.ndarray
@@ -49,6 +56,8 @@ class VideoMoments:
     is_excluded: np.ndarray
     spacing: float
     may_be_rounded: bool = False
+    even: np.ndarray | None = None
+    unit: float = 0.0
 
     def place(self, seconds: np.ndarray) -> "Places":
         """Finds times among the keyframes.
@@ -60,16 +69,20 @@ class VideoMoments:
         before = np.maximum(after - 1, 0)
         nearer = np.abs(self.seconds[before] - seconds) < np.abs(self.seconds[after] - seconds)
         nearest = np.where(nearer, before, after)
-        distance = seconds - self.seconds[nearest]
+        off_listed = np.abs(seconds - self.seconds[nearest])
+        even = self.seconds if self.even is None else self.even
+        distance = seconds - even[nearest]
         steps = np.rint(distance / self.spacing).astype(np.int64)
+        most = (_MAX_OFF if self.even is None else _MAX_OFF_ROUNDED) * self.spacing
+        allowed = np.minimum(SAME_MOMENT + _DRIFT * np.abs(distance) + self.unit, most)
+        # As `timestamps.Moments` has it.
+        is_there = off_listed < min(SAME_MOMENT, _MAX_OFF * self.spacing) - 1e-9
+        steps[is_there] = 0
         off = np.abs(distance - steps * self.spacing)
-        allowed = np.minimum(
-            SAME_MOMENT + _DRIFT * np.abs(distance) * (steps != 0), _MAX_OFF * self.spacing
-        )
-        exists = off < allowed - 1e-9  # as `timestamps.Moments` has it
+        exists = np.where(steps == 0, is_there, off < allowed - 1e-9)
         # Counting backwards from a keyframe without a number, the first step is to itself.
         numbers = self.numbers[nearest] + steps + self.is_excluded[nearest] * (steps < 0)
-        there = np.round(self.seconds[nearest] + steps * self.spacing, 6)
+        there = np.round(even[nearest] + steps * self.spacing, 6)
         is_listed = exists & (steps == 0)
         return Places(numbers, np.where(is_listed, self.seconds[nearest], there), is_listed, exists)
 
@@ -135,9 +148,39 @@ def number_moments(
         steps = _steps(np.diff(listed), own, longest)
         out = np.isin(listed, left_out.get(video, ()))
         # Keyframes that do not count are not missing between their neighbours either.
-        numbers = np.concatenate([[0], np.cumsum(steps)]) - np.cumsum(out)
-        moments[video] = VideoMoments(listed, numbers, out, own, found[video].may_be_rounded)
+        numbers = np.concatenate([[0], np.cumsum(steps)])
+        even, unit = _without_rounding(listed, numbers, own)
+        moments[video] = VideoMoments(
+            listed, numbers - np.cumsum(out), out, own, found[video].may_be_rounded, even, unit
+        )
     return moments
+
+
+def _without_rounding(
+    seconds: np.ndarray, numbers: np.ndarray, spacing: float
+) -> tuple[np.ndarray | None, float]:
+    """Where times were before they were rounded, float64 [K], and the unit of their last decimal.
+
+    (None, 0.0) for times that are on their grid, or are off it by more than rounding.
+
+    Args:
+        seconds: float64 [K], ascending.
+        numbers: int64 [K], which keyframe each is; all count.
+        spacing: seconds from one keyframe to the next.
+    """
+    unit = spacing_lib.last_decimal(seconds)
+    if not SAME_MOMENT < unit < spacing:
+        return None, 0.0
+    residual = seconds - spacing * numbers
+    # After a time without anybody, keyframes may resume at any time.
+    run = np.concatenate([[0], np.cumsum(np.diff(numbers) != 1)])
+    index = np.arange(len(seconds))
+    first = np.maximum(np.searchsorted(run, run, side="left"), index - _NEIGHBOURS)
+    last = np.minimum(np.searchsorted(run, run, side="right"), index + _NEIGHBOURS + 1)
+    sums = np.concatenate([[0.0], np.cumsum(residual)])
+    even = spacing * numbers + (sums[last] - sums[first]) / (last - first)
+    off = np.abs(even - seconds).max()
+    return (even, unit) if 0.1 * unit < off < unit else (None, 0.0)
 
 
 def _check_apart(

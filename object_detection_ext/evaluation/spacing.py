@@ -3,8 +3,8 @@
 
 Times are rounded to a few decimals, so differences of neighbours are not all equal: at 60 frames
 per second and with two decimals they are 0.01 or 0.02 s. Read plainly, that is a spacing of 0.01 s
-with keyframes left out. What tells the two apart: times that were rounded stay within the rounding
-of an even grid over a whole video, those of keyframes that somebody left out do not.
+with keyframes left out. What distinguishes the two: times that were rounded stay within the
+rounding of an even grid over a whole video, those of keyframes that somebody left out do not.
 
 Shapes: K keyframes of a video, in ascending order.
 """
@@ -72,10 +72,14 @@ def measure(times: Mapping[str, np.ndarray]) -> dict[str, Spacing]:
     doubtful = {video: own for video, own in steps.items() if own.is_doubtful}
     rounded = {video: _rounded([own]) for video, own in doubtful.items()}
     rest = {video: own for video, own in doubtful.items() if rounded[video] is None}
-    # Short videos are seen together, if they have one spacing.
+    # Short videos are seen together, and with the others, if they have one spacing.
     for unit in {own.unit for own in rest.values()}:
         alike = [video for video, own in rest.items() if own.unit == unit]
-        together = _rounded([rest[video] for video in alike])
+        others = [v for v, own in doubtful.items() if own.unit == unit and v not in rest]
+        short = [rest[video] for video in alike]
+        together = _rounded(short)
+        if together is None and others:
+            together = _rounded([*short, *(doubtful[video] for video in others)])
         rounded.update(dict.fromkeys(alike, together))
     found = {}
     for video, seconds in times.items():
@@ -87,6 +91,11 @@ def measure(times: Mapping[str, np.ndarray]) -> dict[str, Spacing]:
                 _plain(np.diff(seconds), steps[video].unit), may_be_rounded=may_be
             )
     return found
+
+
+def last_decimal(seconds: np.ndarray) -> float:
+    """The unit of the last decimal of times, in seconds."""
+    return _in_units(seconds).unit
 
 
 def _in_units(seconds: np.ndarray) -> _Steps:

@@ -106,8 +106,10 @@ def _numbered(ground_truth: AvaRows, counted: np.ndarray, moments) -> _Rows:
     of_frame = np.array([videos[video] for video, _ in ground_truth.frames], np.int64)
     seconds = np.array([time for _, time in ground_truth.frames], np.float64)
     moment, place = np.zeros(len(seconds), np.int64), np.zeros(len(seconds), np.int64)
-    for video, own in moments.items():
-        frames = np.flatnonzero(of_frame == videos[video])
+    order = np.argsort(of_frame, kind="stable")
+    ends = np.searchsorted(of_frame[order], np.arange(len(videos) + 1))
+    for number, own in enumerate(moments.values()):
+        frames = order[ends[number] : ends[number + 1]]
         index = np.searchsorted(own.seconds, seconds[frames])
         moment[frames] = own.numbers[index]
         place[frames] = index - np.cumsum(own.is_excluded)[index]

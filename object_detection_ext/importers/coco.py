@@ -14,17 +14,23 @@ import json
 import os
 from collections.abc import Mapping
 
-from object_detection_ext.importers import json_fields, model
+from object_detection_ext.importers import actions, json_fields, model
 
 _FRAME_FIELDS = ("frame_id", "frame_index")
 _TRACK_FIELDS = ("track_id", "instance_id", "tracking_id")
+# How programs write that something is ticked, or is not.
+_TICKS = {
+    **dict.fromkeys(("true", "yes", "1"), "true"), **dict.fromkeys(("false", "no", "0"), "false"),
+    "": "",
+}  # fmt: skip
 
 
 def read(path: str, options: model.ReadOptions) -> model.Source:
     """Reads a file.
 
     Actions are the categories. With `options.attributes` they are those attributes instead: a true
-    one's name, a text, or each text of a list.
+    one's name, a text, or each text of a list. One whose values are all true or false, yes or no,
+    or 0 or 1, is ticked.
 
     Raises:
         model.ImportFault: if something is not as COCO has it, with the id.
@@ -39,7 +45,7 @@ class _Dataset:
         self._result = model.Source()
         self._videos: dict[object, model.SourceVideo] = {}
         self._frames: dict[int, tuple[model.SourceVideo, int]] = {}
-        self._found_attributes: set[str] = set()
+        self._names: actions.ActionNames | None = None
 
     def _list(self, name: str, default=()) -> list:
         where = f"{self._path}: file"
@@ -53,17 +59,13 @@ class _Dataset:
             self._add_video(video)
         for image in self._list("images", None):
             self._add_image(image)
-        categories = self._categories()
-        if not self._options.attributes:
+        categories, annotations = self._categories(), self._list("annotations", None)
+        if self._options.attributes:
+            self._names = self._action_names(annotations)
+        else:
             self._result.add_labels(categories.values())
-        for annotation in self._list("annotations", None):
+        for annotation in annotations:
             self._add_annotation(annotation, categories)
-        missing = set(self._options.attributes) - self._found_attributes
-        if missing:
-            raise model.ImportFault(
-                f"{self._path}: no annotation has the attribute {', '.join(sorted(missing))} "
-                "(--attributes)."
-            )
         self._result.videos += self._videos.values()
         return self._result
 
@@ -158,7 +160,7 @@ class _Dataset:
         holders = (node, attributes)
         person = next((h[f] for h in holders for f in _TRACK_FIELDS if h.get(f) is not None), None)
         names = (categories[category],)
-        if self._options.attributes:
+        if self._names is not None:
             names = self._attribute_actions(attributes)
             self._result.add_labels(names)
         if isinstance(person, list | dict):
@@ -166,16 +168,55 @@ class _Dataset:
         video.marks.append(model.Mark((x, y, x + width, y + height), names, place, frame=frame,
                                       person=person))  # fmt: skip
 
+    def _action_names(self, annotations: list) -> actions.ActionNames:
+        """Names of actions, from all values that the wanted attributes have."""
+        values: dict[str, list] = {}
+        for node in annotations:
+            own = node.get("attributes") if isinstance(node, dict) else None
+            for name in self._options.attributes if isinstance(own, dict) else ():
+                if name in own:
+                    values.setdefault(name, []).extend(_values(own[name]))
+        missing = set(self._options.attributes) - values.keys()
+        if missing:
+            raise model.ImportFault(
+                f"{self._path}: no annotation has the attribute {', '.join(sorted(missing))} "
+                "(--attributes)."
+            )
+        return actions.ActionNames(
+            [_attribute(name, values[name]) for name in self._options.attributes],
+            self._options.attributes,
+            self._path,
+        )
+
     def _attribute_actions(self, attributes: dict) -> tuple[str, ...]:
-        names = []
-        for name in self._options.attributes:
-            if name not in attributes:
-                continue
-            self._found_attributes.add(name)
-            value = attributes[name]
-            for each in value if isinstance(value, list) else [value]:
-                if each is True:
-                    names.append(name)
-                elif each not in (False, None, ""):
-                    names.append(str(each))
-        return tuple(names)
+        found: dict[str, None] = {}
+        for name, attribute in self._names.used.items():
+            for value in _values(attributes.get(name)):
+                text = _tick(value) if attribute.is_ticked else _chosen(name, value)
+                action = self._names.of(name, text or "")
+                if action is not None:
+                    found[action] = None
+        return tuple(found)
+
+
+def _values(value) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _tick(value) -> str | None:
+    """`true`, `false`, or empty, of a value of an attribute that is ticked; else None."""
+    return _TICKS.get(str("" if value is None else value).lower())
+
+
+def _chosen(name: str, value) -> str:
+    """A value of an attribute that has texts: where it is only ticked, the attribute's name."""
+    if isinstance(value, bool) or value is None:
+        return name if value else ""
+    return str(value)
+
+
+def _attribute(name: str, values: list) -> actions.Attribute:
+    if None not in map(_tick, values):
+        return actions.Attribute(name, actions.CHECKBOX)
+    options = dict.fromkeys(_chosen(name, value) for value in values)
+    return actions.Attribute(name, actions.CHOICE, tuple(options))

@@ -57,7 +57,7 @@ def read(path: str, options: model.ReadOptions) -> model.Source:
         return source
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith(".xml")]
+            names = [name for name in archive.namelist() if _is_annotation(name)]
             if not names:
                 raise model.ImportFault(f"{path}: there is no .xml in it; export as CVAT 1.1.")
             for name in sorted(names):
@@ -236,6 +236,8 @@ class _File:
                 continue
             frame = self._whole(shape, "frame", shape.attributes.get("frame"))
             is_dense = is_dense or shape.attributes.get("keyframe") == "0"
+            if self._is_left_out(shape, label):
+                continue
             values = self._values(shape, label, values)
             box = _Box(frame, self._is_set(shape, "outside"),
                        self._mark(shape, label, values, frame, person))  # fmt: skip
@@ -257,6 +259,8 @@ class _File:
         for shape in image.children:
             if shape.tag == "box":
                 label = self._label(shape)
+                if self._is_left_out(shape, label):
+                    continue
                 values = self._values(shape, label, {})
                 mark = self._mark(shape, label, values, int(digits), None)
                 task.video.marks.append(mark)
@@ -266,6 +270,15 @@ class _File:
     def _leave_out(self, shape: Element) -> None:
         if shape.tag in _OTHER_SHAPES or shape.tag == "tag":
             self._note(f"<{shape.tag}> elements, which are not boxes, were left out")
+
+    def _is_left_out(self, shape: Element, label: str) -> bool:
+        """Whether a box is of no person: its label has no action, and others have; counted."""
+        if self._labels_are_actions or set(self._declared[label]) & set(self._names.used):
+            return False
+        if not self._is_set(shape, "outside"):
+            what = f"boxes of label '{label}', which has no attribute for actions"
+            self._note(f"{what}, were left out")
+        return True
 
     def _label(self, element: Element) -> str:
         label = element.attributes.get("label")
@@ -332,8 +345,6 @@ class _File:
                 raise self._fault(shape, str(fault)) from fault
             if action is not None:
                 names.append(action)
-        if not self._labels_are_actions and not set(self._declared[label]) & set(self._names.used):
-            self._note(f"boxes of label '{label}', which has no attributes, have no action")
         return model.Mark(tuple(corners), tuple(names), shape.line, frame=frame, person=person)
 
     def _number(self, shape: Element, side: str) -> float:
@@ -377,6 +388,12 @@ class _File:
             if task.frames is not None and task.deleted:
                 task.video.listed = [f for f in task.frames if f not in task.deleted]
                 self._note("deleted frames were left out", len(task.deleted))
+
+
+def _is_annotation(name: str) -> bool:
+    """Whether a file of a zip is XML, and none of those that macOS adds to what it packs."""
+    path = name.lower().split("/")
+    return path[-1].endswith(".xml") and not path[-1].startswith("._") and path[0] != "__macosx"
 
 
 def _upright(corners: list[float], degrees: float) -> list[float]:

@@ -17,6 +17,7 @@ from xml.sax import saxutils
 
 import numpy as np
 
+from object_detection_ext import listing
 from object_detection_ext.ava import box_range, tables
 from object_detection_ext.importers import model, video_facts
 from object_detection_ext.inference import results, tracks
@@ -53,7 +54,7 @@ Moments = list[tuple[float, tables.LabelledBoxes]]
 
 def read_detections(
     path: str, box_tolerance: float | None = box_range.BOX_TOLERANCE
-) -> tuple[dict[str, Moments], Sequence[object]]:
+) -> tuple[dict[str, Moments], Sequence[str]]:
     """Reads a CSV of detections.
 
     Args:
@@ -82,7 +83,14 @@ def read_detections(
     if not videos:
         raise model.ImportFault(f"{path}: there are no detections in it.")
     by_time = {i: sorted(videos[i], key=lambda moment: moment[0]) for i in videos}
-    return by_time, found.notes
+    notes = [str(note) for note in found.notes]
+    flat = np.flatnonzero((found.rows.boxes[:, 2:] <= found.rows.boxes[:, :2]).any(axis=1))
+    if len(flat):
+        notes.append(
+            f"{listing.counted(len(flat), 'box', 'boxes')} with x1 >= x2 or y1 >= y2, left out "
+            f"(first: line {found.lines[flat[0]]})"
+        )
+    return by_time, notes
 
 
 def export(
@@ -153,9 +161,10 @@ def _xml(facts, seen: Mapping[int, list[Seen]], visited: list[int], names: list[
     xml.startElement("annotations", {})
     _leaf(xml, "version", "1.1")
     _meta(xml, facts, names)
+    following = dict(zip(visited, [*visited[1:], None], strict=True))
     for number in sorted(seen):
         xml.startElement("track", {"id": str(number - 1), "label": LABEL, "source": "auto"})
-        for frame, box, outside in _boxes(seen[number], visited, len(facts.times)):
+        for frame, box, outside in _boxes(seen[number], following, len(facts.times)):
             _box(xml, frame, box, outside, names)
         xml.endElement("track")
         xml.characters("\n")
@@ -164,9 +173,8 @@ def _xml(facts, seen: Mapping[int, list[Seen]], visited: list[int], names: list[
     return stream.getvalue()
 
 
-def _boxes(track: list[Seen], visited: list[int], num_frames: int):
+def _boxes(track: list[Seen], following: Mapping[int, int | None], num_frames: int):
     """Yields (frame, box, whether it ends here) of a track, which pauses where it is not seen."""
-    following = dict(zip(visited, [*visited[1:], None], strict=True))
     frames = {each.frame for each in track}
     for each in track:
         yield each.frame, each, False

@@ -33,6 +33,7 @@ _NOT_FOR_BOXES = (
     "frames_fps", "allow_frame_count_mismatch", "skip_missing_videos", "val_fraction", "val_videos",
 )  # fmt: skip
 _MAX_CLASSES = 30
+_MAX_IDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +131,7 @@ def run(options: Options) -> list[str]:
             + "\n".join(_notes(source.notes))
         )
     parts = _parts(videos, source, options)
+    _check_parts(rows, parts, source)
     texts = {
         f"{name}.csv": writing.annotations_text((i, rows[i]) for i in rows if i in ids)
         for name, ids in parts.items()
@@ -220,6 +222,17 @@ def _parts(videos, source: model.Source, options: Options) -> dict[str, set[str]
     else:
         return {"annotations": set(ids)}
     return {splitting.TRAIN: set(ids) - val, splitting.VAL: val}
+
+
+def _check_parts(rows, parts: Mapping[str, set[str]], source: model.Source) -> None:
+    """Raises model.ImportFault for a part without a row, which no tool reads."""
+    for name, ids in parts.items():
+        if not any(rows[video_id] for video_id in ids):
+            raise model.ImportFault(
+                f"{name}.csv would have no row: nobody in "
+                f"{listing.in_line(sorted(ids), _MAX_IDS)} does an action.\n"
+                + "\n".join(_notes(source.notes))
+            )
 
 
 def _notes(notes: Mapping[str, int]) -> list[str]:

@@ -16,12 +16,19 @@ import itertools
 import os
 import re
 import urllib.parse
+from collections.abc import Container
 
+from object_detection_ext import listing
+from object_detection_ext.data import video_files
 from object_detection_ext.importers import json_fields, model
 
 # Where a region's actions may be: in results of these kinds, which share the region's id.
 _CHOICES = ("choices", "taxonomy")
 _LABELS = ("labels", "videolabels", "rectanglelabels")
+# Between two regions; it has neither an id nor a value.
+_RELATION = "relation"
+_TRACK = "videorectangle"
+_MAX_LISTED = 5
 # What uploads get before their name.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
@@ -82,7 +89,10 @@ class _Export:
             self._note("tasks with several annotations: the ground truth or newest one was taken")
         best = max(alive, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at", ""))))
         where = f"{where}: annotation {best.get('id')}"
-        return _objects(json_fields.field(best, "result", list, where), where)
+        found = _objects(json_fields.field(best, "result", list, where), where)
+        kept = [each for each in found if each.get("type") != _RELATION]
+        self._note("relations between regions were left out", len(found) - len(kept))
+        return kept
 
     def _check_attributes(self, results: list) -> None:
         there = sorted({str(result.get("from_name")) for result in results})
@@ -111,9 +121,15 @@ class _Export:
         regions: dict[str, list] = {}
         for result in results:
             regions.setdefault(str(result.get("id")), []).append(result)
+        shown = {str(r.get("to_name")) for r in results if r.get("type") == _TRACK}
+        if len(shown) > 1:
+            raise model.ImportFault(
+                f"{where}: its regions are of several videos (to_name is "
+                f"{listing.in_line(sorted(shown), _MAX_LISTED)}); a task must have one."
+            )
         for region_id, parts in regions.items():
             place = f"{where}: result '{region_id}'"
-            track = next((p for p in parts if p.get("type") == "videorectangle"), None)
+            track = next((p for p in parts if p.get("type") == _TRACK), None)
             if track is None:
                 self._note("results that are not video rectangles were left out")
                 continue
@@ -131,14 +147,17 @@ class _Export:
         address = data.get("video")
         if not isinstance(address, str):
             texts = [value for value in data.values() if isinstance(value, str)]
-            address = next((t for t in texts if os.path.splitext(t)[1]), None)
+            addresses = [text for text in texts if _has_extension(text, video_files.EXTENSIONS)]
+            if len(set(addresses)) > 1:
+                raise model.ImportFault(
+                    f"{where}: 'data' names {len(set(addresses))} videos: "
+                    f"{listing.in_line([*map(_file_name, addresses)], _MAX_LISTED)}; a task must "
+                    "have one, called 'video'."
+                )
+            address = next((text for text in addresses or texts if _has_extension(text)), None)
         if address is None:
             raise model.ImportFault(f"{where}: 'data' names no video.")
-        query = urllib.parse.urlsplit(address)
-        # Files of a local storage are `/data/local-files/?d=folder/street.mp4`.
-        inside = urllib.parse.parse_qs(query.query).get("d", [query.path])[0]
-        name = os.path.basename(urllib.parse.unquote(inside))
-        name = _UPLOAD.sub("", name) if "/upload/" in address else name
+        name = _file_name(address)
         return self._videos.setdefault(name, model.SourceVideo(name, self._path, model.PERCENT))
 
     def _add_length(self, video: model.SourceVideo, value: dict, place: str) -> None:
@@ -206,6 +225,20 @@ class _Export:
             turned = turn + part * (to_turn - turn)
             video.marks.append(model.Mark(moved, names, where, between, None, person, turned))
             self._note("boxes interpolated between keyframes")
+
+
+def _file_name(address: str) -> str:
+    """The name of a video's file, from its address."""
+    query = urllib.parse.urlsplit(address)
+    # Files of a local storage are `/data/local-files/?d=folder/street.mp4`.
+    inside = urllib.parse.parse_qs(query.query).get("d", [query.path])[0]
+    name = os.path.basename(urllib.parse.unquote(inside))
+    return _UPLOAD.sub("", name) if "/upload/" in address else name
+
+
+def _has_extension(address: str, of: Container[str] | None = None) -> bool:
+    extension = os.path.splitext(_file_name(address))[1].lower()
+    return bool(extension) if of is None else extension in of
 
 
 def _objects(nodes: list, where: str) -> list[dict]:

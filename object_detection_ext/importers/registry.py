@@ -46,5 +46,9 @@ def read_all(form: str, paths, options: model.ReadOptions) -> model.Source:
         whole.add_labels(found.labels)
         for text, count in found.notes.items():
             whole.notes[text] += count
-        whole.splits = {**whole.splits, **found.splits}
+        splits = dict(whole.splits)
+        for number, (train, val) in found.splits.items():
+            before = splits.get(number, (frozenset(), frozenset()))
+            splits[number] = before[0] | train, before[1] | val
+        whole.splits = splits
     return whole

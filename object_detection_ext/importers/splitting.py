@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from object_detection_ext import listing
+from object_detection_ext.ava import video_ids
 from object_detection_ext.importers import model, placing, video_facts
 
 TRAIN, VAL = "train", "val"
@@ -16,7 +17,7 @@ _MARKED = re.compile(r"(?P<name>.*\S)\s+(?P<mark>\d{1,3})")
 _TESTING = "2"
 
 
-def by_fraction(video_ids: Sequence[str], fraction: float) -> set[str]:
+def by_fraction(ids: Sequence[str], fraction: float) -> set[str]:
     """Chooses so many of the videos, by their ids alone; at least one, and leaves at least one.
 
     Raises:
@@ -24,13 +25,13 @@ def by_fraction(video_ids: Sequence[str], fraction: float) -> set[str]:
     """
     if not 0 < fraction < 1:
         raise model.ImportFault(f"--val_fraction is {fraction:g}; it must be between 0 and 1.")
-    if len(video_ids) < 2:
+    if len(ids) < 2:
         raise model.ImportFault(
-            f"--val_fraction: there is {len(video_ids)} video; whole videos are for training or "
+            f"--val_fraction: there is {len(ids)} video; whole videos are for training or "
             "for validation, so there must be at least 2."
         )
-    count = min(max(1, round(fraction * len(video_ids))), len(video_ids) - 1)
-    return set(sorted(video_ids, key=lambda i: hashlib.sha256(i.encode()).digest())[:count])
+    count = min(max(1, round(fraction * len(ids))), len(ids) - 1)
+    return set(sorted(ids, key=lambda i: hashlib.sha256(i.encode()).digest())[:count])
 
 
 def by_names(videos: Sequence[placing.PlacedVideo], wanted: Sequence[str]) -> set[str]:
@@ -50,13 +51,10 @@ def by_names(videos: Sequence[placing.PlacedVideo], wanted: Sequence[str]) -> se
         files = [path for path in sorted(glob.glob(each)) if os.path.isfile(path)]
         names |= {name for path in files for name in _listed(path)} if files else {each}
     keys = {name: _keys(name) for name in names}
-    chosen = set()
-    for video in videos:
-        own = _keys(video.name) | _keys(video.video_id)
-        if any(own & some for some in keys.values()):
-            chosen.add(video.video_id)
-    missing = [n for n in wanted if n in keys and not any(
-        keys[n] & (_keys(v.name) | _keys(v.video_id)) for v in videos)]  # fmt: skip
+    known = [_keys(video.name) | _keys(video.video_id) for video in videos]
+    listed, there = set().union(*keys.values()), set().union(*known)
+    chosen = {v.video_id for v, own in zip(videos, known, strict=True) if own & listed}
+    missing = [name for name in wanted if name in keys and not keys[name] & there]
     if missing:
         raise model.ImportFault(
             f"--val_videos: there is no video {', '.join(missing)}, nor a file of this name."
@@ -95,7 +93,7 @@ def _check_both(num_val: int, num_videos: int, flag: str) -> None:
 
 
 def _keys(name: str) -> set[str]:
-    stem = video_facts.without_extension(name)
+    stem = video_facts.without_extension(video_ids.same_id(name))
     return {stem, os.path.basename(stem)}
 
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the videos themselves say: size as shown, and the time of every frame."""
 
+import collections
 import dataclasses
 import os
 from collections.abc import Iterator
 
 import numpy as np
 
+from object_detection_ext.ava import video_ids
 from object_detection_ext.data import frame_times, video_files, video_reader
 from object_detection_ext.data.video_info import VideoInfo
 from object_detection_ext.data.video_windows import Window
@@ -77,7 +79,7 @@ class Library:
         """The file's name without its extension, or its path below the folder if two have it."""
         below = without_extension(os.path.relpath(path, self._folder))
         name = os.path.basename(below)
-        return name if len(self._index.candidates(name)) == 1 else below
+        return video_ids.same_id(name if len(self._index.candidates(name)) == 1 else below)
 
 
 def _keys(name: str) -> Iterator[str]:
@@ -103,9 +105,11 @@ def ids_without_files(videos: list[model.SourceVideo]) -> list[Facts]:
     Raises:
         model.ImportFault: if one has no name.
     """
-    paths = [without_extension(v.name.replace("\\", "/").strip("/")) for v in videos]
+    shown = [video_ids.same_id(video.name).replace("\\", "/").strip("/") for video in videos]
+    paths = [without_extension(name) for name in shown]
     names = [os.path.basename(path) for path in paths]
-    ids = [n if names.count(n) == 1 else p for n, p in zip(names, paths, strict=True)]
+    counts = collections.Counter(names)
+    ids = [n if counts[n] == 1 else p for n, p in zip(names, paths, strict=True)]
     for video, video_id in zip(videos, ids, strict=True):
         if not video_id:
             raise model.ImportFault(f"{video.file}: a video has no name.")

@@ -72,7 +72,7 @@ def compiled(stock_step: Callable) -> Callable:
             raise ValueError("Without groundtruth_weights, padding would count as people.")
         strategy = tf.distribute.get_strategy()
         run = functools.partial(stock_step, detection_model, training_step=training_step, **kwargs)
-        if isinstance(strategy, tf.distribute.TPUStrategy):  # it compiles by itself
+        if isinstance(strategy, tf.distribute.TPUStrategy):  # the stock loop compiles it
             return run(features, labels, False, optimizer)
         features, labels = _numbers(features), _numbers(labels)
         if strategy.num_replicas_in_sync == 1:
@@ -89,7 +89,7 @@ def compiled(stock_step: Callable) -> Callable:
 
 
 def _compile(function: Callable) -> Callable:
-    # Made anew for each replica, which has variables of its own.
+    # One for each replica, which has variables of its own.
     return tf.function(function, jit_compile=True, autograph=False)
 
 

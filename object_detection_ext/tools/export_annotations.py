@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from object_detection_ext import command_line, listing
-from object_detection_ext.ava import box_range, label_maps
+from object_detection_ext import command_line, listing, rates
+from object_detection_ext.ava import box_range, label_maps, time_offsets, timestamps
 from object_detection_ext.importers import cvat_export, model, video_facts, writing
 
 _FORMS = ("cvat",)
@@ -35,6 +35,8 @@ class Options:
     score_threshold: float = 0.3
     overwrite: bool = False
     box_tolerance: float | None = box_range.BOX_TOLERANCE
+    frames_fps: float | None = None
+    time_offset_seconds: str | None = None
 
 
 def run(options: Options) -> list[str]:
@@ -48,10 +50,16 @@ def run(options: Options) -> list[str]:
     if not 0 <= options.score_threshold <= 1:
         raise model.ImportFault(f"--score_threshold is {options.score_threshold:g}, not 0 to 1.")
     label_map = label_maps.read_label_map(options.label_map)
-    library = video_facts.Library(options.videos)
+    if options.frames_fps is not None:
+        rates.check(rates.fps_faults("--frames_fps", options.frames_fps), model.ImportFault)
+    library = video_facts.Library(options.videos, options.frames_fps)
+    offsets = time_offsets.read(options.time_offset_seconds)
     detections, notes = cvat_export.read_detections(options.inputs[0], options.box_tolerance)
     texts, lines = {}, [f"note: {note}" for note in notes]
+    offsets.check(detections)
     for video_id, moments in detections.items():
+        offset = offsets.of(video_id)
+        moments = [(timestamps.rounded(seconds - offset), rows) for seconds, rows in moments]
         facts = library.facts(video_id)
         done = cvat_export.export(facts, moments, label_map, options.score_threshold)
         name = f"{video_id.replace('/', '_')}.xml"
@@ -87,6 +95,11 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("box_tolerance", f"{Options.box_tolerance:g}",
                         f"{box_range.TOLERANCE_HELP.capitalize()}.",
                         flag_values=values)  # fmt: skip
+    flags.DEFINE_float("frames_fps", None, "Frames per second of --videos that are folders of "
+                       "numbered frames.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("time_offset_seconds", None,
+                        "What times of the detections are ahead of times in the videos: seconds, "
+                        "or a CSV of video_id,seconds.", flag_values=values)  # fmt: skip
     flags.DEFINE_boolean("overwrite", Options.overwrite,
                          "Replace files in --output that have another content.",
                          flag_values=values)  # fmt: skip

@@ -10,7 +10,7 @@ from object_detection_ext.ava import tables
 from object_detection_ext.ava.exclusion import Exclusion
 from object_detection_ext.conversion import look, skips
 from object_detection_ext.conversion.options import Options
-from object_detection_ext.evaluation import ava_ap
+from object_detection_ext.evaluation import ava_ap, input_files
 from tests.doctor.small_data import write_csv
 
 BOX = "0.1,0.1,0.4,0.9"
@@ -61,6 +61,18 @@ def test_an_excluded_moment_that_meets_nothing_is_a_warning(tmp_path, capsys):
     assert result["counts"]["ground_truth_rows"] == 2
     (warning,) = [text for text in result["warnings"] if "excluded timestamps" in text]
     assert warning.startswith("1 of 2 excluded timestamps meet no keyframe")
+
+
+def test_how_the_list_is_written_is_told_by_the_evaluator_too(tmp_path, capsys):
+    write_csv(tmp_path / "g.csv", GROUND_TRUTH)
+    path = write_csv(tmp_path / "e.csv", ["v;1,041667", "v;2,0"])
+    read = input_files.read(
+        str(tmp_path / "g.csv"), write_csv(tmp_path / "d.csv", DETECTIONS), path
+    )
+    assert read.excluded == {("v", 1.041667), ("v", 2)}
+    reported = capsys.readouterr().err
+    assert f"note: {path}: 2 rows with decimal commas (first: line 1, 1,041667)\n" in reported
+    assert f"note: {path}: semicolons stand between the columns" in reported
 
 
 def test_detections_meet_ground_truth_to_the_millisecond(tmp_path, capsys):

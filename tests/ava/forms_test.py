@@ -268,11 +268,11 @@ def test_boxes_further_outside_are_an_error_unless_they_are_taken_as_they_are(tm
     path = _file(tmp_path, f"{row}v1,0902,-0.2,0.2,0.3,1.0100000001,1,7\n{row}")
     with pytest.raises(faults.AnnotationError) as caught:
         reads(path)
-    told = str(caught.value)
-    assert f"{path}: 1 bad row:" in told
-    assert f"{path}:2: x1 is -0.2; boxes are normalized, so it must be in [0, 1]; y2 is " in told
-    assert "y2 is 1.0100000001; boxes are normalized" in told
-    assert "is cut off; --box_tolerance none takes all boxes as they are." in told
+    said = str(caught.value)
+    assert f"{path}: 1 bad row:" in said
+    assert f"{path}:2: x1 is -0.2; boxes are normalized, so it must be in [0, 1]; y2 is " in said
+    assert "y2 is 1.0100000001; boxes are normalized" in said
+    assert "is cut off; --box_tolerance none takes all boxes as they are." in said
     table = reads(path, box_tolerance=None)
     assert table.rows.boxes[:2].tolist() == [[0.2, 0.0, 1.005, 0.3], [0.2, -0.2, 1.0100000001, 0.3]]
     cut = reads(path, box_tolerance=0.25)
@@ -305,8 +305,8 @@ def test_scores_of_person_boxes_are_not_overlooked(tmp_path, capsys):
     """PySlowFast's boxes have no action and a score."""
     path = _file(tmp_path, f"v1,0902,{_BOX},,0.93\nv1,0902,0.5,0.5,0.9,0.9,,0.02\n")
     assert len(given_boxes.BoxTable(path).boxes("v1", 902)) == 2
-    reported = capsys.readouterr().err
-    assert reported == (
+    said = capsys.readouterr().err
+    assert said == (
         f"note: {path}: 2 rows with a score, which is not looked at (first: line 1, 0.93)\n"
     )
 
@@ -316,6 +316,8 @@ def test_scores_of_person_boxes_are_not_overlooked(tmp_path, capsys):
     [
         "video_id,timestamp\nv1,0902\nv2,00:15:01.5\n",
         "v1;902.0\nv2;901,5\n",
+        "v2;901,5\nv1;902,0\n",
+        "v2\t901,5\nv1\t902\n",
         '"v1","0902"\r\n"v2","901.5"\r\n',
         "v1\t0902\nv2\t901.5".encode("utf-16"),
         "v1,0902,,,\nv2,901.5,,,\n",

@@ -37,6 +37,7 @@ def test_offsets_by_video(tmp_path):
         "seconds,video_id\n900,v\n",
         "Video ID;Time offset\nv;900\n",
         "video,time_offset_seconds\nv,900\n",
+        "v;900,0\nw;1,5\n",
     ],
 )
 def test_header_rows(tmp_path, text):

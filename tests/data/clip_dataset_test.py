@@ -81,13 +81,13 @@ def test_excluded_moments_that_meet_no_keyframe_are_reported_after_each_pass(
     path = tiny_pipeline.write_records(tmp_path / "records", records)
     excluded = frozenset({("a", 3), ("b", 2.5), ("c", 3)})
     dataset = clip_dataset.build(_reader(label_map, path), num_frames=4, excluded=excluded)
-    told = (
+    reported = (
         "evaluation: 2 of 3 excluded timestamps meet no keyframe and exclude nothing (such as 'b' "
         "at 2.5 s: the nearest keyframe is at 0003 s)"
     )
     for passes in (1, 2):
         assert len(list(dataset)) == 3
-        assert [r.getMessage() for r in caplog.records].count(told) == passes
+        assert [r.getMessage() for r in caplog.records].count(reported) == passes
 
 
 def test_nothing_is_reported_where_every_excluded_moment_meets_a_keyframe(

@@ -184,7 +184,7 @@ def test_attention_still_sums_to_one(pair):
     ids=["tx high, short trunk", "tx high", "i3d"],
 )
 def test_losses_and_gradients_are_about_the_same(head, parts, override, least):
-    """Of the last layers: nearer the input, max pooling routes what is equal in bfloat16 anew."""
+    """Of the last layers: nearer the input, max pooling picks another of equal bfloat16 values."""
     models = [
         _build("i3d", head, precision, override, is_training=True)
         for precision in ("FLOAT32", "BFLOAT16")

@@ -317,6 +317,21 @@ def test_excluded_timestamps_of_another_data_set(data):
     assert (finding.file, finding.value, finding.count) == (excluded, "stranger", 1)
 
 
+def test_excluded_timestamps_of_the_only_annotations(data):
+    """A file that is converted by itself is given as --annotations."""
+    excluded = write_csv(data.folder / "excluded.csv", ["a,0001", "stranger,0001"])
+    found = data.findings(val_annotations=None, excluded_timestamps=excluded)
+    finding = the_only(found)
+    assert (finding.code, finding.value) == ("excluded_video_unknown", "stranger")
+
+
+def test_a_file_without_a_box_is_a_warning(data):
+    """Columns were lost: each row is a keyframe without people."""
+    lines = [",".join(line.split(",")[:2]) for line in TRAIN]
+    finding = the_only(data.findings(annotations=write_csv(data.folder / "train.csv", lines)))
+    assert (finding.code, finding.severity, finding.count) == ("no_boxes", WARNING, 6)
+
+
 def test_label_map_that_is_none(data):
     path = data.folder / "labels.pbtxt"
     path.write_text("hello")

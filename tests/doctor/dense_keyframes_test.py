@@ -54,6 +54,28 @@ def test_the_estimate_is_of_what_the_converter_converts(data):
     assert manifest["totals"]["keyframes_thinned"] == 190
 
 
+def test_excluded_keyframes_are_left_out_before(data):
+    """In the order of the converter, so that both count the same and keep the same."""
+    path = _tracks(data, rate=5)
+    excluded = write_csv(data.folder / "excluded.csv", ["a,1.00", "a,0.6", "b,0000"])
+    found = data.findings(
+        annotations=path, val_annotations=None, every=1.0, excluded_timestamps=excluded
+    )
+    finding = the_only(found, "keyframes_thinned")
+    options = options_lib.Options(
+        annotations=path,
+        videos=str(data.videos),
+        label_map=data.label_map,
+        output=f"{data.folder}/train@1",
+        num_frames=4,
+        every=1.0,
+        excluded_timestamps=excluded,
+    )
+    (manifest,) = convert_lib.convert([options], workers=1)
+    assert finding.count == manifest["totals"]["keyframes_thinned"] == 11
+    assert finding.message == "--every 1 leaves out 11 of 17 keyframes"
+
+
 @pytest.mark.parametrize("every", [-1.0, 1e-9, float("nan"), float("inf")])
 def test_a_number_of_seconds_out_of_range_is_an_error(data, every):
     with pytest.raises(

@@ -22,7 +22,7 @@ def test_folders_of_frames_are_videos_at_their_rate(data):
         _as_frames(data, name)
     assert data.findings(frames_fps=25.0, sample_keyframes=3) == []
     outside = data.findings(frames_fps=200.0)
-    assert {finding.code for finding in outside} == {"timestamp_outside"}
+    assert {finding.code for finding in outside} == {"timestamp_outside", "timestamp_at_end"}
     (missing, *_) = data.findings()
     assert missing.code == "video_unreadable"
     assert "give --frames_fps" in missing.message

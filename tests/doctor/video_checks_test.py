@@ -185,8 +185,17 @@ def test_timestamp_outside_the_video(data, time, shown):
     assert "look like" not in finding.advice
 
 
-def test_timestamp_at_the_end_is_left_to_the_conversion(data):
+def test_timestamp_a_little_after_the_end_is_a_warning(data):
+    """The conversion leaves it out, and ends with status 3."""
     path = write_csv(data.folder / "train.csv", [*TRAIN, f"b,2.3,{BOX},1,0"])
+    finding = the_only(data.findings(annotations=path))
+    assert (finding.code, finding.severity) == ("timestamp_at_end", WARNING)
+    assert (finding.rows, finding.value, finding.count) == ((len(TRAIN) + 1,), "2.3", 1)
+    assert "the first by 0.300 s, 2.3 s of b" in finding.message
+
+
+def test_timestamp_at_the_very_end_is_right(data):
+    path = write_csv(data.folder / "train.csv", [*TRAIN, f"b,2.0,{BOX},1,0"])
     assert data.findings(annotations=path) == []
 
 
@@ -286,3 +295,11 @@ def test_progress_of_the_decoding_is_told(data, monkeypatch):
         "decoding (train): 2/2 videos",
         "decoding (val): 1/1 videos",
     ]
+
+
+def test_one_moment_that_is_written_in_two_ways(data):
+    lines = [*TRAIN, f"b,1.041667,{BOX},1,0", "b,1.042,0.5,0.5,0.9,0.9,1,1"]
+    finding = the_only(data.findings(annotations=write_csv(data.folder / "train.csv", lines)))
+    assert (finding.code, finding.severity) == ("keyframes_nearly_equal", WARNING)
+    assert (finding.rows, finding.value) == ((len(lines),), "1.042")
+    assert "1.041667 and 1.042 s of b" in finding.message

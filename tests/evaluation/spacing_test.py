@@ -109,3 +109,34 @@ def test_long_videos_take_milliseconds():
     """An hour at 60 fps, with two decimals."""
     found = spacing.measure({"v": np.array(_times(range(216_000), 60, 2))})["v"]
     assert found.seconds == pytest.approx(1 / 60, rel=1e-5)
+
+
+@pytest.mark.parametrize("first", [0.0, 12.3417])
+@pytest.mark.parametrize("rate", [59.94, 60, 50, 30, 29.97, 25, 24, 23.976, 15, 7])
+def test_frames_before_between_and_after_those_that_are_listed(rate, first):
+    """Detections that are rounded as the ground truth is lie at the frames that they are of."""
+    listed = [*range(40, 90), *range(110, 160)]
+    # Frames in a gap may come after a time without anybody: which they are nobody knows.
+    times = _times(range(200), rate, 2, first)
+    found = _number([times[k] for k in listed])
+    placed = found.place(np.array(times))
+    assert placed.exists.all()
+    frames = [*range(100), *range(105, 200)]
+    shift = np.where(np.array(frames) < 100, placed.numbers[50] - 50, placed.numbers[150] - 150)
+    assert (placed.numbers[frames] - shift).tolist() == frames
+    assert placed.is_listed.nonzero()[0].tolist() == listed
+    assert (np.abs(placed.seconds - times) < 0.0101).all()
+
+
+def test_times_half_way_between_rounded_frames_are_none():
+    """Detections at twice the rate of the ground truth."""
+    found = _number(_times(range(40, 90), 15, 2))
+    exists = found.place(np.array(_times(range(60, 200), 30, 2))).exists
+    assert exists.tolist() == [True, False] * 70
+
+
+def test_a_short_video_has_the_spacing_of_the_long_ones():
+    short = _times(range(10, 30), 60, 2)
+    assert _number(short).may_be_rounded
+    found = _number(short, w=_times(range(100), 60, 2))
+    assert found.numbers.tolist() == list(range(20)) and not found.may_be_rounded

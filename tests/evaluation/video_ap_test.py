@@ -625,3 +625,27 @@ def test_a_short_video_with_rounded_times_is_warned_of(tmp_path):
         "'v'), taken for 0.01 s with keyframes missing between;"
     )
     assert not video_ap.evaluate_files(*paths, spacing=1 / 60).warnings
+
+
+@pytest.mark.parametrize("fps", [60, 30, 24, 7])
+def test_frames_that_are_not_listed_are_wrong_with_two_decimals_too(tmp_path, fps):
+    """Data sets count all frames: what is detected before and after a person is wrong."""
+
+    def rows(frames, end, decimals):
+        return [f"v,{k / fps:.{decimals}f},0.1,0.1,0.4,0.9,1,{end}" for k in frames]
+
+    figures = []
+    for decimals in (6, 2):
+        ground_truth, detections = tmp_path / "g.csv", tmp_path / "d.csv"
+        ground_truth.write_text("\n".join(rows(range(60, 120), 1, decimals)))
+        detections.write_text("\n".join(rows(range(20, 150), 0.5, decimals)))
+        label_map = tmp_path / "l.pbtxt"
+        label_map.write_text("item { id: 1 name: 'a' }")
+        result = video_ap.evaluate_files(
+            str(label_map), str(ground_truth), str(detections),
+            protocol=tube_protocols.TUBE_PROTOCOLS["ucf101_24"],
+        )  # fmt: skip
+        assert result.place_counts.detection_rows_between_keyframes == 0
+        video = {k: v.mean_average_precision for k, v in result.video.items()}
+        figures.append((result.frame_mean_average_precision, video))
+    assert figures[0] == figures[1]

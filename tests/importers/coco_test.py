@@ -40,6 +40,25 @@ def test_attributes_are_actions_where_they_are_chosen(tmp_path):
         _read(tmp_path, content, attributes=("poze",))
 
 
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([{"walks": "true"}, {"walks": "false"}], [("walks",), ()]),
+        ([{"walks": 1}, {"walks": 0}], [("walks",), ()]),
+        ([{"walks": "No"}, {"walks": "Yes"}, {}], [(), ("walks",), ()]),
+        ([{"pose": 0}, {"pose": 2}, {"pose": None}], [("0",), ("2",), ()]),
+        ([{"pose": "left"}, {"gaze": "left"}], [("pose: left",), ("gaze: left",)]),
+        ([{"says": True}, {"says": "hi"}, {"says": False}], [("says",), ("hi",), ()]),
+    ],
+)
+def test_what_is_ticked_is_seen_from_all_values(tmp_path, values, names):
+    """Programs write true and false as texts and as numbers too."""
+    rows = [(100, 3, [1, 2, 3, 4], {"attributes": each}) for each in values]
+    wanted = tuple({name: None for each in values for name in each})
+    source = _read(tmp_path, made_files.coco(rows), attributes=wanted)
+    assert [mark.actions for mark in source.videos[0].marks] == names
+
+
 def test_frames_from_one_and_videos_by_folder(tmp_path):
     content = made_files.coco(_ANNOTATIONS, first=1)
     for image in content["images"]:

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 from object_detection_ext import errors
 from object_detection_ext.importers import cvat, importing, model
@@ -123,3 +124,36 @@ def test_the_tolerance_of_the_command_line(monkeypatch, capsys, text, value):
     monkeypatch.setattr(export_annotations, "run", lambda options: [str(options.box_tolerance)])
     export_annotations.main(["export_annotations", "d.csv"], values)
     assert capsys.readouterr().out == f"{value}\n"
+
+
+def test_boxes_without_an_area_are_counted(files):
+    (files / "detections.csv").write_text(_DETECTIONS + "street,0.8,0.4,0.1,0.2,0.9,2,0.9\n")
+    said = _export(files)
+    assert "note: 1 box with x1 >= x2 or y1 >= y2, left out (first: line 8)" in said
+    assert "street.xml: 3 keyframes, 2 people, 5 boxes (score at least 0.3)" in said
+
+
+def test_detections_in_the_time_of_the_film(files):
+    """As `detect_video --keyframes --time_offset_seconds` writes them."""
+    _export(files)
+    expected = (files / "cvat" / "street.xml").read_text()
+    lines = [line.split(",") for line in _DETECTIONS.splitlines()]
+    moved = [",".join([v, f"{float(time) + 900:.1f}", *rest]) for v, time, *rest in lines]
+    (files / "detections.csv").write_text("\n".join(moved))
+    with pytest.raises(errors.InputError, match="a detection is at 900 s"):
+        _export(files)
+    _export(files, time_offset_seconds="900")
+    assert (files / "cvat" / "street.xml").read_text() == expected
+
+
+def test_folders_of_numbered_frames(files):
+    folder = files / "frames" / "street"
+    folder.mkdir(parents=True)
+    for number in range(50):
+        Image.new("RGB", (made_files.WIDTH, made_files.HEIGHT)).save(folder / f"{number:05d}.png")
+    options = export_annotations.Options(
+        (str(files / "detections.csv"),), str(files / "cvat"), str(files / "frames"),
+        str(files / "labels.pbtxt"), frames_fps=25.0,
+    )  # fmt: skip
+    said = export_annotations.run(options)
+    assert said[0] == "street.xml: 3 keyframes, 2 people, 5 boxes (score at least 0.3)"

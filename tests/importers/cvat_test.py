@@ -228,3 +228,32 @@ def test_nesting_ends(tmp_path):
     path.write_text("<annotations>" + "<a>" * 100_000)
     with pytest.raises(model.ImportFault, match="nested too deeply"):
         _read(path)
+
+
+_CAR = """  <track id="9" label="car">
+    <box frame="3" outside="0" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="10" ybr="10">
+    </box>
+    <box frame="5" outside="1" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="10" ybr="10">
+    </box>
+  </track>"""
+
+
+def test_boxes_of_labels_without_actions_are_of_no_person(tmp_path):
+    """A car has no attribute that is an action: it is no person who does nothing."""
+    path = made_files.cvat(
+        tmp_path / "annotations.xml",
+        made_files.CVAT_TRACKS + "\n" + _CAR,
+        replace=[("<labels>", "<labels><label><name>car</name></label>")],
+    )
+    source = _read(path)
+    assert {mark.person for mark in source.videos[0].marks} == {"0", "1"}
+    note = "boxes of label 'car', which has no attribute for actions, were left out"
+    assert source.notes[note] == 1
+
+
+def test_a_zip_that_was_packed_again_on_macos(tmp_path):
+    made_files.cvat(tmp_path / "annotations.xml")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "annotations.xml", "task/annotations.xml")
+        archive.writestr("__MACOSX/task/._annotations.xml", b"\0\5\x16\7")
+    assert len(_read(tmp_path / "a.zip").videos) == 1

@@ -2,6 +2,7 @@
 """Whole imports: moments by the videos' own times, boxes, ids, splits, and what does not match."""
 
 import csv
+import unicodedata
 
 import av
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from object_detection_ext import errors
 from object_detection_ext.ava import annotations, label_maps
-from object_detection_ext.importers import importing
+from object_detection_ext.importers import importing, model, placing, splitting, video_facts
 from tests import numbered_videos
 from tests.importers import made_files
 
@@ -190,6 +191,60 @@ def test_data_sets_with_their_own_splits(tmp_path):
     assert [row[1] for row in _rows(tmp_path, "train")] == ["0.08", "0.12"]
     with pytest.raises(errors.InputError, match="--split 2: the file's splits are: 1"):
         _import(tmp_path, "multisports", str(tmp_path / "gt.pkl"), split=2)
+
+
+def test_splits_of_several_files_are_joined(tmp_path):
+    import pickle
+
+    whole = made_files.act_tubes()
+    paths = []
+    for number, name in enumerate(("football/v_a_c001", "football/v_b_c001")):
+        kept = {key: {name: whole[key][name]} for key in ("gttubes", "nframes", "resolution")}
+        lists = {key: [[name]] if is_own else [[]] for key, is_own in
+                 (("train_videos", not number), ("test_videos", bool(number)))}  # fmt: skip
+        (tmp_path / f"{number}.pkl").write_bytes(pickle.dumps({**whole, **kept, **lists}, 2))
+        paths.append(str(tmp_path / f"{number}.pkl"))
+    _import(tmp_path, "multisports", *paths, videos=None, fps=25.0, split=1)
+    assert {row[0] for row in _rows(tmp_path, "train")} == {"v_a_c001"}
+    assert {row[0] for row in _rows(tmp_path, "val")} == {"v_b_c001"}
+
+
+def test_a_part_without_a_row_is_an_error(tmp_path):
+    """No tool reads an empty CSV."""
+    import pickle
+
+    content = made_files.act_tubes()
+    content["gttubes"]["football/v_b_c001"] = {0: []}
+    (tmp_path / "gt.pkl").write_bytes(pickle.dumps(content, 2))
+    with pytest.raises(errors.InputError, match="val.csv would have no row: nobody in v_b_c001"):
+        _import(tmp_path, "multisports", str(tmp_path / "gt.pkl"), videos=None, fps=25.0, split=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("with_files", [False, True])
+def test_names_that_look_the_same_are_one_video(tmp_path, with_files):
+    """As macOS writes the accents of names of files: as characters of their own."""
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    made_files.video(tmp_path / "videos" / f"{nfd}.mp4")
+    made_files.video(tmp_path / "videos" / "street.mp4")
+    first = made_files.cvat(tmp_path / "a.xml", replace=[("street.mp4", f"{nfc}.mp4")])
+    later = [(f'frame="{n}"', f'frame="{n + 10}"') for n in (15, 14, 13, 12, 11, 10)]
+    again = made_files.cvat(tmp_path / "b.xml", replace=[("street.mp4", f"{nfd}.mp4"), *later])
+    other = made_files.cvat(tmp_path / "c.xml")
+    options = {"videos": True} if with_files else {"videos": None, "fps": 25.0}
+    _import(tmp_path, "cvat", first, again, other, val_videos=(nfd,), **options)
+    assert {row[0] for row in _rows(tmp_path, "val")} == {nfc}
+    assert len({row[1] for row in _rows(tmp_path, "val")}) == 10
+    assert {row[0] for row in _rows(tmp_path, "train")} == {"street"}
+
+
+def test_lists_of_many_videos_take_no_time_that_grows_with_their_square():
+    """As those of Kinetics: 40,000 names and as many videos, which took minutes."""
+    names = [f"c/v{number}" for number in range(40_000)]
+    found = video_facts.ids_without_files([model.SourceVideo(name, "f") for name in names])
+    assert [facts.video_id for facts in found] == [f"v{number}" for number in range(40_000)]
+    videos = [placing.PlacedVideo(name[2:], name) for name in names]
+    assert splitting.by_names(videos, names[:20_000]) == {name[2:] for name in names[:20_000]}
 
 
 def test_splits_are_of_whole_videos_and_always_the_same(tmp_path):

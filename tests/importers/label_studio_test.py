@@ -116,3 +116,33 @@ def _broken(**changes):
 def test_what_is_not_as_label_studio_writes_it_is_refused(tmp_path, content, message):
     with pytest.raises(model.ImportFault, match=message):
         _read(tmp_path, content)
+
+
+def test_relations_between_regions_are_left_out(tmp_path):
+    """As Label Studio exports them: without an id and a value."""
+    task = made_files.label_studio_task([_WALK, _ONCE], frames_count=12, duration=0.48)
+    marks = _read(tmp_path, [task]).videos[0].marks
+    task["annotations"][0]["result"].append(
+        {"from_id": "r0", "to_id": "r1", "type": "relation", "direction": "right"}
+    )
+    source = _read(tmp_path, [task])
+    assert source.videos[0].marks == marks
+    assert source.notes["relations between regions were left out"] == 1
+
+
+def test_a_task_with_two_videos_is_refused(tmp_path):
+    """As a project with two Video tags exports it: all regions would be of the first one."""
+    task = made_files.label_studio_task([_WALK, _ONCE], frames_count=12, duration=0.48)
+    task["data"] = {"left": "/data/upload/1/left.mp4", "right": "/data/upload/1/right.mp4"}
+    with pytest.raises(model.ImportFault, match="'data' names 2 videos: left.mp4, right.mp4"):
+        _read(tmp_path, [task])
+    task["data"]["video"] = task["data"].pop("left")
+    task["annotations"][0]["result"][1]["to_name"] = "right"
+    with pytest.raises(model.ImportFault, match=r"several videos \(to_name is right, video\)"):
+        _read(tmp_path, [task])
+
+
+def test_the_video_of_a_task_is_the_text_that_has_its_extension(tmp_path):
+    task = made_files.label_studio_task([_WALK], frames_count=12, duration=0.48)
+    task["data"] = {"notes": "a.txt", "clip": "https://host/street.mp4?token=a.b"}
+    assert _read(tmp_path, [task]).videos[0].name == "street.mp4"

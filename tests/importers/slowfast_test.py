@@ -60,6 +60,12 @@ def test_proposals(tmp_path):
         slowfast.read_boxes(str(tmp_path / "p.pkl"), 0.5)
 
 
+def test_a_header_of_its_own_names(tmp_path):
+    text = "video,second,x1,y1,x2,y2,label,score\nv,902,0.1,0.2,0.3,0.4,,0.9\n"
+    found = slowfast.read_boxes(_write(tmp_path, text), 0.5)
+    assert found.boxes == {("v", 902.0): [(0.1, 0.2, 0.3, 0.4)]}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

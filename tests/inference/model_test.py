@@ -288,7 +288,7 @@ def test_precision_of_an_export_is_known_and_kept(tmp_path, saved, monkeypatch, 
     with pytest.raises(errors.InputError, match="was exported in bfloat16, .* cannot be float32"):
         model_lib.load_saved_model(path, precision="float32")
     (tmp_path / "m" / "assets" / "clip.json").unlink()
-    with pytest.raises(errors.InputError, match="does not tell its precision"):
+    with pytest.raises(errors.InputError, match="does not say its precision"):
         model_lib.load_saved_model(path, precision="bfloat16")
     for load, arguments in ((model_lib.load_checkpoint, ("no.config", "none")),
                             (model_lib.load_saved_model, (path,))):  # fmt: skip

@@ -72,7 +72,7 @@ def _batch() -> tuple[dict, dict]:
 
 
 class _Training:
-    """A model with an optimizer. Made eagerly: tracing takes longer than all else."""
+    """A model with an optimizer. Made eagerly: tracing takes longer than the rest."""
 
     def __init__(self, override: str, weights: list[np.ndarray] | None = None):
         pipeline = tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK + override)
