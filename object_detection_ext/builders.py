@@ -12,7 +12,7 @@ from object_detection.builders import hyperparams_builder, model_builder
 from object_detection.protos import box_predictor_pb2, eval_pb2, faster_rcnn_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import errors, messages, precision, static_shapes
+from object_detection_ext import compilation, errors, messages, precision, static_shapes
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import faults, label_maps, tables, timestamps
 from object_detection_ext.data import (
@@ -78,8 +78,9 @@ def build_faster_rcnn(
     if config.feature_extractor.type not in TRUNKS:
         return _stock_faster_rcnn_builder(config, is_training, add_summaries)
     options = options_lib.carried_by(config) or vat_pb2.VideoActionTransformer()
-    _warn_of_slow_precision(options)
-    if options.compute.xla:
+    _check_device(options)
+    # An evaluation compiles its trunk, whose sizes are fixed as it is.
+    if options.compute.xla and (is_training or config.use_static_shapes_for_eval):
         config = _with_static_shapes(config)
     tail = _build_tail(options, config.feature_extractor)
     weights = _class_weights(config, options.class_weights) if is_training else None
@@ -134,10 +135,14 @@ def _with_static_shapes(config: faster_rcnn_pb2.FasterRcnn) -> faster_rcnn_pb2.F
     return config
 
 
-def _warn_of_slow_precision(options: vat_pb2.VideoActionTransformer) -> None:
-    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
-    if _is_bfloat16(options) and not on_tpu:
+def _check_device(options: vat_pb2.VideoActionTransformer) -> None:
+    """Warns if it is slow in the options' precision. Raises InputError if it cannot compile."""
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+        return
+    if _is_bfloat16(options):
         precision.warn_if_slow(tf, messages.say)
+    if options.compute.xla:
+        compilation.check()
 
 
 def _build_meta_arch(

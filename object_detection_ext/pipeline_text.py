@@ -40,7 +40,7 @@ def read(path: str, what: str = "pipeline.config") -> str:
     if not files.exists(path):
         raise PipelineError(f"There is no {what} at '{path}'.{_beside(path)}")
     if tf.io.gfile.isdir(path):
-        raise PipelineError(f"{path}: a folder, not a {what}.")
+        raise PipelineError(f"{path}: a folder, but the {what} must be a file.")
     try:
         with tf.io.gfile.GFile(path, "r") as file:
             text = file.read()

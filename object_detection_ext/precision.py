@@ -17,6 +17,8 @@ NAMES = (FLOAT32, BFLOAT16)
 # Instructions that multiply bfloat16 numbers, as /proc/cpuinfo calls them on x86.
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 _EXTENSION = "object_detection_ext.protos.video_action_transformer"
+# Without it oneDNN leaves bfloat16 to TensorFlow's own kernels.
+_ONEDNN_FLAG = "avx512f"
 _X86 = ("x86_64", "AMD64", "i686")
 # The first compute capability (Ampere's) that multiplies bfloat16 numbers.
 _OLDEST_CAPABILITY = (8, 0)
@@ -85,11 +87,17 @@ def why_slow_on_cpu(cpuinfo: str, architecture: str) -> str | None:
     flags = cpu_flags(cpuinfo) if architecture in _X86 else set()
     if not flags or flags & set(CPU_FLAGS):
         return None
-    return (
+    reason = (
         f"this CPU has no bfloat16 instructions ({', '.join(CPU_FLAGS)}) and emulates them; on "
         f"such a CPU the I3D trunk took {MEASURED_SLOWDOWN} times as long as in float32 "
         "(docs/benchmarks.md)"
     )
+    if _ONEDNN_FLAG not in flags:
+        reason += (
+            "; without AVX-512 TensorFlow also sums the gradients of convolutions in bfloat16, so "
+            "do not train in it"
+        )
+    return reason
 
 
 def why_slow_on_gpus(tf: ModuleType) -> str | None:

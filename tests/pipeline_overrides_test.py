@@ -170,7 +170,9 @@ def test_what_is_not_text_is_named(config, tmp_path, content):
 
 
 def test_folder_is_named(config, tmp_path):
-    assert _error(config, str(tmp_path)) == f"{tmp_path}: a folder, not a override file."
+    assert _error(config, str(tmp_path)) == (
+        f"{tmp_path}: a folder, but the override file must be a file."
+    )
 
 
 def test_byte_order_mark_is_no_part_of_the_text(config, tmp_path):

@@ -43,6 +43,13 @@ def test_a_cpu_without_the_instructions_is_slow(cpuinfo, architecture):
     assert f"{precision.MEASURED_SLOWDOWN} times as long as in float32" in reason
 
 
+@pytest.mark.parametrize("has_avx512", [False, True])
+def test_training_is_advised_against_where_gradients_are_summed_in_bfloat16(has_avx512):
+    flags = "avx2 avx512f" if has_avx512 else "avx2"
+    reason = precision.why_slow_on_cpu(f"flags : fpu {flags}\n", "x86_64")
+    assert ("do not train in it" in reason) != has_avx512
+
+
 @pytest.mark.parametrize(
     ("cpuinfo", "architecture"),
     [

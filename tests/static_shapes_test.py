@@ -82,17 +82,20 @@ def test_fields_are_set_in_a_copy_and_named():
     assert changed == before
 
 
-def test_models_are_built_with_them_and_it_is_said_once(capsys):
+@pytest.mark.parametrize("for_eval", [False, True])
+def test_models_are_built_with_them_and_it_is_said_once(capsys, for_eval):
+    """An evaluation compiles its trunk alone, and computes all else as it does without."""
     builders._say_once.cache_clear()
+    override = _XLA + _model(f"use_static_shapes_for_eval: {str(for_eval).lower()}")
     for is_training in (True, True, False):
-        model = tiny_pipeline.build_model(
-            tiny_pipeline.make_pipeline(_XLA), is_training=is_training
-        )
-        # Evaluation keeps the stock suppression.
-        assert model._use_static_shapes == is_training
+        pipeline = tiny_pipeline.make_pipeline(override)
+        model = tiny_pipeline.build_model(pipeline, is_training=is_training)
+        is_static = is_training or for_eval
+        assert model._use_static_shapes == is_static
         assert model.clip_anchors_to_image
-        assert model._crop_and_resize_fn.__name__ == "multilevel_matmul_crop_and_resize"
-        assert model._first_stage_sampler._is_static == is_training
+        kind = "matmul" if is_static else "native"
+        assert model._crop_and_resize_fn.__name__ == f"multilevel_{kind}_crop_and_resize"
+        assert model._first_stage_sampler._is_static == is_static
     said = capsys.readouterr().err
     assert said.count("sets in model.faster_rcnn: use_static_shapes, ") == 1
     plain = tiny_pipeline.build_model(tiny_pipeline.make_pipeline(), is_training=True)

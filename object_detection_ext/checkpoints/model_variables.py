@@ -34,8 +34,10 @@ def of_pipeline(pipeline: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, tup
     small = pipeline_pb2.TrainEvalPipelineConfig()
     small.CopyFrom(pipeline)
     small.Extensions[options_lib.EXTENSION].clip.num_frames = 1
-    # Variables do not depend on it, and a CPU may be slow in another.
+    # Variables depend neither on the precision, in which a CPU may be slow, nor on compilation,
+    # which takes longer than all else here.
     options_lib.set_precision(small, precision.FLOAT32)
+    small.Extensions[options_lib.EXTENSION].compute.ClearField("xla")
     small.model.faster_rcnn.first_stage_max_proposals = 1
     configs = config_util.create_configs_from_pipeline_proto(small)
     with tf.device("CPU"):

@@ -7,7 +7,7 @@ channels.
 
 import tensorflow as tf
 
-from object_detection_ext.trunks.layers import fresh_initializer
+from object_detection_ext.trunks.layers import Dense, fresh_initializer
 
 
 class LowResQueryPreprocessor(tf.keras.layers.Layer):
@@ -45,8 +45,8 @@ class HighResQueryPreprocessor(tf.keras.layers.Layer):
         # A 1x1 convolution is a dense layer on the last axis.
         self.reduce = self._dense(reduced_channels, "reduce_1x1")
 
-    def _dense(self, units: int, name: str) -> tf.keras.layers.Dense:
-        return tf.keras.layers.Dense(
+    def _dense(self, units: int, name: str) -> Dense:
+        return Dense(
             units,
             kernel_initializer=fresh_initializer(self._kernel_initializer),
             kernel_regularizer=tf.keras.regularizers.get(self._kernel_regularizer),

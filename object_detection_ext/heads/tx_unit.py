@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from object_detection_ext.trunks.layers import fresh_initializer
+from object_detection_ext.trunks.layers import Dense, fresh_initializer
 
 # As in the Transformer's reference implementation; Keras's 1e-3 is for batch norm.
 _LAYER_NORM_EPSILON = 1e-6
@@ -60,8 +60,8 @@ class TxUnit(tf.keras.layers.Layer):
         if not 0 <= dropout_rate < 1:
             raise ValueError(f"dropout_rate must be in [0, 1), got {dropout_rate}.")
 
-        def dense(units: int, name: str, activation: str | None = None) -> tf.keras.layers.Dense:
-            return tf.keras.layers.Dense(
+        def dense(units: int, name: str, activation: str | None = None) -> Dense:
+            return Dense(
                 units,
                 activation=activation,
                 kernel_initializer=fresh_initializer(kernel_initializer),

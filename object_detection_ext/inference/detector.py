@@ -19,6 +19,7 @@ from object_detection_ext.data import video_info, video_probe, video_reader
 from object_detection_ext.inference import (
     annotated_video,
     camera,
+    clip_model,
     given_boxes,
     network_stream,
     notices,
@@ -43,7 +44,7 @@ class ActionDetector:
 
     def __init__(
         self,
-        saved_model: str | os.PathLike | model_lib.ClipModel,
+        saved_model: str | os.PathLike | clip_model.ClipModel,
         *,
         score_threshold: float = 0.3,
         label_map: str | None = None,
@@ -355,7 +356,7 @@ class ActionDetector:
             action_ids=self.label_map,
             score_threshold=self._score_threshold,
         )
-        attention = detections.get(model_lib.ATTENTION) if self._keep_attention else None
+        attention = detections.get(clip_model.ATTENTION) if self._keep_attention else None
         return Keyframe(
             name,
             float(time),
@@ -376,9 +377,11 @@ class ActionDetector:
         return sources.shrunk(frame, self._short_side, self.model.frame_size, self.model.short_side)
 
 
-def _loaded(saved_model: str | os.PathLike | model_lib.ClipModel, **options) -> model_lib.ClipModel:
+def _loaded(
+    saved_model: str | os.PathLike | clip_model.ClipModel, **options
+) -> clip_model.ClipModel:
     """The model, with these options of `load_saved_model`. Raises errors.InputError."""
-    if not isinstance(saved_model, model_lib.ClipModel):
+    if not isinstance(saved_model, clip_model.ClipModel):
         return model_lib.load_saved_model(os.fspath(saved_model), **options)
     if any(value is not None for value in options.values()):
         *names, last = options
@@ -390,7 +393,7 @@ def _loaded(saved_model: str | os.PathLike | model_lib.ClipModel, **options) -> 
 
 
 def _check_person_boxes(
-    model: model_lib.ClipModel, person_boxes: given_boxes.PersonBoxes | None
+    model: clip_model.ClipModel, person_boxes: given_boxes.PersonBoxes | None
 ) -> None:
     """Raises errors.InputError if the boxes do not fit the model."""
     if model.takes_boxes and person_boxes is None:
@@ -406,8 +409,8 @@ def _check_person_boxes(
         )
 
 
-def _check_attention(model: model_lib.ClipModel) -> None:
-    if model_lib.ATTENTION not in model.outputs:
+def _check_attention(model: clip_model.ClipModel) -> None:
+    if clip_model.ATTENTION not in model.outputs:
         raise errors.InputError(
             f"{model.name} has no attention: export it again with --config_override "
             "'[object_detection_ext.protos.video_action_transformer] "

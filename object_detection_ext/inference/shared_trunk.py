@@ -21,7 +21,7 @@ import numpy as np
 
 from object_detection_ext import errors
 from object_detection_ext.data import video_reader, video_windows
-from object_detection_ext.inference import model as model_lib
+from object_detection_ext.inference import clip_model
 
 DEFAULT_CLIPS_PER_STRETCH = 16
 
@@ -29,7 +29,7 @@ DEFAULT_CLIPS_PER_STRETCH = 16
 _WHOLE_STRIDES = 8
 
 
-def check(model: model_lib.ClipModel) -> None:
+def check(model: clip_model.ClipModel) -> None:
     """Raises errors.InputError unless the model has what sharing needs."""
     if model.features is None or model.detect_in_features is None:
         raise errors.InputError(
@@ -73,7 +73,7 @@ def plan(
 
 
 def detect(
-    model: model_lib.ClipModel, frames: np.ndarray, starts: np.ndarray
+    model: clip_model.ClipModel, frames: np.ndarray, starts: np.ndarray
 ) -> list[dict[str, np.ndarray]]:
     """Detections of the clips of a stretch, as `ClipModel` gives them.
 
@@ -90,12 +90,12 @@ def detect(
     for start in starts:
         cell = min(int(np.rint(start / stride)), last)
         window = features[:, cell : cell + steps]
-        found += model_lib.unbatched(model.detect_in_features(window, size, true_size))
+        found += clip_model.unbatched(model.detect_in_features(window, size, true_size))
     return found
 
 
 def results(
-    model: model_lib.ClipModel,
+    model: clip_model.ClipModel,
     reader: video_reader.FrameReader,
     times: Sequence[float],
     clips_per_stretch: int = DEFAULT_CLIPS_PER_STRETCH,

@@ -32,12 +32,12 @@ from PIL import Image
 from object_detection_ext import command_line, errors, files, input_types, listing, progress, rates
 from object_detection_ext.ava import timestamps
 from object_detection_ext.data import video_info, video_probe, video_reader
+from object_detection_ext.inference import clip_model, sources
 from object_detection_ext.inference import model as model_lib
-from object_detection_ext.inference import sources
 from object_detection_ext.visualization import attention, drawing, embeddings
 from object_detection_ext.visualization import people as people_lib
 
-_ATTENTION, _KEYS = model_lib.ATTENTION, model_lib.KEY_EMBEDDINGS
+_ATTENTION, _KEYS = clip_model.ATTENTION, clip_model.KEY_EMBEDDINGS
 _OPTION_OF = {_ATTENTION: "attention", _KEYS: "key_embeddings"}
 # Of films of records that do not tell their frame rate.
 _DEFAULT_FPS = 25.0
@@ -132,7 +132,7 @@ class Clip:
 # --- The model and what was exported with it ------------------------------------------------------
 
 
-def load_model(options: Options) -> model_lib.ClipModel:
+def load_model(options: Options) -> clip_model.ClipModel:
     """Loads the model and checks that it has something to show.
 
     Raises:
@@ -257,7 +257,7 @@ def _centre_shift(size: int, cells: int) -> float:
 # --- Where clips come from ------------------------------------------------------------------------
 
 
-def video_clips(options: Options, info, model: model_lib.ClipModel) -> Iterator[Clip]:
+def video_clips(options: Options, info, model: clip_model.ClipModel) -> Iterator[Clip]:
     """Yields the clips of a video, one around every keyframe; damaged ones are left out."""
     times = sources.keyframe_times(info, 1.0 if options.every is None else options.every)
     chosen = times[: options.max_keyframes]
@@ -285,7 +285,7 @@ def video_clips(options: Options, info, model: model_lib.ClipModel) -> Iterator[
         told.update(number)
 
 
-def record_clips(options: Options, model: model_lib.ClipModel, pipeline) -> Iterator[Clip]:
+def record_clips(options: Options, model: clip_model.ClipModel, pipeline) -> Iterator[Clip]:
     """Yields the first clips of TFRecords, with their ground truth.
 
     Raises:
@@ -329,7 +329,9 @@ def _record_clip(fields, label_map: Mapping[int, str], fps: float | None) -> Cli
 # --- Pictures -------------------------------------------------------------------------------------
 
 
-def show_clip(clip: Clip, model: model_lib.ClipModel, options: Options, pipeline) -> dict[str, Any]:
+def show_clip(
+    clip: Clip, model: clip_model.ClipModel, options: Options, pipeline
+) -> dict[str, Any]:
     """Runs the model on a clip, writes its pictures, and returns its part of the summary."""
     shown = [name for name in _OPTION_OF if name in model.outputs]
     (found,) = model(clip.frames[np.newaxis])

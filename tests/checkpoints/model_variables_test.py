@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from object_detection_ext import registration
 from object_detection_ext.checkpoints import model_variables
+from object_detection_ext.detection import video_feature_extractor
 from tests import tiny_pipeline
 
 registration.register()
@@ -71,6 +72,21 @@ def test_names_and_shapes_of_every_trunk(tmp_path, trunk):
     kind = f"faster_rcnn_{trunk}_keras"
     feature_extractor = f"model {{ faster_rcnn {{ feature_extractor {{ type: '{kind}' }} }} }}"
     _check(f"{feature_extractor} {_BOTH_HEADS}", tmp_path)
+
+
+def test_nothing_is_compiled_to_name_variables(monkeypatch):
+    """Which takes minutes at full size, at every start and for every checkpoint."""
+    xla = "[object_detection_ext.protos.video_action_transformer] { compute { xla: true } }"
+    wanted = []
+    run = video_feature_extractor._ImageTrunk.call
+
+    def call(self, images, training=None):
+        wanted.append(self._compiled is not None)
+        return run(self, images, training)
+
+    monkeypatch.setattr(video_feature_extractor._ImageTrunk, "call", call)
+    model_variables.of_pipeline(tiny_pipeline.make_pipeline(tiny_pipeline.SHORT_TRUNK + xla))
+    assert wanted == [False]
 
 
 def test_step_and_optimizer_are_not_of_the_model(tmp_path):

@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from object_detection_ext import errors, exporting, registration
 from object_detection_ext.data import video_reader
-from object_detection_ext.inference import model as model_lib
-from object_detection_ext.inference import shared_trunk
+from object_detection_ext.inference import clip_model, shared_trunk
 from tests import tiny_pipeline
 from tests.inference import fake_models
 
@@ -43,7 +42,7 @@ class _Features:
 
 
 def _model(fake, num_frames, fps=fake_models.FPS):
-    return model_lib.ClipModel(
+    return clip_model.ClipModel(
         None, name="fake", num_frames=num_frames, fps=fps, frame_size=None,
         label_map=fake_models.LABELS, outputs=(), takes_batches=True,
         features=fake.features, detect_in_features=fake.detect,
@@ -129,7 +128,7 @@ def test_a_stretch_of_one_clip_gives_what_the_clip_gives():
     model = tiny_pipeline.build_model(pipeline, is_training=False)
     module = exporting.MODULES["clip_tensor"](model)
     clip = np.random.default_rng(1).integers(0, 256, [8, 48, 80, 3], np.uint8)
-    (expected,) = model_lib.unbatched(module._detect(tf.constant(clip[np.newaxis])))
+    (expected,) = clip_model.unbatched(module._detect(tf.constant(clip[np.newaxis])))
     fake = _model(_Features(8), 8)
     # Op by op: a graph takes half a minute to build.
     fake.features = lambda frames: module._features(tf.constant(frames))

@@ -224,3 +224,49 @@ def test_self_gating_is_the_formula():
     expected = features * gates[:, np.newaxis, np.newaxis, np.newaxis]
     np.testing.assert_allclose(gating(features.astype(np.float32)), expected, rtol=1e-5)
     assert kernel.name == "self_gating/transformer_W/w:0"
+
+
+_WITH_BIAS = {
+    "unit": lambda: layers.ConvUnit(in_channels=1, filters=2, kernel_size=(1, 1, 1)),
+    "conv": lambda: layers.Conv(in_channels=1, filters=2),
+    "dense": lambda: layers.Dense(2, activation="relu"),
+}
+
+
+@pytest.mark.parametrize("kind", _WITH_BIAS)
+def test_gradient_of_a_bias_in_bfloat16_counts_every_cell(kind):
+    """The stock `bias_add` and its gradient stop at 512 of 20,000 cells on a CPU."""
+    cells = tf.ones([1, 2, 100, 100, 1])
+    found = {}
+    before = tf.keras.mixed_precision.global_policy()
+    for policy in ("float32", "mixed_bfloat16"):
+        tf.keras.mixed_precision.set_global_policy(policy)
+        try:
+            layer = _WITH_BIAS[kind]()
+        finally:
+            tf.keras.mixed_precision.set_global_policy(before)
+        layer(cells)
+        for variable, value in zip(
+            layer.trainable_variables, ([[0.5, 2.0]], [0.25, 3.0]), strict=True
+        ):
+            variable.assign(tf.reshape(tf.constant(value), variable.shape))
+        with tf.GradientTape() as tape:
+            outputs = layer(cells, **({} if kind == "dense" else {"training": True}))
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
+        found[policy] = outputs, tape.gradient(loss, layer.trainable_variables[-1])
+    (full, of_full), (low, of_low) = found.values()
+    assert (full.dtype, low.dtype, of_low.dtype) == (tf.float32, tf.bfloat16, tf.float32)
+    np.testing.assert_array_equal(of_full, [20000.0, 20000.0])
+    np.testing.assert_allclose(of_low, of_full, rtol=0.004)
+    np.testing.assert_allclose(tf.cast(low, tf.float32), full, rtol=0.004)
+
+
+def test_dense_in_float32_is_that_of_keras():
+    """Also without a bias, and with an activation."""
+    values = tf.constant(np.random.default_rng(0).normal(size=(2, 3, 4)), tf.float32)
+    for options in ({}, {"use_bias": False}, {"activation": "relu"}):
+        ours, theirs = layers.Dense(5, **options), tf.keras.layers.Dense(5, **options)
+        theirs(values)
+        ours(values)
+        ours.set_weights(theirs.get_weights())
+        np.testing.assert_array_equal(ours(values), theirs(values))
