@@ -148,9 +148,10 @@ class _Export:
         if not isinstance(address, str):
             texts = [value for value in data.values() if isinstance(value, str)]
             addresses = [text for text in texts if _has_extension(text, video_files.EXTENSIONS)]
-            if len(set(addresses)) > 1:
+            count = len(set(addresses))
+            if count > 1:
                 raise model.ImportFault(
-                    f"{where}: 'data' names {len(set(addresses))} videos: "
+                    f"{where}: 'data' names {listing.counted(count, 'video')}: "
                     f"{listing.in_line([*map(_file_name, addresses)], _MAX_LISTED)}; a task must "
                     "have one, called 'video'."
                 )
