@@ -148,6 +148,21 @@ def test_packed_booleans_become_a_byte_each():
     assert programs.with_wide_booleans(changed) == changed
 
 
+@pytest.mark.parametrize(
+    ("op", "named"),
+    [
+        ("stablehlo.custom_call @TopK(%0) : (tensor<4xf32>)", "stablehlo.custom_call"),
+        ("stablehlo.add %0, %1 : tensor<3x?x4xf32>", "tensor<3x?x4xf32>"),
+        ('"stablehlo.outfeed"(%0)', "stablehlo.outfeed"),
+    ],
+)
+def test_program_that_only_one_device_can_run_is_refused(op, named):
+    with pytest.raises(programs.ProgramError) as caught:
+        programs.check_portable(f"module {{ {op} }}", "trunk")
+    assert str(caught.value) == f"trunk is bound to the device that exported it: {named}."
+    programs.check_portable("stablehlo.dynamic_slice %0 : tensor<3x4xf32>, stablehlo.sort", "t")
+
+
 # The stem.
 
 
