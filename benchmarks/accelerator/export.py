@@ -221,6 +221,7 @@ def export(folder: pathlib.Path, model: functions.Model, batch: int, work: float
     )
     manifest.check(name)
     text = compiler_ir.from_concrete_function(function.concrete)(stage="stablehlo")
+    programs.check_portable(text, name)
     programs.program_path(folder, name).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     if _REFERENCE.value:
         _write_reference(folder, manifest, function, captures)

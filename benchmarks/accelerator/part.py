@@ -8,16 +8,21 @@ prints each measurement as a line of JSON after "RESULT ", when it has it.
 
 import argparse
 import functools
+import gc
 import json
+import os
 import pathlib
 import statistics
+import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.accelerator import plan, programs
+import numpy as np
 
-RESULT = "RESULT "
+from benchmarks.accelerator import plan, processes, programs
+
 _WARMUPS = 2
 _REPEATS = 20
 _LEAST_REPEATS = 10
@@ -26,7 +31,7 @@ _SEED = 1
 
 def emit(**measurement: Any) -> None:
     """Hands a measurement to run.py."""
-    print(RESULT + json.dumps(measurement), flush=True)
+    print(processes.RESULT + json.dumps(measurement), flush=True)
 
 
 def timed(run: Callable[[], Any], wait: Callable[[Any], Any], seconds: float) -> dict[str, Any]:
@@ -65,8 +70,13 @@ def guarded(variant: str, measure: Callable[[], None], **about: Any) -> None:
     try:
         measure()
     except Exception as error:  # out of memory, a compiler's failure: recorded, and the next one
-        text = f"{type(error).__name__}: {error}".strip().splitlines()
-        emit(variant=variant, error=" ".join(text)[:500], **about)
+        traceback.print_exc()
+        emit(variant=variant, error=described(error), **about)
+
+
+def described(error: Exception) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 def measure_xla(part: plan.Part, arguments: argparse.Namespace) -> None:
@@ -105,12 +115,15 @@ def measure_xla(part: plan.Part, arguments: argparse.Namespace) -> None:
         peak_bytes=stats.get("peak_bytes_in_use", 0),
         planned=planned,
         planned_bytes=sum(planned.values()),
-        finite=all(
-            bool(jax.numpy.isfinite(result).all())
-            for result in results
-            if jax.numpy.issubdtype(result.dtype, jax.numpy.floating)
-        ),
+        finite=all(bool(np.isfinite(result).all()) for result in _numbers(results)),
     )
+
+
+def _numbers(results: list) -> Iterator[np.ndarray]:
+    """The float32 results on the host: on a GPU, JAX would compile two programs for each shape."""
+    for result in results:
+        if result.dtype == np.float32:
+            yield np.asarray(result)
 
 
 def measure_stem(part: plan.Part, arguments: argparse.Namespace) -> None:
@@ -163,6 +176,10 @@ def measure_card(part: plan.Part, arguments: argparse.Namespace) -> None:
     import torch
 
     device = _torch_device(arguments)
+    about = {"torch": torch.__version__, "cuda": str(torch.version.cuda)}
+    if device.type == "cuda":
+        about["memory"] = f"{torch.cuda.get_device_properties(device).total_memory / 2**30:.0f} GiB"
+    emit(what="software", about=about)
     size = 8192 if arguments.size == "full" else 256
 
     def wait(result):
@@ -245,6 +262,7 @@ def _measure_torch_variant(
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(_SEED)
     if device.type == "cuda":
+        gc.collect()  # of what the variant before held
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     options = torch_model.Options() if arguments.size == "full" else torch_model.TINY
@@ -314,7 +332,15 @@ def main() -> None:
     parser.add_argument("--flops", type=json.loads, default={}, help="of a clip, by part, in JSON")
     arguments = parser.parse_args()
     part = plan.Part.from_name(arguments.part)
-    MEASURES[part.kind](part, arguments)
+    processes.end_with_parent()
+    try:
+        MEASURES[part.kind](part, arguments)
+    except Exception as error:
+        traceback.print_exc()
+        print(described(error), flush=True)
+        sys.stdout.flush()
+        # At once: what a library says at its end is no reason, and it may hang.
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -247,6 +247,24 @@ def with_wide_booleans(text: str) -> str:
     return _PACKED_BOOLEANS.sub(widen, text)
 
 
+# Ops that name code of one device or talk to the host, and shapes that are not known.
+_BOUND_TO_A_DEVICE = re.compile(
+    r"(?:stablehlo|mhlo|chlo)\.(?:custom_call|infeed|outfeed|send|recv|composite)\b|"
+    r"tensor<(?:\d+x)*\?[^>]*>"
+)
+
+
+def check_portable(text: str, name: str) -> None:
+    """Whether a program exported on a CPU can be compiled for any device.
+
+    Raises:
+        ProgramError: if it calls something outside the program, or has a shape that is not static.
+    """
+    found = sorted(set(_BOUND_TO_A_DEVICE.findall(text)))
+    if found:
+        raise ProgramError(f"{name} is bound to the device that exported it: {', '.join(found)}.")
+
+
 def draw_all(parameters: Iterable[Parameter], seed: int) -> dict[str, np.ndarray]:
     """Every parameter's value by NumPy, see `draw`."""
     return {parameter.name: draw(parameter, seed) for parameter in parameters}

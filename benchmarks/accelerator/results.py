@@ -16,13 +16,15 @@ PAPER_CLIPS_PER_SECOND = 2.5
 AIM_OVER_PAPER = 10.0
 AIM_OVER_PYTORCH = 1.5
 _GIB = 2**30
+# What must not differ between runs whose results are put together.
+_SAME = ("device", "size")
 
 
 class Results:
     """Measurements by part, in a file that is rewritten after each of them.
 
-    A part is "done" with its measurements, or "failed" with the reason; one that is "running" when
-    the file is read again was interrupted, and counts as not done.
+    A part is "done" with its measurements, "failed" with the reason, or "interrupted" because the
+    minutes were over. One that is "running" when the file is read again was interrupted, too.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -38,20 +40,50 @@ class Results:
         return self.data["parts"]
 
     def take_over(self, path: pathlib.Path) -> int:
-        """Adds the done parts of an earlier run's file; returns their number."""
-        done = {name: part for name, part in _read(path)["parts"].items() if is_done(part)}
-        for name, part in done.items():
+        """Adds the parts of an earlier run's file; returns the number of the done ones.
+
+        Raises:
+            ValueError: for a file of another kind, or with another device or size.
+        """
+        earlier = _read(path)
+        self.describe({key: earlier["about"][key] for key in _SAME if key in earlier["about"]})
+        for name, part in earlier["parts"].items():
             self.parts.setdefault(name, {**part, "from": str(path)})
         self.save()
-        return len(done)
+        return sum(is_done(part) for part in earlier["parts"].values())
+
+    def describe(self, about: Mapping[str, str]) -> None:
+        """Adds to what is said of the run.
+
+        Raises:
+            ValueError: if the results at hand were measured on another device, or in another size:
+                one table cannot hold both.
+        """
+        for key in _SAME:
+            before, now = self.data["about"].get(key), about.get(key)
+            if before and now and before != now:
+                raise ValueError(
+                    f"{self._path}: its results are of {key} {before!r}, not {now!r}; name another "
+                    "folder with --output."
+                )
+        self.data["about"].update(about)
+        self.save()
 
     def is_done(self, name: str) -> bool:
         """Whether a part needs no run."""
         return name in self.parts and is_done(self.parts[name])
 
+    def has_failed(self, name: str) -> bool:
+        """Whether a part came to an end of its own, but not a good one."""
+        return name in self.parts and self.parts[name].get("status") == "failed"
+
     def start(self, name: str) -> None:
-        """A part begins."""
+        """A part begins; until it measures something, what an earlier try measured counts."""
+        earlier = self.parts.get(name, {})
+        kept = earlier.get("measurements") or earlier.get("earlier", [])
         self.parts[name] = {"status": "running", "measurements": []}
+        if kept:
+            self.parts[name]["earlier"] = kept
         self.save()
 
     def add(self, name: str, measurement: Mapping[str, Any]) -> None:
@@ -59,10 +91,11 @@ class Results:
         self.parts[name]["measurements"].append(dict(measurement))
         self.save()
 
-    def finish(self, name: str, seconds: float, reason: str = "") -> None:
-        """A part is over; a reason says that it failed."""
-        part = self.parts[name]
-        part.update(status="failed" if reason else "done", seconds=round(seconds, 1))
+    def finish(self, name: str, seconds: float, reason: str = "", is_cut: bool = False) -> None:
+        """A part is over; a reason says that it failed, or was cut off for lack of time."""
+        part = self.parts.setdefault(name, {"measurements": []})
+        status = "interrupted" if is_cut else "failed" if reason else "done"
+        part.update(status=status, seconds=round(seconds, 1))
         if reason:
             part["reason"] = reason
         self.save()
@@ -112,7 +145,7 @@ def measurements(results: Results) -> list[dict[str, Any]]:
     return [
         {"part": name, **measurement}
         for name, part in results.parts.items()
-        for measurement in part.get("measurements", ())
+        for measurement in part.get("measurements") or part.get("earlier", ())
     ]
 
 
@@ -158,8 +191,10 @@ def table(results: Results) -> str:
 
 
 def _about_lines(results: Results, rows: list[dict]) -> list[str]:
-    about = ", ".join(f"{key} {value}" for key, value in results.data["about"].items())
-    lines = [about, ""] if about else []
+    about = dict(results.data["about"])
+    for row in rows:
+        about.update(row.get("about", {}))
+    lines = [f"- {key}: {value}" for key, value in about.items()]
     for row in rows:
         if row.get("what") == "matmul":
             lines.append(
@@ -237,9 +272,15 @@ def _failure_lines(results: Results) -> list[str]:
     lines = []
     for name, part in results.parts.items():
         if not is_done(part):
-            reason = part.get("reason", "interrupted")
-            lines.append(f"- {name}: {part['status']}: {reason.strip().splitlines()[-1][:300]}")
-        for row in part.get("measurements", ()):
-            if "error" in row:
-                lines.append(f"- {name}, {row.get('variant', '')}: {row['error'][:300]}")
-    return ["", "Not measured:", *lines] if lines else []
+            status = "interrupted" if part["status"] == "running" else part["status"]
+            reason = part.get("reason", "the run was ended").strip().splitlines()[-1][:300]
+            lines.append(f"- {name}: {status}: {reason}")
+    for row in measurements(results):
+        if "error" in row:
+            lines.append(f"- {row['part']}, {row.get('variant', '')}: {row['error'][:300]}")
+        if row.get("finite") is False:
+            lines.append(f"- {row['part']}: its results are not finite; its time counts for little")
+    not_started = results.data.get("not_started", [])
+    if not_started:
+        lines.append(f"- not started, for lack of time: {', '.join(not_started)}")
+    return ["", "Not measured, or not as meant:", "", *lines] if lines else []

@@ -7,119 +7,26 @@ Needs JAX and PyTorch with CUDA, the programs of export.py, no TensorFlow and no
 (see plan.py) run one after the other, the most important first, each in a process of its own with
 its own time limit; one that fails is recorded and the next one runs. results.json is whole after
 every measurement, and a second run into the same folder, or with --resume results.json, measures
-only what is not done. At the end results.md has the table, which is also printed.
+only what is not done, what failed before last. results.md has the table, which is also printed;
+log.txt has all that the parts print.
 """
 
 import argparse
 import json
 import os
 import pathlib
-import queue
-import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
 
-from benchmarks.accelerator import plan, programs, results
-from benchmarks.accelerator.part import RESULT
+from benchmarks.accelerator import plan, processes, programs, results, xla_flags
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _PROBE = (
     "import json, jax; d = jax.devices()[0]; "
     "print('RESULT ' + json.dumps({'jax': jax.__version__, 'device': d.device_kind}))"
 )
-_PROBE_TORCH = (
-    "import json, torch; print('RESULT ' + json.dumps({'torch': torch.__version__, "
-    "'cuda': str(torch.version.cuda)}))"
-)
-
-
-_AUTOTUNE_LEVEL = "--xla_gpu_autotune_level"
-
-
-class Failure(Exception):
-    """A part that did not run to its end; the text says why."""
-
-
-class OutOfTime(Failure):
-    """It was ended at its limit."""
-
-
-def run_process(
-    command: list[str],
-    log: pathlib.Path,
-    seconds: float,
-    receive: Callable[[dict], object],
-    environment: Mapping[str, str],
-) -> None:
-    """Runs a command and hands each of its measurements to `receive`.
-
-    Args:
-        command: of the process; it and all that it started are ended at the limit.
-        log: gets all that it prints.
-        seconds: the limit.
-        receive: called with each measurement.
-        environment: of the process.
-
-    Raises:
-        Failure: at the limit, or for another exit status than 0.
-    """
-    deadline = time.monotonic() + seconds
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        cwd=_ROOT,
-        env=environment,
-        start_new_session=True,
-    )
-    lines: queue.Queue = queue.Queue()
-    reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
-    reader.start()
-    try:
-        with log.open("a", encoding="utf-8") as file:
-            last = _drain(lines, deadline, file, receive)
-        status = process.wait(timeout=max(deadline - time.monotonic(), 1.0))
-    except (queue.Empty, subprocess.TimeoutExpired):
-        raise OutOfTime(f"stopped after {seconds:.0f} s, its limit") from None
-    finally:
-        _end(process)
-    if status:
-        raise Failure(f"exit status {status}: {last}")
-
-
-def _read(stream, lines: queue.Queue) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
-
-
-def _drain(lines: queue.Queue, deadline: float, log, receive) -> str:
-    """Reads to the end of the output; returns its last line. queue.Empty at the deadline."""
-    last = ""
-    while True:
-        line = lines.get(timeout=max(deadline - time.monotonic(), 0.01))
-        if line is None:
-            return last
-        if line.startswith(RESULT):
-            receive(json.loads(line.removeprefix(RESULT)))
-            continue
-        log.write(line)
-        log.flush()
-        last = line.strip() or last
-
-
-def _end(process: subprocess.Popen) -> None:
-    """Ends a process and those that it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+_PROBE_SECONDS = 60.0
+# A dry run's limits are this much longer: CPUs emulate bfloat16, and compile on few cores.
+_CPU_FACTOR = 4.0
 
 
 class Run:
@@ -131,99 +38,120 @@ class Run:
         self._folder.mkdir(parents=True, exist_ok=True)
         self.results = results.Results(self._folder / "results.json")
         self._budget = results.Budget(arguments.minutes * 60.0)
+        self._flags = xla_flags.XlaFlags(
+            os.environ.get("XLA_FLAGS", ""),
+            _cache(arguments.programs) if arguments.device == "gpu" else None,
+            arguments.autotune_level,
+        )
         self._environment = {
             **os.environ,
-            # Peak memory is what is used, whatever is reserved; the rest is left to the autotuner.
-            "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92",
             "TF_CPP_MIN_LOG_LEVEL": "1",
             "PYTHONUNBUFFERED": "1",
-            "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+            "JAX_TRACEBACK_FILTERING": "off",
         }
+        # Peak memory is what is used, whatever is reserved. JAX refuses both of its names together.
+        if "XLA_CLIENT_MEM_FRACTION" not in os.environ:
+            self._environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
         if arguments.device == "cpu":
             # A dry run: threads that wait for each other's cores would take all its time.
             self._environment.update(JAX_PLATFORMS="cpu", OMP_NUM_THREADS="1")
+        self._exported = set(programs.exported_names(arguments.programs))
         self._flops = _flops_by_part(arguments.programs, arguments.size)
 
     def probe(self) -> None:
-        """Records versions and device; drops XLA flags that this version does not know."""
-        about = self.results.data["about"]
-        own = self._environment.get("XLA_FLAGS", "")
-        tuned = [f"--xla_gpu_per_fusion_autotune_cache_dir={self._autotune_folder()}"]
-        if self._arguments.autotune_level is not None:
-            tuned.append(f"{_AUTOTUNE_LEVEL}={self._arguments.autotune_level}")
-        for flags in (tuned, tuned[1:], []):
-            self._environment["XLA_FLAGS"] = " ".join(filter(None, [own, *flags]))
-            if self._ask(_PROBE, about):
-                about["XLA_FLAGS"] = self._environment["XLA_FLAGS"] or "none"
-                break
-        self._ask(_PROBE_TORCH, about)
-        self.results.save()
+        """Records JAX's version and device; leaves out XLA flags that this version does not know.
 
-    def _autotune_folder(self) -> pathlib.Path:
-        # Convolutions of one shape are tuned once for all programs.
-        folder = (self._folder / "autotuned").resolve()
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def _ask(self, program: str, about: dict) -> bool:
+        Raises:
+            ValueError: if the results at hand were measured on another device, or in another size.
+        """
+        found: dict[str, str] = {"size": self._arguments.size}
         try:
-            run_process(
-                [sys.executable, "-c", program],
-                self._folder / "probe.log",
-                60.0,
-                about.update,
-                self._environment,
-            )
-        except Failure as failure:
-            about["probe failed"] = str(failure)[:300]
-            return False
-        return True
+            self._ask(found)
+        except processes.Failure as failure:
+            found["probe failed"] = str(failure)[:300]
+            if not isinstance(failure, processes.OutOfTime) and self._flags.change_after(failure):
+                try:
+                    self._ask(found)
+                except processes.Failure:
+                    pass  # the first one's reason is kept
+        self.results.describe({**found, "XLA_FLAGS": self._flags.text or "none"})
+
+    def _ask(self, found: dict[str, str]) -> None:
+        processes.run_process(
+            [sys.executable, "-c", _PROBE],
+            self._log("probe"),
+            _PROBE_SECONDS,
+            found.update,
+            {**self._environment, "XLA_FLAGS": self._flags.text},
+        )
+
+    def _log(self, heading: str) -> pathlib.Path:
+        # One file: a folder of results is small enough to be copied whole.
+        path = self._folder / "log.txt"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"\n== {heading}, {self._budget.left:.0f} s left\n")
+        return path
 
     def run(self, parts: list[plan.Part]) -> None:
-        """Runs the parts that are not done, as long as there is time."""
-        for part in parts:
+        """Runs the parts that are not done, as long as there is time.
+
+        Those that failed before come last: they may fail again, and take as long.
+        """
+        self.results.data["not_started"] = []
+        for part in sorted(parts, key=lambda part: self.results.has_failed(part.name)):
             if self.results.is_done(part.name):
                 print(f"{part.name}: done before", flush=True)
                 continue
-            if self._run_part(part) and self._stop_tuning(part):
+            failure = self._run_part(part)
+            if failure is not None and self._is_worth_a_change(part, failure):
                 self._run_part(part)
+        self.write_table()
 
-    def _stop_tuning(self, part: plan.Part) -> bool:
-        """Whether a program whose compilation took too long is to be tried without tuning.
-
-        From then on no program is tuned: the others would take as long.
-        """
-        flags = self._environment.get("XLA_FLAGS", "")
-        on_gpu = self._arguments.device == "gpu"
-        if part.kind != "xla" or not on_gpu or _AUTOTUNE_LEVEL in flags:
+    def _is_worth_a_change(self, part: plan.Part, failure: processes.Failure) -> bool:
+        """Whether an exported program that gave nothing is to be tried again, with other flags."""
+        nothing = not self.results.parts[part.name]["measurements"]
+        if part.kind != "xla" or self._arguments.device != "gpu" or not nothing:
             return False
-        self._environment["XLA_FLAGS"] = f"{flags} {_AUTOTUNE_LEVEL}=0".strip()
-        self.results.data["about"]["tuning"] = f"none from {part.name} on, which took too long"
-        return True
+        change = self._flags.change_after(failure)
+        if change:
+            self.results.describe({f"from {part.name} on": change})
+        return bool(change)
 
-    def _run_part(self, part: plan.Part) -> bool:
-        """Runs a part, if there is time; whether it was ended at its limit with nothing timed."""
-        seconds = self._budget.limit(part.seconds, part.least)
+    def _run_part(self, part: plan.Part) -> processes.Failure | None:
+        """Runs a part, if there is time; gives its failure."""
+        program = plan.program_of(part, self._arguments.size) if part.kind == "xla" else None
+        if program is not None and program not in self._exported:
+            self._finish(part, 0.0, f"{program} is not in {self._arguments.programs}: export it")
+            return None
+        wanted = part.seconds * (1.0 if self._arguments.device == "gpu" else _CPU_FACTOR)
+        seconds = self._budget.limit(wanted, part.least)
         if seconds is None:
             print(f"{part.name}: not started, {self._budget.left:.0f} s left", flush=True)
-            return False
+            self.results.data["not_started"].append(part.name)
+            return None
         self.results.start(part.name)
-        start, reason, is_late = time.monotonic(), "", False
+        start, failure = time.monotonic(), None
         try:
-            run_process(
-                self._command(part),
-                self._folder / f"{part.name.replace(':', '-')}.log",
-                seconds,
-                lambda measurement: self.results.add(part.name, measurement),
-                self._environment,
-            )
-        except Failure as failure:
-            reason, is_late = str(failure), isinstance(failure, OutOfTime)
-        spent = time.monotonic() - start
-        self.results.finish(part.name, spent, reason)
+            self._measure(part, seconds)
+        except processes.Failure as caught:
+            failure = caught
+        is_cut = isinstance(failure, processes.OutOfTime) and seconds < wanted
+        self._finish(part, time.monotonic() - start, str(failure or ""), is_cut)
+        return failure
+
+    def _finish(self, part: plan.Part, spent: float, reason: str, is_cut: bool = False) -> None:
+        self.results.finish(part.name, spent, reason, is_cut)
         print(f"{part.name}: {reason or 'done'} ({spent:.0f} s)", flush=True)
         self.write_table()
-        return is_late and not self.results.parts[part.name]["measurements"]
+
+    def _measure(self, part: plan.Part, seconds: float) -> None:
+        processes.run_process(
+            self._command(part),
+            self._log(part.name),
+            seconds,
+            lambda measurement: self.results.add(part.name, measurement),
+            {**self._environment, "XLA_FLAGS": self._flags.text},
+        )
 
     def _command(self, part: plan.Part) -> list[str]:
         arguments = self._arguments
@@ -237,6 +165,16 @@ class Run:
     def write_table(self) -> None:
         """Writes results.md again."""
         (self._folder / "results.md").write_text(results.table(self.results), encoding="utf-8")
+
+
+def _cache(folder: pathlib.Path) -> pathlib.Path | None:
+    """Where XLA keeps what it tuned: beside the programs, or nowhere if that is read-only."""
+    cache = (folder / "autotuned").resolve()
+    try:
+        cache.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return cache
 
 
 def _flops_by_part(folder: pathlib.Path, size: str) -> dict[str, float]:
@@ -273,19 +211,34 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Runs the plan; exit status 0 if anything was measured."""
+    """Runs the plan; exit status 0 if anything was measured, 2 for what cannot be run."""
     arguments = parse()
-    run = Run(arguments)
-    if arguments.resume:
-        print(f"{run.results.take_over(arguments.resume)} parts are done in {arguments.resume}")
+    try:
+        run, parts = prepare(arguments)
+    except (ValueError, programs.ProgramError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    run.run(parts)
+    print(results.table(run.results))
+    return 0 if results.measurements(run.results) else 1
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[Run, list[plan.Part]]:
+    """All that comes before the first part.
+
+    Raises:
+        ValueError: for no programs, unknown parts, or results of something else.
+    """
     parts = plan.full_plan(tuple(int(batch) for batch in arguments.batches.split(",")))
     if arguments.only:
         parts = [plan.Part.from_name(name) for name in arguments.only.split(",")]
+    if not programs.exported_names(arguments.programs):
+        raise ValueError(f"{arguments.programs} holds no programs: make them with export.py.")
+    run = Run(arguments)
+    if arguments.resume:
+        print(f"{run.results.take_over(arguments.resume)} parts are done in {arguments.resume}")
     run.probe()
-    run.run(parts)
-    run.write_table()
-    print(results.table(run.results))
-    return 0 if results.measurements(run.results) else 1
+    return run, parts
 
 
 if __name__ == "__main__":

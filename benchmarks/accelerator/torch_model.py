@@ -207,7 +207,9 @@ class TxUnit(nn.Module):
     def forward(self, query: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """[B, R, any], [B, t h w, C] -> [B, R, D]."""
         query = self.query(query)
-        attended = F.scaled_dot_product_attention(query, self.key(cells), self.value(cells))
+        # One head: without its axis, PyTorch's fused kernels would not take it.
+        one_head = (each[:, None] for each in (query, self.key(cells), self.value(cells)))
+        attended = F.scaled_dot_product_attention(*one_head)[:, 0]
         query = self.attention_norm(query + self.dropout(attended))
         update = self.output(F.relu(self.hidden(query)))
         return self.ffn_norm(query + self.dropout(update))

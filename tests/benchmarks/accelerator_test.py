@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The GPU benchmark, as far as it goes without a GPU, JAX and PyTorch; these where they are."""
 
+import dataclasses
 import gzip
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
 
-from benchmarks.accelerator import plan, programs, results, run, stem
+from benchmarks.accelerator import plan, processes, programs, results, run, stem, xla_flags
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
@@ -146,6 +148,21 @@ def test_packed_booleans_become_a_byte_each():
     assert programs.with_wide_booleans(changed) == changed
 
 
+@pytest.mark.parametrize(
+    ("op", "named"),
+    [
+        ("stablehlo.custom_call @TopK(%0) : (tensor<4xf32>)", "stablehlo.custom_call"),
+        ("stablehlo.add %0, %1 : tensor<3x?x4xf32>", "tensor<3x?x4xf32>"),
+        ('"stablehlo.outfeed"(%0)', "stablehlo.outfeed"),
+    ],
+)
+def test_program_that_only_one_device_can_run_is_refused(op, named):
+    with pytest.raises(programs.ProgramError) as caught:
+        programs.check_portable(f"module {{ {op} }}", "trunk")
+    assert str(caught.value) == f"trunk is bound to the device that exported it: {named}."
+    programs.check_portable("stablehlo.dynamic_slice %0 : tensor<3x4xf32>, stablehlo.sort", "t")
+
+
 # The stem.
 
 
@@ -210,11 +227,18 @@ def test_parts_come_back_from_their_names():
 
 def test_the_most_important_parts_come_first():
     names = [part.name for part in plan.full_plan((3, 8, 16, 1))]
-    assert names[:3] == ["card", "xla:training:b3:bf16", "torch:training:b3"]
+    assert names[:3] == ["card", "torch:training:b3", "xla:training:b3:bf16"]
     for what in plan.WHATS:
         for batch in (1, 3, 8, 16):
             assert f"xla:{what}:b{batch}:bf16" in names
             assert f"torch:{what}:b{batch}" in names
+
+
+def test_eight_minutes_suffice_for_the_first_three_even_if_tuning_takes_too_long():
+    card, pytorch, exported = plan.full_plan()[:3]
+    before = run._PROBE_SECONDS + card.seconds + pytorch.seconds + exported.seconds
+    assert 8 * 60 - before >= 90  # the second try's
+    assert exported.seconds < 4 * 60 and exported.least <= 90
 
 
 def test_budget_stops_starting():
@@ -290,11 +314,38 @@ def test_interrupted_and_failed_parts_run_again_and_done_ones_do_not(tmp_path):
         made.start(name)
         made.finish(name, 1.0, reason)
     made.start("c")
+    made.start("e")
+    made.finish("e", 9.0, "stopped", is_cut=True)
     again = results.Results(path)
-    assert [again.is_done(name) for name in "abcd"] == [True, False, False, False]
+    assert [again.is_done(name) for name in "abcde"] == [True, False, False, False, False]
+    assert [again.has_failed(name) for name in "abcde"] == [False, True, False, False, False]
     other = results.Results(tmp_path / "other.json")
     assert other.take_over(path) == 1 and other.is_done("a")
     assert results.Results(tmp_path / "other.json").is_done("a")
+
+
+def test_what_an_earlier_try_measured_counts_until_the_next_measures(tmp_path):
+    made = results.Results(tmp_path / "results.json")
+    made.start("a")
+    made.add("a", {"number": 1})
+    made.finish("a", 1.0, "stopped after 60 s, its limit")
+    made.start("a")
+    made.start("a")  # killed, and again
+    assert [row["number"] for row in results.measurements(made)] == [1]
+    made.add("a", {"number": 2})
+    assert [row["number"] for row in results.measurements(made)] == [2]
+
+
+def test_results_of_another_device_are_not_mixed_in(tmp_path):
+    earlier = results.Results(tmp_path / "earlier.json")
+    earlier.describe({"device": "NVIDIA A100", "size": "full"})
+    made = results.Results(tmp_path / "results.json")
+    assert made.take_over(tmp_path / "earlier.json") == 0
+    made.describe({"device": "NVIDIA A100", "jax": "0.11.2"})
+    with pytest.raises(ValueError, match="of device 'NVIDIA A100', not 'NVIDIA H100'"):
+        made.describe({"device": "NVIDIA H100"})
+    with pytest.raises(ValueError, match="of size 'full', not 'tiny'"):
+        made.describe({"size": "tiny"})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"parts": {}}', '{"about": {}, "parts": []}'])
@@ -327,12 +378,30 @@ def test_table_says_which_aims_are_missed(tmp_path):
     assert "- x: failed: out of memory" in text
 
 
+def test_table_says_what_is_missing_and_what_is_not_to_be_trusted(tmp_path):
+    made = results.Results(tmp_path / "results.json")
+    made.describe({"device": "NVIDIA H200"})
+    made.start("card")
+    made.add("card", {"what": "software", "about": {"torch": "2.11.0"}})
+    made.finish("card", 1.0)
+    made.start("x")
+    made.add("x", timed("training", "xla", "bf16", 0.3, finite=False))
+    made.finish("x", 1.0)
+    made.start("y")
+    made.data["not_started"] = ["z", "stem:b3"]
+    text = results.table(made)
+    assert "- device: NVIDIA H200\n- torch: 2.11.0\n" in text
+    assert "- x: its results are not finite" in text
+    assert "- y: interrupted: the run was ended" in text
+    assert "- not started, for lack of time: z, stem:b3" in text
+
+
 # Processes.
 
 
 def run_python(program, tmp_path, seconds=10.0):
     received = []
-    run.run_process(
+    processes.run_process(
         [sys.executable, "-c", program], tmp_path / "log", seconds, received.append, os.environ
     )
     return received
@@ -345,8 +414,54 @@ def test_measurements_of_a_process_arrive_and_the_rest_is_logged(tmp_path):
 
 
 def test_failing_process_is_a_failure_with_its_last_words(tmp_path):
-    with pytest.raises(run.Failure, match="exit status 1: ValueError: no memory"):
+    with pytest.raises(processes.Failure, match="exit status 1: ValueError: no memory"):
         run_python("raise ValueError('no memory')", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("printed", "reason"),
+    [
+        (
+            "jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory\n--\nFor simplicity",
+            "jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory",
+        ),
+        (
+            "F1128 15:39 parse.cc:234] Unknown flag in XLA_FLAGS: --xla_a\n  @ 0x7f abort",
+            "F1128 15:39 parse.cc:234] Unknown flag in XLA_FLAGS: --xla_a",
+        ),
+        ("one\n\ntwo\n\n", "two"),
+        ("", "it printed nothing"),
+    ],
+)
+def test_reason_is_the_error_not_what_is_printed_after_it(tmp_path, printed, reason):
+    with pytest.raises(processes.Failure) as caught:
+        run_python(f"print({printed!r}); raise SystemExit(3)", tmp_path)
+    assert str(caught.value) == f"exit status 3: {reason}"
+
+
+def test_process_ended_by_a_signal_says_which(tmp_path):
+    with pytest.raises(processes.Failure, match="ended by SIGABRT: hello"):
+        run_python("import os; print('hello', flush=True); os.abort()", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends it")
+def test_a_killed_run_leaves_no_part(tmp_path):
+    part = (
+        "import os, time; from benchmarks.accelerator import processes; "
+        "processes.end_with_parent(); "
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    )
+    parent = (
+        "import os, pathlib, sys; from benchmarks.accelerator import processes; "
+        f"processes.run_process([sys.executable, '-c', {part!r}], "
+        f"pathlib.Path({str(tmp_path / 'log')!r}), 60.0, print, os.environ)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=processes._ROOT)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert_ended(int((tmp_path / "pid").read_text()))
 
 
 def test_process_past_its_limit_is_ended_with_what_it_started(tmp_path):
@@ -356,10 +471,13 @@ def test_process_past_its_limit_is_ended_with_what_it_started(tmp_path):
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid)); time.sleep(60)"
     )
     start = time.monotonic()
-    with pytest.raises(run.Failure, match="stopped after 2 s, its limit"):
+    with pytest.raises(processes.Failure, match="stopped after 2 s, its limit"):
         run_python(program, tmp_path, 2.0)
     assert time.monotonic() - start < 20
-    pid = int((tmp_path / "pid").read_text())
+    assert_ended(int((tmp_path / "pid").read_text()))
+
+
+def assert_ended(pid):
     for _ in range(100):
         try:
             with open(f"/proc/{pid}/stat") as file:
@@ -368,46 +486,151 @@ def test_process_past_its_limit_is_ended_with_what_it_started(tmp_path):
         except FileNotFoundError:
             return
         time.sleep(0.05)
-    raise AssertionError("the child runs on")
+    raise AssertionError(f"process {pid} runs on")
+
+
+# The run, with processes that are none.
+
+
+def prepared_run(folder, monkeypatch, process, device="gpu", programs_of=(), earlier=None):
+    """A Run whose parts are calls of process(part's name, XLA's flags, receive)."""
+    for name in programs_of:
+        made = dataclasses.replace(manifest([], []), name=name)
+        write_program(folder, made)
+
+    def run_process(command, log, seconds, receive, environment):
+        part = command[3] if command[1] == "-m" else "probe"
+        process(part, environment["XLA_FLAGS"], receive)
+
+    monkeypatch.setattr(processes, "run_process", run_process)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    if earlier:
+        (folder / "out").mkdir()
+        (folder / "out" / "results.json").write_text(json.dumps(earlier))
+    return run.Run(
+        run.parse(["--programs", str(folder), "--output", str(folder / "out"), "--device", device])
+    )
+
+
+TRUNK, TRUNK_PROGRAM = plan.Part("xla", "trunk", 3, "bf16"), "trunk-full-b3-bf16"
 
 
 def test_a_failing_part_does_not_stop_the_next(tmp_path, monkeypatch):
-    arguments = run.parse(
-        ["--programs", str(tmp_path), "--output", str(tmp_path / "out"), "--device", "cpu"]
-    )
-    ran = run.Run(arguments)
-
-    def process(command, log, seconds, receive, environment):
-        if "card" in command:
-            raise run.Failure("exit status 1: no GPU")
+    def process(part, flags, receive):
+        if part == "card":
+            raise processes.Failure("exit status 1: no GPU")
         receive(timed("trunk", "xla", "bf16", 0.5))
 
-    monkeypatch.setattr(run, "run_process", process)
-    parts = [plan.Part("card"), plan.Part("xla", "trunk", 3, "bf16"), plan.Part("stem", least=1e9)]
-    ran.run(parts)
-    data = json.loads((tmp_path / "out" / "results.json").read_text())["parts"]
-    assert data["card"]["status"] == "failed" and data["card"]["reason"].endswith("no GPU")
-    assert data["xla:trunk:b3:bf16"]["status"] == "done"
-    assert "stem" not in data  # too little time was left
-    assert "xla, bf16" in (tmp_path / "out" / "results.md").read_text()
+    ran = prepared_run(tmp_path, monkeypatch, process, "cpu", [TRUNK_PROGRAM])
+    ran.run([plan.Part("card"), TRUNK, plan.Part("stem", least=1e9)])
+    data = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert data["parts"]["card"]["status"] == "failed"
+    assert data["parts"]["card"]["reason"].endswith("no GPU")
+    assert data["parts"]["xla:trunk:b3:bf16"]["status"] == "done"
+    assert "stem" not in data["parts"]  # too little time was left
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "xla, bf16" in table and "for lack of time: stem" in table
+    # What is copied back from a machine is few files, all in one folder.
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "results.json",
+        "results.md",
+        "log.txt",
+    }
+
+
+def test_what_failed_before_comes_last(tmp_path, monkeypatch):
+    order = []
+    earlier = {
+        "about": {},
+        "parts": {
+            "card": {"status": "failed", "measurements": []},
+            "stem": {"status": "running", "measurements": []},
+            "torch": {"status": "done", "measurements": []},
+        },
+    }
+    ran = prepared_run(tmp_path, monkeypatch, lambda part, *_: order.append(part), earlier=earlier)
+    ran.run([plan.Part("card"), plan.Part("stem"), plan.Part("torch"), plan.Part("torch_compile")])
+    assert order == ["stem", "torch_compile", "card"]
 
 
 def test_program_that_compiles_too_long_is_tried_without_tuning(tmp_path, monkeypatch):
-    arguments = run.parse(["--programs", str(tmp_path), "--output", str(tmp_path / "out")])
-    ran, flags = run.Run(arguments), []
+    flags = []
 
-    def process(command, log, seconds, receive, environment):
-        flags.append(environment.get("XLA_FLAGS", ""))
-        if "--xla_gpu_autotune_level=0" not in flags[-1]:
-            raise run.OutOfTime("stopped after 200 s, its limit")
+    def process(part, given, receive):
+        flags.append(given)
+        if "--xla_gpu_autotune_level=0" not in given:
+            raise processes.OutOfTime("stopped after 200 s, its limit")
         receive(timed("trunk", "xla", "bf16", 0.5))
 
-    monkeypatch.setattr(run, "run_process", process)
-    ran.run([plan.Part("torch", "trunk", 3), plan.Part("xla", "trunk", 3, "bf16")])
+    ran = prepared_run(tmp_path, monkeypatch, process, programs_of=[TRUNK_PROGRAM])
+    ran.run([plan.Part("torch", "trunk", 3), TRUNK])
     # PyTorch's part is not tried again.
     assert ["autotune_level=0" in text for text in flags] == [False, False, True]
     assert ran.results.is_done("xla:trunk:b3:bf16")
-    assert "none from xla:trunk:b3:bf16 on" in results.table(ran.results)
+    assert "- from xla:trunk:b3:bf16 on: no autotuning" in results.table(ran.results)
+
+
+@pytest.mark.parametrize(
+    ("reason", "tries"),
+    [("INTERNAL: cache", 2), ("RESOURCE_EXHAUSTED: 9 GiB", 1), ("CUDA out of memory", 1)],
+)
+def test_program_that_fails_is_tried_without_this_runs_flags(tmp_path, monkeypatch, reason, tries):
+    flags = []
+
+    def process(part, given, receive):
+        flags.append(given)
+        raise processes.Failure(reason)
+
+    ran = prepared_run(tmp_path, monkeypatch, process, programs_of=[TRUNK_PROGRAM])
+    ran.run([TRUNK])
+    assert len(flags) == tries
+    assert "autotune_cache_dir" in flags[0] and (tries == 1 or not flags[-1])
+
+
+def test_program_that_is_not_exported_starts_no_process(tmp_path, monkeypatch):
+    started = []
+    ran = prepared_run(tmp_path, monkeypatch, lambda part, *_: started.append(part))
+    ran.run([TRUNK])
+    assert not started
+    assert "trunk-full-b3-bf16 is not in" in results.table(ran.results)
+
+
+def test_probe_leaves_out_flags_that_xla_does_not_know(tmp_path, monkeypatch):
+    def process(part, flags, receive):
+        if "triton" in flags:
+            raise processes.Failure("ended by SIGABRT: Unknown flag in XLA_FLAGS")
+        receive({"device": "NVIDIA H200"})
+
+    ran = prepared_run(tmp_path, monkeypatch, process)
+    ran.probe()
+    assert ran.results.data["about"]["device"] == "NVIDIA H200"
+    assert ran.results.data["about"]["XLA_FLAGS"] == "none"
+
+
+def test_probe_that_is_slow_leaves_out_nothing(tmp_path, monkeypatch):
+    def process(part, flags, receive):
+        raise processes.OutOfTime("stopped after 60 s, its limit")
+
+    ran = prepared_run(tmp_path, monkeypatch, process)
+    ran.probe()
+    assert "triton" in ran.results.data["about"]["XLA_FLAGS"]
+    assert "autotune_level" not in ran.results.data["about"]["XLA_FLAGS"]
+
+
+def test_users_own_level_of_tuning_stays():
+    flags = xla_flags.XlaFlags("--xla_gpu_autotune_level=2", None)
+    assert not flags.change_after(processes.OutOfTime("late"))
+    assert flags.text.endswith("--xla_gpu_autotune_level=2")
+    assert "--xla_gpu_autotune_level=1" in xla_flags.XlaFlags("", None, 1).text
+
+
+@pytest.mark.parametrize("wrong", [["--only", "gpu:training"], []])
+def test_what_cannot_be_run_is_an_error_before_anything_runs(tmp_path, monkeypatch, capsys, wrong):
+    monkeypatch.setattr(
+        sys, "argv", ["run", "--programs", str(tmp_path), "--output", str(tmp_path / "o"), *wrong]
+    )
+    assert run.main() == 2
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_output_may_be_named_by_the_environment(tmp_path, monkeypatch):
