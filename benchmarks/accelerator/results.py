@@ -172,7 +172,7 @@ def best_rate(rows: Iterable[Mapping[str, Any]], what: str, batch: int, framewor
 
 def table(results: Results) -> str:
     """The measurements for people, in Markdown."""
-    rows = measurements(results)
+    rows = [row for row in measurements(results) if "error" not in row]
     rate = matmul_rate(rows, "bf16")
     lines = [
         *_about_lines(results, rows),

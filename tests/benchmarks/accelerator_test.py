@@ -396,6 +396,15 @@ def test_table_says_what_is_missing_and_what_is_not_to_be_trusted(tmp_path):
     assert "- not started, for lack of time: z, stem:b3" in text
 
 
+@pytest.mark.parametrize("what", ["matmul", "copy", "stem", "training", "trunk"])
+def test_table_of_measurements_that_all_failed(tmp_path, what):
+    made = results.Results(tmp_path / "results.json")
+    made.start("x")
+    made.add("x", {"what": what, "batch": 3, "variant": "v", "error": "OutOfMemoryError: much"})
+    made.finish("x", 1.0)
+    assert "- x, v: OutOfMemoryError: much" in results.table(made)
+
+
 # Processes.
 
 
