@@ -10,7 +10,7 @@ import tensorflow as tf
 from object_detection import model_lib_v2
 
 from object_detection_ext.checkpoints import files
-from object_detection_ext.loops import stopping, train
+from object_detection_ext.loops import stopping, train, train_progress
 from tests import tiny_pipeline
 from tests.loops import tiny_training
 
@@ -131,12 +131,30 @@ def test_wait_for_input_is_what_the_step_waits(tmp_path, capsys, monkeypatch, pe
     assert 0.0 <= min(slow_step) and max(slow_input) <= 1.0
 
 
-def test_evaluations_run_at_their_steps_and_do_not_count_as_training(tmp_path, capsys):
-    seen = []
+class _JumpingTime:
+    """The module `time`, with clocks that can be put forward."""
+
+    def __init__(self):
+        self.ahead = 0.0
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+    def time(self):
+        return time.time() + self.ahead
+
+    def monotonic(self):
+        return time.monotonic() + self.ahead
+
+
+def test_evaluations_run_at_their_steps_and_do_not_count_as_training(tmp_path, capsys, monkeypatch):
+    clocks, seen = _JumpingTime(), []
+    monkeypatch.setattr(train_progress, "time", clocks)
 
     def on_checkpoint(prefix, step):
         seen.append((files.step_of(prefix), step))
-        time.sleep(1.0)
+        # An evaluation so long that no machine is slow enough to hide it.
+        clocks.ahead += 1000.0
 
     model_dir = run(
         tmp_path, steps=7, checkpoint_every_n=3, evaluate_every_n=2, on_checkpoint=on_checkpoint
@@ -144,9 +162,9 @@ def test_evaluations_run_at_their_steps_and_do_not_count_as_training(tmp_path, c
     assert seen == [(2, 2), (4, 4), (6, 6), (7, 7)]
     assert saved_steps(model_dir) == [0, 2, 3, 4, 6, 7]
     speeds = tiny_pipeline.read_events(model_dir / "train").scalars["steps_per_sec"]
-    assert min(value for step, value in speeds if step > 1) > 1.0
+    assert min(value for step, value in speeds if step > 1) > 0.01
     seconds = re.search(r"step 7 of 7.* ([\d.]+) s a step", capsys.readouterr().err)
-    assert float(seconds[1]) < 0.5
+    assert float(seconds[1]) < 100.0
 
 
 def test_what_runs_after_a_checkpoint_can_end_training(tmp_path, capsys):
