@@ -277,7 +277,7 @@ def _corrections(
         yield Term(
             "RoI max pool of the whole tube",
             time_steps * max(pools) - sum(pools),
-            f"All {time_steps} frames of the feature map with all its channels, once for all "
+            f"All of the feature map's frames ({time_steps}), with all channels, once for all "
             "heads; here each head pools what it uses. Inferred: without it both Tx rows are 0.7 "
             "short.",
         )

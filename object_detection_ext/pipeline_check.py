@@ -16,7 +16,7 @@ from object_detection.builders import model_builder
 from object_detection.protos import pipeline_pb2, post_processing_pb2
 from object_detection.utils import label_map_util
 
-from object_detection_ext import builders, errors, files, static_shapes
+from object_detection_ext import builders, errors, files, listing, static_shapes
 from object_detection_ext import options as options_lib
 from object_detection_ext.ava import label_maps, tables
 from object_detection_ext.data import clip_augmentation
@@ -360,7 +360,8 @@ def _augmentation_faults(pipeline, options) -> Iterator[str]:
         where = f"train_config.data_augmentation_options[{index}].{kind}"
         if kind in _REFUSED_STEPS:
             yield (
-                f"{where}: it cannot be done to a clip of {options.clip.num_frames} frames: "
+                f"{where}: it cannot be done to a clip of "
+                f"{listing.counted(options.clip.num_frames, 'frame')}: "
                 f"{_REFUSED_STEPS[kind]}. Take it out. Flips, crops and scales work on clips, and "
                 f"{', '.join(sorted(clip_augmentation.ON_COLOURS))}."
             )

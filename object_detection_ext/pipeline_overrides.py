@@ -115,7 +115,7 @@ def changes(
     dropped = [*_dropped(old, new)]
     if not fields and not dropped:
         return [f"override: {source} changes nothing in {pipeline_path}"]
-    count = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+    count = listing.counted(len(fields), "field")
     lines = [f"override: {source} changes {count} of {pipeline_path}:"]
     lines += listing.in_lines(fields, _MAX_SHOWN)
     lines += [f"warning: {source}: {text}" for text in dropped]
@@ -195,5 +195,9 @@ def _dropped(old: dict[str, _Node], new: dict[str, _Node]) -> Iterator[str]:
             for other, inner in old.items()
             if other.startswith(f"{path}.") and not inner.is_message
         ]
-        lost = f"; {len(said)} fields dropped: {listing.in_line(said)}" if said else ""
+        lost = (
+            f"; {listing.counted(len(said), 'field')} dropped: {listing.in_line(said)}"
+            if said
+            else ""
+        )
         yield f"{takers[0]} takes the place of {path}{lost}"

@@ -125,7 +125,7 @@ class Manifest:
         """The manifest of a file.
 
         Raises:
-            ProgramError: for a text that is none.
+            ProgramError: for a text that is not a manifest.
         """
         try:
             fields = json.loads(text)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import errors, input_types
+from object_detection_ext import errors, input_types, listing
 
 ATTENTION = "detection_attention"
 KEY_EMBEDDINGS = "key_embeddings"
@@ -123,7 +123,8 @@ class ClipModel:
     ) -> list[dict[str, np.ndarray]]:
         """What `__call__` gives, R boxes at a time; clips without boxes cost nothing."""
         if len(boxes) != len(clips):
-            raise errors.InputError(f"{len(clips)} clips, but boxes of {len(boxes)}.")
+            given = listing.counted(len(clips), "clip")
+            raise errors.InputError(f"{given}, but boxes of {len(boxes)}.")
         at_once = self._max_boxes or max(1, *map(len, boxes))
         looks = [
             (index, each[start : start + at_once])

@@ -262,7 +262,7 @@ class ActionDetector:
             if times is None:
                 times = self.keyframe_times(info, every_seconds, name)
                 is_asked_for = isinstance(self._person_boxes, given_boxes.BoxTable)
-            left_out = notices.LeftOut(name, tells_outside=is_asked_for)
+            left_out = notices.LeftOut(name, counts_outside=is_asked_for)
             return self._of_video(info, times, name, start_seconds, left_out)
         self._check_is_no_stream()
         # A batch would wait for keyframes that are yet to come.
@@ -293,7 +293,7 @@ class ActionDetector:
         start_seconds: float,
         left_out: notices.LeftOut,
     ) -> Iterator[Keyframe]:
-        notices.tell_info(info, name)
+        notices.warn_of_info(info, name)
         if self._clips_per_stretch:
             reader = video_reader.FrameReader(info, transform=self._shrunk)
             yield from self._shared(reader, times, name, start_seconds, left_out)
@@ -303,8 +303,8 @@ class ActionDetector:
             )
             times = [time for time in times if time >= start_seconds]
             yield from self._clip_by_clip(reader.clips(times), name, left_out=left_out)
-        notices.tell_restarts(reader.stats, name)
-        notices.tell_size_changes(reader.stats, name)
+        notices.warn_of_restarts(reader.stats, name)
+        notices.warn_of_size_changes(reader.stats, name)
 
     def _clip_by_clip(
         self,
@@ -314,7 +314,7 @@ class ActionDetector:
         left_out: notices.LeftOut | None = None,
     ) -> Iterator[Keyframe]:
         left_out = left_out or notices.LeftOut(name)
-        usable = (clip for clip in clips if not left_out.tell(clip.problem, clip.outside))
+        usable = (clip for clip in clips if not left_out.is_left_out(clip.problem, clip.outside))
         while batch := list(itertools.islice(usable, batch_size or self._batch_size)):
             middle = self.model.num_frames // 2
             boxes = None
@@ -324,7 +324,7 @@ class ActionDetector:
             found = self.model(np.stack([np.stack(clip.frames) for clip in batch]), boxes)
             for clip, detections in zip(batch, found, strict=True):
                 yield self._keyframe(name, clip.keyframe_time, detections, clip.frames[middle])
-        left_out.tell_rest()
+        left_out.report_rest()
 
     def _boxes_of(self, name: str, time: float, picture: np.ndarray) -> np.ndarray:
         if isinstance(self._person_boxes, given_boxes.BoxTable):
@@ -345,8 +345,8 @@ class ActionDetector:
             if problem is None:
                 yield self._keyframe(name, time, detections, picture)
             else:
-                left_out.tell(problem.text, problem.outside)
-        left_out.tell_rest()
+                left_out.is_left_out(problem.text, problem.outside)
+        left_out.report_rest()
 
     def _keyframe(self, name: str, time: float, detections: dict, picture) -> Keyframe:
         people = people_lib.group_people(

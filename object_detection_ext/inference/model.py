@@ -208,6 +208,15 @@ def _read_pipeline(path: str, override: str | None, precision: str | None):
     return pipeline
 
 
+def _pipelines_label_map(pipeline_config: str, path: str | None) -> dict[int, str]:
+    if path is None:
+        raise ModelError(
+            f"{pipeline_config}: names no label map; give one: label_map, or --label_map on the "
+            "command line."
+        )
+    return label_maps.read_label_map(path)
+
+
 def load_checkpoint(
     pipeline_config: str,
     checkpoint: str,
@@ -249,12 +258,7 @@ def load_checkpoint(
     input_type = exporting.CLIP_AND_BOXES if takes_boxes else exporting.CLIP_TENSOR
     description = exporting.describe(pipeline, input_type)
     module = exporting.restored_module(pipeline, contents, input_type)
-    names = label_map or exporting.label_map_path(pipeline)
-    if names is None:
-        raise ModelError(
-            f"{pipeline_config}: names no label map; give one: label_map, or --label_map on the "
-            "command line."
-        )
+    names = _pipelines_label_map(pipeline_config, label_map or exporting.label_map_path(pipeline))
     return clip_model.ClipModel(
         lambda *inputs: module.__call__(*map(tf.constant, inputs)),
         name=f"{pipeline_config} with {contents.prefix}",
@@ -262,7 +266,7 @@ def load_checkpoint(
         fps=_clip_rate(pipeline_config, fps or description.fps),
         frame_size=description.frame_size,
         short_side=description.short_side,
-        label_map=label_maps.read_label_map(names),
+        label_map=names,
         outputs=module.__call__.get_concrete_function().structured_outputs,
         takes_batches=True,
         takes_boxes=takes_boxes,

@@ -5,10 +5,10 @@ from object_detection_ext import listing
 from object_detection_ext.data import video_info
 from object_detection_ext.data.timed_pictures import DecodeStats
 
-_MAX_TOLD = 3
+_MAX_LISTED = 3
 
 
-def tell_info(info: video_info.VideoInfo, name: str) -> None:
+def warn_of_info(info: video_info.VideoInfo, name: str) -> None:
     """Warns of a video whose colours are not those of a player, or that is not read whole."""
     if info.unread_parts:
         parts = f"{info.unread_parts} of {info.unread_parts + 1}"
@@ -17,15 +17,15 @@ def tell_info(info: video_info.VideoInfo, name: str) -> None:
         _warn(name, f"HDR ({info.hdr}): {video_info.HDR_CONSEQUENCE}")
 
 
-def tell_restarts(stats: DecodeStats, name: str) -> None:
-    """Says how often the timestamps of a video started over while it was read."""
+def warn_of_restarts(stats: DecodeStats, name: str) -> None:
+    """Warns how often the timestamps of a video started over while it was read."""
     if stats.restarts:
         consequence = "each part was taken to follow the one before"
         _warn(name, f"timestamps start over {_times(stats.restarts)}; {consequence}")
 
 
-def tell_size_changes(stats: DecodeStats, name: str) -> None:
-    """Says how often the frames of a video changed their size while it was read."""
+def warn_of_size_changes(stats: DecodeStats, name: str) -> None:
+    """Warns how often the frames of a video changed their size while it was read."""
     if stats.size_changes:
         consequence = "all were stretched to the size of the first one"
         _warn(name, f"frames change their size {_times(stats.size_changes)}; {consequence}")
@@ -40,30 +40,30 @@ def _times(count: int) -> str:
 
 
 class LeftOut:
-    """Tells of keyframes that cannot be used: the first with the reason, then how many more."""
+    """Reports keyframes that cannot be used: the first with the reason, then how many more."""
 
-    def __init__(self, name: str, tells_outside: bool = False):
+    def __init__(self, name: str, counts_outside: bool = False):
         """Begins without any.
 
         Args:
           name: of the video.
-          tells_outside: whether keyframes outside the video count too, as somebody asked for them.
+          counts_outside: whether keyframes outside the video count too, as somebody asked for them.
         """
         self._name, self._count = name, 0
-        self._tells_outside = tells_outside
+        self._counts_outside = counts_outside
 
-    def tell(self, problem: str | None, outside: bool) -> bool:
-        """Whether there is a problem; it is told unless nothing was lost by it."""
-        if problem and (self._tells_outside or not outside):
+    def is_left_out(self, problem: str | None, outside: bool) -> bool:
+        """Whether there is a problem; it is reported unless nothing was lost by it."""
+        if problem and (self._counts_outside or not outside):
             self._count += 1
-            if self._count <= _MAX_TOLD:
+            if self._count <= _MAX_LISTED:
                 print(f"detection: {self._name}: left out: {problem}", flush=True)
         return bool(problem)
 
-    def tell_rest(self) -> None:
+    def report_rest(self) -> None:
         """At the end of the source."""
-        if self._count > _MAX_TOLD:
-            more = listing.counted(self._count - _MAX_TOLD, "more keyframe")
+        if self._count > _MAX_LISTED:
+            more = listing.counted(self._count - _MAX_LISTED, "more keyframe")
             print(
                 f"detection: {self._name}: left out: {more} ({self._count:,} in all)",
                 flush=True,

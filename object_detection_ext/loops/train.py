@@ -115,13 +115,7 @@ def wrap_train_loop(
             config_override = _without_pictures(config_override)
         if is_compiled:
             compiled_step.announce(use_tpu=use_tpu)
-        # Not what the `checkpoint` file says: where that is cut off, or names what is gone,
-        # training would start again and overwrite what is there.
-        newest = files.newest_whole(model_dir, say)
-        if newest is None:
-            check_checkpoint(pipeline, pipeline_config_path)
-        else:
-            _check_resumed(pipeline, pipeline_config_path, model_dir, newest)
+        _check_start(pipeline, pipeline_config_path, model_dir, check_checkpoint)
         strategy = tf.distribute.get_strategy()
         plan = session.Plan(
             done=files.step_of_newest(model_dir),
@@ -160,6 +154,22 @@ def wrap_train_loop(
             say(f"training: ended: {stop}")
 
     return train_loop
+
+
+def _check_start(
+    pipeline: pipeline_pb2.TrainEvalPipelineConfig,
+    path: str,
+    model_dir: str,
+    check_checkpoint: Callable,
+) -> None:
+    """Checks the checkpoint that training starts or resumes from."""
+    # Not what the `checkpoint` file says: where that is cut off, or names what is gone, training
+    # would start again and overwrite what is there.
+    newest = files.newest_whole(model_dir, say)
+    if newest is None:
+        check_checkpoint(pipeline, path)
+    else:
+        _check_resumed(pipeline, path, model_dir, newest)
 
 
 def _check_resumed(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from object_detection_ext import input_types, printable
+from object_detection_ext import input_types, listing, printable
 from object_detection_ext.serving.inputs import ServingError, TensorInfo
 
 # More dimensions than any output or input of a model has.
@@ -76,8 +76,9 @@ def _as_floats(name: str, value: np.ndarray, num_clips: int) -> np.ndarray:
         raise ServingError(f"{shown(name)} must hold numbers, not {value.dtype}.")
     if value.ndim < 1 or value.shape[0] != num_clips:
         raise ServingError(
-            f"{shown(name)} has the shape {list(value.shape)}, but {num_clips} clips were sent: it "
-            f"must be [{num_clips}, ...]."
+            f"{shown(name)} has the shape {list(value.shape)}, but "
+            f"{listing.counted(num_clips, 'clip')} {listing.verb(num_clips, 'was', 'were')} sent: "
+            f"it must be [{num_clips}, ...]."
         )
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         array = value.astype(np.float32)

@@ -498,7 +498,7 @@ def assert_ended(pid):
     raise AssertionError(f"process {pid} runs on")
 
 
-# The run, with processes that are none.
+# The run, with functions in place of processes.
 
 
 def prepared_run(folder, monkeypatch, process, device="gpu", programs_of=(), earlier=None):
